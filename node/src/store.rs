@@ -1,0 +1,19 @@
+//! What a node keeps: blobs as files under their digest, and everything else as records.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`blobs`] | blob files: only verified bytes get a digest's name |
+//! | [`meta`] | the domain operations on records, and what can go wrong |
+//! | [`journal`] | the authority: an append-only, checksummed, fsynced log of changes |
+//! | [`index`] | the journal's content in sled, for look-ups; rebuilt whenever it is missing, corrupt or behind |
+//! | [`embedded`] | [`meta::MetaStore`] on journal and index |
+//! | [`lock`] | one process a data directory |
+//!
+//! Not here: who may ask for what; see `seed`.
+
+pub mod blobs;
+pub mod embedded;
+pub mod index;
+pub mod journal;
+pub mod lock;
+pub mod meta;

@@ -1,0 +1,33 @@
+//! What a correct Hedgerow node decides.
+//!
+//! | module | decides |
+//! |---|---|
+//! | [`digest`], [`geometry`], [`hash_list`] | how bytes are named, cut into units and pieces, and proven |
+//! | [`verify`] | the proofs that store and machines take: only checked bytes get one |
+//! | [`statement`], [`envelope`] | which signed documents are accepted, and why others are refused |
+//! | [`wire`] | what peers say to each other, byte by byte, and every limit on it |
+//! | [`swarm`] | who fetches which bytes from whom |
+//! | [`agent`] | what a device does with what its seed tells it |
+//! | [`rollout`] | how the reports of devices add up to the state of a rollout |
+//!
+//! Every machine is driven the same way: `handle_input(now, Input)` and `handle_timeout(now)` go in; then the driver takes
+//! `poll_effect()` until it is empty (an effect *must* be carried out; one that can fail comes back as an input), then
+//! `poll_event()` (news for the owner), then arms a timer for `poll_timeout()`.
+//!
+//! Not here: clocks, files, sockets, random sources, the environment, async runtimes. `cargo tools layering` fails a
+//! build that brings one in.
+
+pub mod agent;
+pub mod bits;
+pub mod digest;
+pub mod envelope;
+pub mod geometry;
+pub mod hash_list;
+pub mod name;
+pub mod rendezvous;
+pub mod rollout;
+pub mod statement;
+pub mod swarm;
+pub mod time;
+pub mod verify;
+pub mod wire;

@@ -1,0 +1,27 @@
+//! Signed documents and the rules by which a device accepts them.
+//!
+//! | document | signed by | says |
+//! |---|---|---|
+//! | [`version::VersionStatement`] | the app's key, through TUF | what version N of an app is on one platform |
+//! | [`desired::DesiredState`] | the seed's online key, which the root delegates | which version a group shall have |
+//!
+//! Not here: the TUF library, which lives in `node::trust` and holds the one [`TrustToken`].
+
+pub mod desired;
+pub mod version;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The right to call a TUF-verified target an [`version::AcceptedStatement`]. There is one a process, made in `main` and
+/// handed to the code that runs the TUF library.
+#[derive(Debug)]
+pub struct TrustToken(());
+
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+impl TrustToken {
+    /// The token, the first time; none ever after.
+    pub fn take() -> Option<Self> {
+        (!TAKEN.swap(true, Ordering::AcqRel)).then_some(Self(()))
+    }
+}

@@ -1,0 +1,597 @@
+//! The swarm machine: who fetches which bytes from whom, so that each site's WAN carries one copy and nobody is in charge.
+//!
+//! The rules, each in the room that decides it:
+//!
+//! | room | rule |
+//! |---|---|
+//! | [`wan`] | a few spans at the front are fetched over the WAN; each has one owner by rendezvous, who claims it before the fetch; a claim that stalls is taken over |
+//! | [`lan`] | what a peer holds is pulled from a random holder |
+//! | [`talk`] | what peers are told and what is believed of what they say |
+//! | [`upload`] | whom to serve next |
+//! | [`peer_view`] | what peers are known to hold |
+//! | [`parameters`] | every number, with its reason |
+//!
+//! [`Swarm`] is driven as the crate's first page says. Blob bytes never pass through it: [`Effect::Fetch`] makes the driver
+//! stream units through a verifier, and only the verifier makes the proof that comes back in [`Input::UnitStored`].
+//!
+//! Not here: sockets, files, discovery of peers, what a blob is for.
+
+mod download;
+mod lan;
+pub mod parameters;
+mod peer_on_node;
+pub mod peer_view;
+mod talk;
+mod upload;
+mod wan;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
+
+use crate::bits::Bits;
+use crate::digest::Digest;
+use crate::geometry::Geometry;
+use crate::name::NodeId;
+use crate::rendezvous;
+use crate::time::Instant;
+use crate::verify::{UnitProof, VerifiedBlob};
+use crate::wire::Message;
+use download::Download;
+use parameters::Parameters;
+use peer_on_node::Peer;
+use peer_view::PeerView;
+use upload::Uploads;
+
+/// A fetch of this node, unique within its machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FetchId(pub u64);
+
+/// A request of a peer, named by the driver, unique within the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AskId(pub u64);
+
+/// Where bytes come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// The seed, over the WAN.
+    Wan,
+    /// A peer of this site.
+    Peer(NodeId),
+}
+
+/// How a fetch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchEnd {
+    /// All of its units were stored.
+    Complete,
+    /// The connection failed or the source answered with an error.
+    Failed,
+    /// The peer does not hold what was asked for.
+    NotHeld,
+    /// The peer serves as many as it can.
+    Busy,
+    /// This unit did not match its hash; what came before it was stored.
+    Refused {
+        /// The unit's index.
+        unit: u32,
+    },
+}
+
+/// What happened outside.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A peer of the same organisation and site is connected.
+    PeerJoined {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// The connection to a peer is gone, and every fetch from it.
+    PeerLeft {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// A peer sent a control message.
+    Received {
+        /// The peer.
+        peer: NodeId,
+        /// The message.
+        message: Message,
+    },
+    /// A blob is wanted here.
+    Wanted {
+        /// The blob.
+        blob: Digest,
+        /// How it is cut.
+        geometry: Geometry,
+        /// Units that are stored and verified already, from an earlier run.
+        held: Bits,
+    },
+    /// A whole blob is stored here, and may be served.
+    Held {
+        /// Proof of its digest.
+        blob: VerifiedBlob,
+        /// How it is cut.
+        geometry: Geometry,
+    },
+    /// A blob is neither wanted nor held any more.
+    Dropped {
+        /// The blob.
+        blob: Digest,
+    },
+    /// A unit was verified and stored.
+    UnitStored {
+        /// The fetch that brought it.
+        fetch: FetchId,
+        /// That it was verified.
+        proof: UnitProof,
+    },
+    /// Bytes arrived, though perhaps no whole unit.
+    Progressed {
+        /// The fetch.
+        fetch: FetchId,
+        /// Bytes of it received so far.
+        bytes: u64,
+    },
+    /// A fetch is over; not said of one that was cancelled.
+    FetchEnded {
+        /// The fetch.
+        fetch: FetchId,
+        /// How it ended.
+        end: FetchEnd,
+    },
+    /// The whole digest of a blob was checked and fits.
+    BlobVerified {
+        /// The proof.
+        blob: VerifiedBlob,
+    },
+    /// All units fit the hash list, but the whole does not fit the digest: the list lied.
+    BlobMismatched {
+        /// The blob.
+        blob: Digest,
+    },
+    /// A peer asks for units.
+    Asked {
+        /// The peer.
+        peer: NodeId,
+        /// The driver's name for the request.
+        ask: AskId,
+        /// The blob.
+        blob: Digest,
+        /// The units.
+        units: Range<u32>,
+    },
+    /// A request was served, or its stream broke.
+    AskEnded {
+        /// The request.
+        ask: AskId,
+    },
+}
+
+/// What the driver must do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Send a control message.
+    Send {
+        /// To this peer.
+        peer: NodeId,
+        /// The message.
+        message: Message,
+    },
+    /// Fetch units, verify and store each, and say so for each.
+    Fetch {
+        /// Its name from now on.
+        fetch: FetchId,
+        /// From where.
+        source: Source,
+        /// The blob.
+        blob: Digest,
+        /// The units, in order.
+        units: Range<u32>,
+    },
+    /// Stop a fetch; its end is not reported.
+    Cancel {
+        /// The fetch.
+        fetch: FetchId,
+    },
+    /// Check the whole digest of a blob all of whose units are stored.
+    VerifyBlob {
+        /// The blob.
+        blob: Digest,
+    },
+    /// Throw away all stored units of a blob: its hash list lied.
+    DiscardUnits {
+        /// The blob.
+        blob: Digest,
+        /// How it is cut from now on.
+        geometry: Geometry,
+    },
+    /// Serve a peer's request.
+    Serve {
+        /// The request.
+        ask: AskId,
+    },
+    /// Refuse a peer's request: it asked for what is not held.
+    RefuseNotHeld {
+        /// The request.
+        ask: AskId,
+    },
+    /// Refuse a peer's request for now.
+    RefuseBusy {
+        /// The request.
+        ask: AskId,
+    },
+    /// Close the connection to a peer.
+    Disconnect {
+        /// The peer.
+        peer: NodeId,
+    },
+}
+
+/// What the owner may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A blob is whole and verified.
+    BlobComplete {
+        /// The blob.
+        blob: Digest,
+        /// Bytes of it that came over the WAN.
+        wan_bytes: u64,
+        /// Bytes of it that came from peers.
+        lan_bytes: u64,
+    },
+    /// A source sent a unit that does not match its hash.
+    UnitRefused {
+        /// The source.
+        source: Source,
+        /// The blob.
+        blob: Digest,
+        /// The unit.
+        unit: u32,
+    },
+    /// A peer is not talked to until then.
+    PeerBanned {
+        /// The peer.
+        peer: NodeId,
+        /// The end of the ban.
+        until: Instant,
+    },
+    /// A blob's hash list does not describe the blob.
+    HashListLied {
+        /// The blob.
+        blob: Digest,
+    },
+}
+
+#[derive(Clone, Debug)]
+struct Fetch {
+    source: Source,
+    blob: Digest,
+    units: Range<u32>,
+    bytes: u64,
+    progressed_at: Instant,
+}
+
+/// The swarm machine of one node.
+#[derive(Debug)]
+pub struct Swarm<V> {
+    me: NodeId,
+    parameters: Parameters,
+    seed: u64,
+    draws: u64,
+    joined_at: Instant,
+    view: V,
+    peers: BTreeMap<NodeId, Peer>,
+    bans: BTreeMap<NodeId, Ban>,
+    downloads: BTreeMap<Digest, Download>,
+    /// The downloads, small ones first.
+    order: BTreeSet<(u64, Digest)>,
+    held: BTreeMap<Digest, Geometry>,
+    fetches: BTreeMap<FetchId, Fetch>,
+    next_fetch: u64,
+    uploads: Uploads,
+    wan_failures: u32,
+    wan_retry_at: Instant,
+    wan_progressed_at: Instant,
+    next_tick: Option<Instant>,
+    effects: VecDeque<Effect>,
+    events: VecDeque<Event>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ban {
+    until: Instant,
+    count: u32,
+}
+
+impl<V: PeerView> Swarm<V> {
+    /// The machine of node `me`, which joins its site at `now`; `seed` makes its random choices reproducible.
+    pub fn new(now: Instant, me: NodeId, seed: u64, parameters: Parameters, view: V) -> Self {
+        Self {
+            me,
+            parameters,
+            seed,
+            draws: 0,
+            joined_at: now,
+            view,
+            peers: BTreeMap::new(),
+            bans: BTreeMap::new(),
+            downloads: BTreeMap::new(),
+            order: BTreeSet::new(),
+            held: BTreeMap::new(),
+            fetches: BTreeMap::new(),
+            next_fetch: 0,
+            uploads: Uploads::default(),
+            wan_failures: 0,
+            wan_retry_at: Instant::ZERO,
+            wan_progressed_at: Instant::ZERO,
+            next_tick: None,
+            effects: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Takes note of what happened outside.
+    pub fn handle_input(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::PeerJoined { peer } => self.on_peer_joined(now, peer),
+            Input::PeerLeft { peer } => self.on_peer_left(now, peer),
+            Input::Received { peer, message } => self.on_message(now, peer, message),
+            Input::Wanted { blob, geometry, held } => self.on_wanted(now, blob, geometry, held),
+            Input::Held { blob, geometry } => {
+                self.remove_download(blob.blob());
+                self.held.insert(blob.blob(), geometry);
+            }
+            Input::Dropped { blob } => self.on_dropped(blob),
+            Input::UnitStored { fetch, proof } => self.on_unit_stored(now, fetch, proof),
+            Input::Progressed { fetch, bytes } => self.on_progressed(now, fetch, bytes),
+            Input::FetchEnded { fetch, end } => self.on_fetch_ended(now, fetch, end),
+            Input::BlobVerified { blob } => self.on_blob_verified(blob),
+            Input::BlobMismatched { blob } => self.on_blob_mismatched(now, blob),
+            Input::Asked { peer, ask, blob, units } => self.on_asked(peer, ask, blob, units),
+            Input::AskEnded { ask } => self.uploads.ended(ask),
+        }
+        self.advance(now);
+    }
+
+    /// Takes note that time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.next_tick.is_some_and(|tick| tick <= now) {
+            self.next_tick = Some(now + self.parameters.tick);
+            self.give_up_stalled_fetches(now);
+            self.lapse_stalled_claims(now);
+            self.tell_progress();
+        }
+        self.advance(now);
+    }
+
+    /// The next thing the driver must do.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// The next news for the owner.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] is to be called, unless an input comes first.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.downloads.is_empty() {
+            return None;
+        }
+        let announcements =
+            self.downloads.values().filter_map(|download| download.unannounced_since).map(|since| since + self.parameters.have_delay);
+        announcements.chain(self.own_claim_timeouts()).chain(self.next_tick).min()
+    }
+
+    /// The peers that are connected.
+    pub fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.peers.keys().copied()
+    }
+
+    /// What is missing: for each wanted blob its bytes and how many of them are stored.
+    pub fn wanted(&self) -> impl Iterator<Item = (Digest, u64, u64)> + '_ {
+        self.downloads.iter().map(|(blob, download)| {
+            let stored = u64::from(download.units.count()) * download.geometry.unit_bytes();
+            (*blob, download.geometry.size(), stored.min(download.geometry.size()))
+        })
+    }
+
+    fn advance(&mut self, now: Instant) {
+        if self.downloads.is_empty() {
+            self.next_tick = None;
+        } else {
+            self.next_tick.get_or_insert(now + self.parameters.tick);
+        }
+        self.announce(now);
+        self.pull(now);
+        self.use_wan(now);
+        while let Some(ask) = self.uploads.next(&self.parameters) {
+            self.effects.push_back(Effect::Serve { ask });
+        }
+    }
+
+    fn on_wanted(&mut self, now: Instant, blob: Digest, geometry: Geometry, held: Bits) {
+        if self.downloads.contains_key(&blob) || self.held.contains_key(&blob) {
+            return;
+        }
+        self.start_download(now, blob, geometry, held, false);
+    }
+
+    fn start_download(&mut self, now: Instant, blob: Digest, geometry: Geometry, held: Bits, seed_only: bool) {
+        let download = Download::new(now, geometry, held, seed_only);
+        let complete = download.units.is_full();
+        self.order.insert((geometry.size(), blob));
+        self.downloads.insert(blob, download);
+        if complete {
+            self.check_whole(blob);
+        } else if !seed_only {
+            self.tell_all(&Message::Interest { blob });
+        }
+    }
+
+    fn on_dropped(&mut self, blob: Digest) {
+        let known = self.held.remove(&blob).is_some() | self.remove_download(blob).is_some();
+        if known {
+            self.tell_wanting(&blob, &Message::Dropped { blob });
+            self.peers.values_mut().for_each(|peer| {
+                peer.wants.remove(&blob);
+            });
+        }
+    }
+
+    fn on_unit_stored(&mut self, now: Instant, fetch: FetchId, proof: UnitProof) {
+        let Some(known) = self.fetches.get_mut(&fetch).filter(|known| known.blob == proof.blob()) else { return };
+        known.progressed_at = now;
+        let source = known.source;
+        let Some(download) = self.downloads.get_mut(&proof.blob()) else { return };
+        if source == Source::Wan {
+            self.wan_progressed_at = now;
+            self.wan_failures = 0;
+        }
+        download.store_unit(now, proof.unit(), source);
+        if download.units.is_full() {
+            self.check_whole(proof.blob());
+        }
+    }
+
+    fn check_whole(&mut self, blob: Digest) {
+        if let Some(download) = self.downloads.get_mut(&blob).filter(|download| !download.verifying) {
+            download.verifying = true;
+            self.effects.push_back(Effect::VerifyBlob { blob });
+        }
+    }
+
+    fn on_progressed(&mut self, now: Instant, fetch: FetchId, bytes: u64) {
+        let Some(known) = self.fetches.get_mut(&fetch).filter(|known| bytes > known.bytes) else { return };
+        known.bytes = bytes;
+        known.progressed_at = now;
+        if known.source == Source::Wan {
+            self.wan_progressed_at = now;
+        }
+    }
+
+    fn on_fetch_ended(&mut self, now: Instant, id: FetchId, end: FetchEnd) {
+        let Some(fetch) = self.take_fetch(id) else { return };
+        if let FetchEnd::Refused { unit } = end {
+            self.events.push_back(Event::UnitRefused { source: fetch.source, blob: fetch.blob, unit });
+        }
+        match fetch.source {
+            Source::Wan => self.on_wan_ended(now, &fetch, end),
+            Source::Peer(peer) => self.on_pull_ended(now, peer, &fetch, end),
+        }
+    }
+
+    fn on_blob_verified(&mut self, blob: VerifiedBlob) {
+        let digest = blob.blob();
+        let Some(mut download) = self.remove_download(digest) else { return };
+        let announcements = std::mem::replace(&mut download.unannounced, Bits::new(0));
+        self.tell_pieces(digest, &announcements);
+        self.held.insert(digest, download.geometry);
+        let Download { wan_bytes, lan_bytes, .. } = download;
+        self.events.push_back(Event::BlobComplete { blob: digest, wan_bytes, lan_bytes });
+    }
+
+    fn on_blob_mismatched(&mut self, now: Instant, blob: Digest) {
+        let Some(download) = self.remove_download(blob) else { return };
+        let geometry = Geometry::unlisted(download.geometry.size());
+        self.events.push_back(Event::HashListLied { blob });
+        self.tell_wanting(&blob, &Message::Dropped { blob });
+        self.effects.push_back(Effect::DiscardUnits { blob, geometry });
+        self.start_download(now, blob, geometry, Bits::new(geometry.units()), true);
+    }
+
+    fn on_asked(&mut self, peer: NodeId, ask: AskId, blob: Digest, units: Range<u32>) {
+        let held = match (self.held.get(&blob), self.downloads.get(&blob)) {
+            (Some(geometry), _) => units.end <= geometry.units(),
+            (None, Some(download)) => download.units.contains_all(units),
+            (None, None) => false,
+        };
+        if !held || !self.peers.contains_key(&peer) {
+            self.effects.push_back(Effect::RefuseNotHeld { ask });
+        } else if !self.uploads.ask(peer, ask, &self.parameters) {
+            self.effects.push_back(Effect::RefuseBusy { ask });
+        }
+    }
+
+    fn start_fetch(&mut self, now: Instant, source: Source, blob: Digest, pieces: Range<u32>) -> Option<FetchId> {
+        let fetch = FetchId(self.next_fetch);
+        let download = self.downloads.get_mut(&blob)?;
+        self.next_fetch += 1;
+        for piece in pieces.clone() {
+            download.in_flight.insert(piece, fetch);
+            download.available.remove(&piece);
+        }
+        let wanted = download.geometry.units_of(pieces);
+        let first_missing = wanted.clone().find(|unit| !download.units.contains(*unit))?;
+        let units = first_missing..wanted.end;
+        if let Source::Peer(peer) = source
+            && let Some(peer) = self.peers.get_mut(&peer)
+        {
+            peer.pulls += 1;
+        }
+        self.fetches.insert(fetch, Fetch { source, blob, units: units.clone(), bytes: 0, progressed_at: now });
+        self.effects.push_back(Effect::Fetch { fetch, source, blob, units });
+        Some(fetch)
+    }
+
+    /// Forgets a fetch and gives the pieces that it did not bring back to the choice of sources.
+    fn take_fetch(&mut self, id: FetchId) -> Option<Fetch> {
+        let fetch = self.fetches.remove(&id)?;
+        if let Source::Peer(peer) = fetch.source
+            && let Some(peer) = self.peers.get_mut(&peer)
+        {
+            peer.pulls = peer.pulls.saturating_sub(1);
+        }
+        if let Some(download) = self.downloads.get_mut(&fetch.blob) {
+            let missing = download.take_in_flight(id);
+            for piece in missing {
+                self.look_for_holders(fetch.blob, piece);
+            }
+        }
+        Some(fetch)
+    }
+
+    fn cancel_fetch(&mut self, id: FetchId) -> Option<Fetch> {
+        let fetch = self.take_fetch(id)?;
+        self.effects.push_back(Effect::Cancel { fetch: id });
+        Some(fetch)
+    }
+
+    fn remove_download(&mut self, blob: Digest) -> Option<Download> {
+        let download = self.downloads.remove(&blob)?;
+        self.order.remove(&(download.geometry.size(), blob));
+        let fetches: Vec<FetchId> = self.fetches.iter().filter(|(_, fetch)| fetch.blob == blob).map(|(id, _)| *id).collect();
+        for fetch in fetches {
+            self.cancel_fetch(fetch);
+        }
+        Some(download)
+    }
+
+    fn give_up_stalled_fetches(&mut self, now: Instant) {
+        let limit = |source| match source {
+            Source::Wan => self.parameters.wan_stall,
+            Source::Peer(_) => self.parameters.pull_stall,
+        };
+        let stalled: Vec<FetchId> =
+            self.fetches.iter().filter(|(_, fetch)| now.since(fetch.progressed_at) >= limit(fetch.source)).map(|(id, _)| *id).collect();
+        for id in stalled {
+            self.effects.push_back(Effect::Cancel { fetch: id });
+            self.on_fetch_ended(now, id, FetchEnd::Failed);
+        }
+    }
+
+    fn draw(&mut self) -> u64 {
+        self.draws += 1;
+        rendezvous::draw(self.seed, self.draws)
+    }
+
+    /// A random index below `count`, which is not zero.
+    #[expect(clippy::cast_possible_truncation, reason = "the remainder is below a usize")]
+    fn draw_below(&mut self, count: usize) -> usize {
+        (self.draw() % count as u64) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! One wanted blob: what of it is here, on the site, in flight and claimed.
+//!
+//! Not here: which peer or span is chosen; see [`super::lan`] and [`super::wan`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use super::{FetchId, Source};
+use crate::bits::Bits;
+use crate::geometry::Geometry;
+use crate::name::NodeId;
+use crate::time::Instant;
+
+/// A blob on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Download {
+    pub(super) geometry: Geometry,
+    /// Verified units that are stored here.
+    pub(super) units: Bits,
+    /// Pieces all of whose units are stored here.
+    pub(super) pieces: Bits,
+    /// Pieces that this node or a usable peer holds: these need no WAN.
+    pub(super) on_site: Bits,
+    /// Pieces that a usable peer holds, that are missing here and not in flight.
+    pub(super) available: BTreeSet<u32>,
+    /// Missing pieces on their way, and the fetch that brings each.
+    pub(super) in_flight: BTreeMap<u32, FetchId>,
+    /// Who fetches which span over the WAN.
+    pub(super) claims: BTreeMap<u32, Claim>,
+    /// Since when a span at the front is seen without a claim.
+    pub(super) unclaimed_since: BTreeMap<u32, Instant>,
+    /// Spans before this one are on the site.
+    pub(super) first_open_span: u32,
+    /// Peers that said what they hold.
+    pub(super) answered: BTreeSet<NodeId>,
+    /// When the blob was first wanted.
+    pub(super) wanted_at: Instant,
+    /// Pieces not yet announced, and since when.
+    pub(super) unannounced: Bits,
+    pub(super) unannounced_since: Option<Instant>,
+    /// Only the seed is asked, front to back, because the hash list lied.
+    pub(super) seed_only: bool,
+    /// All units are here and the whole digest is being checked.
+    pub(super) verifying: bool,
+    /// Wrong units that the seed sent.
+    pub(super) seed_refusals: u32,
+    /// Stored bytes by source.
+    pub(super) wan_bytes: u64,
+    pub(super) lan_bytes: u64,
+}
+
+/// Who fetches a span over the WAN, and how it goes.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    pub(super) owner: NodeId,
+    pub(super) progressed_at: Instant,
+    pub(super) bytes: u64,
+    pub(super) stage: Stage,
+}
+
+/// How far a claim is, as this node knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Another node's.
+    Foreign,
+    /// Own, told to the others; the fetch starts at this moment.
+    Announced(Instant),
+    /// Own, being fetched.
+    Fetching(FetchId),
+}
+
+impl Download {
+    pub(super) fn new(now: Instant, geometry: Geometry, held: Bits, seed_only: bool) -> Self {
+        let units = if held.length() == geometry.units() { held } else { Bits::new(geometry.units()) };
+        let mut pieces = Bits::new(geometry.pieces());
+        for piece in 0..geometry.pieces() {
+            if units.contains_all(geometry.units_of(piece..piece + 1)) {
+                pieces.insert(piece);
+            }
+        }
+        Self {
+            geometry,
+            on_site: pieces.clone(),
+            units,
+            pieces,
+            available: BTreeSet::new(),
+            in_flight: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            unclaimed_since: BTreeMap::new(),
+            first_open_span: 0,
+            answered: BTreeSet::new(),
+            wanted_at: now,
+            unannounced: Bits::new(geometry.pieces()),
+            unannounced_since: None,
+            seed_only,
+            verifying: false,
+            seed_refusals: 0,
+            wan_bytes: 0,
+            lan_bytes: 0,
+        }
+    }
+
+    /// Whether the WAN has to bring a part of `span`, as far as this node knows.
+    pub(super) fn is_open(&self, span: u32) -> bool {
+        !self.on_site.contains_all(self.geometry.pieces_of_span(span))
+    }
+
+    /// The first run of pieces of `span` that nobody on the site holds and that is not in flight.
+    pub(super) fn first_missing_run(&self, span: u32) -> Option<Range<u32>> {
+        let pieces = self.geometry.pieces_of_span(span);
+        let missing = |piece: &u32| !self.on_site.contains(*piece) && !self.in_flight.contains_key(piece);
+        let start = pieces.clone().find(missing)?;
+        let end = (start..pieces.end).find(|piece| !missing(piece)).unwrap_or(pieces.end);
+        Some(start..end)
+    }
+
+    /// A usable peer holds `piece`.
+    pub(super) fn note_available(&mut self, piece: u32) {
+        self.on_site.insert(piece);
+        if !self.pieces.contains(piece) && !self.in_flight.contains_key(&piece) {
+            self.available.insert(piece);
+        }
+    }
+
+    /// Takes back the pieces that `fetch` was to bring.
+    pub(super) fn take_in_flight(&mut self, fetch: FetchId) -> Vec<u32> {
+        self.in_flight.extract_if(.., |_, by| *by == fetch).map(|(piece, _)| piece).collect()
+    }
+
+    /// Starts over what is known of the site, from what this node holds itself.
+    pub(super) fn reset_site(&mut self) {
+        self.on_site = self.pieces.clone();
+        self.available.clear();
+        self.first_open_span = 0;
+    }
+
+    /// Takes a stored unit; the piece, if it is now whole.
+    pub(super) fn store_unit(&mut self, now: Instant, unit: u32, source: Source) -> Option<u32> {
+        if !self.units.insert(unit) {
+            return None;
+        }
+        let bytes = self.geometry.bytes_of(unit..unit + 1);
+        match source {
+            Source::Wan => self.wan_bytes += bytes.end - bytes.start,
+            Source::Peer(_) => self.lan_bytes += bytes.end - bytes.start,
+        }
+        let piece = self.geometry.piece_of_unit(unit);
+        if !self.units.contains_all(self.geometry.units_of(piece..piece + 1)) {
+            return None;
+        }
+        self.pieces.insert(piece);
+        self.on_site.insert(piece);
+        self.available.remove(&piece);
+        self.in_flight.remove(&piece);
+        self.unannounced.insert(piece);
+        self.unannounced_since.get_or_insert(now);
+        Some(piece)
+    }
+}

@@ -1,0 +1,88 @@
+//! The numbers of the swarm, in one place, each with its reason.
+//!
+//! Not here: limits of the wire; see [`crate::wire::limits`].
+
+use std::time::Duration;
+
+/// How a node behaves in a swarm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameters {
+    /// How many incomplete spans, from the front, are fetched over the WAN at a time. Eight keep a 100 Mbit/s link busy at
+    /// 300 ms RTT, and leave the order sequential enough that peers find what they miss.
+    pub window_spans: usize,
+    /// Spans that one node claims at a time: the next is claimed while the one before still arrives.
+    pub claims_max: usize,
+    /// Requests to peers in flight at a time; the best of a measured grid.
+    pub pulls_max: usize,
+    /// Most bytes of one request to a peer: small enough that a piece has many sources soon.
+    pub pull_bytes_max: u64,
+    /// No WAN fetch before this long after joining the site, so that peers that start together find each other first.
+    pub hold_off: Duration,
+    /// How long peers may take to say what they hold of a newly wanted blob, before the WAN is used without their answer.
+    pub answer_wait: Duration,
+    /// Between a claim and the fetch: more than the LAN's round trip, so that a better claim can arrive.
+    pub claim_wait: Duration,
+    /// A span that nobody claims falls to the next in line after this long.
+    pub rank_step: Duration,
+    /// A claim without progress for this long, while other claims progress, is taken over.
+    pub claim_stall: Duration,
+    /// A claim without progress for this long is taken over even if nothing else progresses.
+    pub claim_lapse: Duration,
+    /// How long a node whose claim was taken over is not asked to own spans.
+    pub demotion: Duration,
+    /// Progress is told, and stalls are looked for, this often.
+    pub tick: Duration,
+    /// New pieces are gathered this long before they are announced: one message for many, well under a unit's time on a
+    /// slow WAN.
+    pub have_delay: Duration,
+    /// A request to a peer without progress for this long is given up.
+    pub pull_stall: Duration,
+    /// A fetch over the WAN without progress for this long is given up.
+    pub wan_stall: Duration,
+    /// After this many requests that a peer did not fulfil, it is not asked for the blob again.
+    pub unfulfilled_max: u32,
+    /// How long a peer that answered `Busy` is left alone.
+    pub busy_wait: Duration,
+    /// First pause after a failed WAN fetch; it doubles up to [`Self::wan_retry_max`].
+    pub wan_retry_min: Duration,
+    /// Longest pause after a failed WAN fetch.
+    pub wan_retry_max: Duration,
+    /// First ban of a peer that sent a wrong unit; it doubles with every further one.
+    pub ban: Duration,
+    /// After this many wrong units from the seed, the hash list is taken to lie.
+    pub seed_refusals_max: u32,
+    /// Requests served at a time, over all peers.
+    pub uploads_max: usize,
+    /// Requests of one peer that wait to be served; a further one is answered `Busy`.
+    pub queue_per_peer_max: usize,
+}
+
+impl Default for Parameters {
+    fn default() -> Self {
+        Self {
+            window_spans: 8,
+            claims_max: 2,
+            pulls_max: 8,
+            pull_bytes_max: 256 << 10,
+            hold_off: Duration::from_secs(2),
+            answer_wait: Duration::from_millis(500),
+            claim_wait: Duration::from_millis(10),
+            rank_step: Duration::from_millis(500),
+            claim_stall: Duration::from_millis(1500),
+            claim_lapse: Duration::from_secs(10),
+            demotion: Duration::from_secs(60),
+            tick: Duration::from_millis(250),
+            have_delay: Duration::from_millis(5),
+            pull_stall: Duration::from_secs(2),
+            wan_stall: Duration::from_secs(10),
+            unfulfilled_max: 3,
+            busy_wait: Duration::from_millis(50),
+            wan_retry_min: Duration::from_millis(250),
+            wan_retry_max: Duration::from_secs(10),
+            ban: Duration::from_secs(3600),
+            seed_refusals_max: 3,
+            uploads_max: 8,
+            queue_per_peer_max: 16,
+        }
+    }
+}

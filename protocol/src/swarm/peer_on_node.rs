@@ -1,0 +1,23 @@
+//! What a node remembers about one peer while it is connected.
+//!
+//! Not here: what the peer holds; see [`super::peer_view`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::digest::Digest;
+use crate::time::Instant;
+
+/// A connected peer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Peer {
+    /// The blobs that both sides want, or that the peer wants and this node holds.
+    pub(super) wants: BTreeSet<Digest>,
+    /// Requests that the peer did not fulfil, by blob.
+    pub(super) unfulfilled: BTreeMap<Digest, u32>,
+    /// This node's requests to the peer in flight.
+    pub(super) pulls: usize,
+    /// Until when it is left alone after answering `Busy`.
+    pub(super) busy_until: Instant,
+    /// Until when it owns no spans, because a claim of its was taken over.
+    pub(super) demoted_until: Instant,
+}

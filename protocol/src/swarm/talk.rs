@@ -1,0 +1,253 @@
+//! What peers are told, and what is believed of what they say: hints only, and never more of them than is wanted here.
+//!
+//! Not here: what follows from it; see [`super::lan`] and [`super::wan`].
+
+use super::download::{Claim, Stage};
+use super::peer_view::PeerView;
+use super::{Effect, Fetch, Source, Swarm};
+use crate::bits::Bits;
+use crate::digest::Digest;
+use crate::name::NodeId;
+use crate::rendezvous;
+use crate::time::Instant;
+use crate::wire::limits::CLAIMS_MAX;
+use crate::wire::{ClaimProgress, Message, PieceRange, piece_ranges};
+
+impl<V: PeerView> Swarm<V> {
+    pub(super) fn on_peer_joined(&mut self, now: Instant, id: NodeId) {
+        if self.bans.get(&id).is_some_and(|ban| ban.until > now) {
+            self.effects.push_back(Effect::Disconnect { peer: id });
+            return;
+        }
+        self.peers.entry(id).or_default();
+        let wanted: Vec<Digest> = self.downloads.iter().filter(|(_, download)| !download.seed_only).map(|(blob, _)| *blob).collect();
+        for blob in wanted {
+            self.tell(id, Message::Interest { blob });
+        }
+    }
+
+    pub(super) fn on_peer_left(&mut self, now: Instant, id: NodeId) {
+        if self.peers.remove(&id).is_none() {
+            return;
+        }
+        self.view.forget_peer(id);
+        self.uploads.forget(id);
+        for fetch in self.fetches_from(id) {
+            self.cancel_fetch(fetch);
+        }
+        let blobs: Vec<Digest> = self.downloads.keys().copied().collect();
+        for blob in blobs {
+            self.survey_site(blob);
+            self.drop_claims(now, id, blob);
+            if let Some(download) = self.downloads.get_mut(&blob) {
+                download.answered.remove(&id);
+            }
+        }
+    }
+
+    fn drop_claims(&mut self, now: Instant, owner: NodeId, blob: Digest) {
+        let Some(download) = self.downloads.get_mut(&blob) else { return };
+        let dropped = download.claims.extract_if(.., |_, claim| claim.owner == owner);
+        download.unclaimed_since.extend(dropped.map(|(span, _)| (span, now)));
+    }
+
+    pub(super) fn on_message(&mut self, now: Instant, from: NodeId, message: Message) {
+        if !self.peers.contains_key(&from) {
+            return;
+        }
+        match message {
+            Message::Hello { .. } | Message::Peers { .. } => {}
+            Message::Interest { blob } => self.answer_interest(from, blob),
+            Message::Holding { blob, wanted, pieces } => {
+                if wanted {
+                    self.note_wants(from, blob);
+                }
+                if let Some(download) = self.downloads.get_mut(&blob) {
+                    download.answered.insert(from);
+                }
+                self.note_pieces(now, from, blob, &pieces);
+            }
+            Message::Have { blob, pieces } => self.note_pieces(now, from, blob, &pieces),
+            Message::Claim { blob, span } => self.note_claim(now, from, blob, span),
+            Message::Release { blob, span } => {
+                if let Some(download) = self.downloads.get_mut(&blob)
+                    && download.claims.get(&span).is_some_and(|claim| claim.owner == from)
+                {
+                    download.claims.remove(&span);
+                    download.unclaimed_since.insert(span, now);
+                }
+            }
+            Message::Progress { claims } => self.note_progress(now, from, &claims),
+            Message::Dropped { blob } => {
+                self.view.forget_blob(from, &blob);
+                self.drop_claims(now, from, blob);
+                self.survey_site(blob);
+            }
+        }
+    }
+
+    fn answer_interest(&mut self, from: NodeId, blob: Digest) {
+        let (wanted, pieces) = match (self.held.get(&blob), self.downloads.get(&blob)) {
+            (Some(geometry), _) => (false, Bits::full(geometry.pieces())),
+            (None, Some(download)) => (!download.seed_only, download.pieces.clone()),
+            (None, None) => (false, Bits::new(0)),
+        };
+        if pieces.length() > 0 {
+            self.note_wants(from, blob);
+            self.tell_claims(from, blob);
+        }
+        let mut parts = piece_ranges(&pieces).into_iter();
+        self.tell(from, Message::Holding { blob, wanted, pieces: parts.next().unwrap_or_default() });
+        for pieces in parts {
+            self.tell(from, Message::Have { blob, pieces });
+        }
+    }
+
+    /// A newcomer must know what is being fetched already before it hears that it may start, or it would fetch it twice.
+    fn tell_claims(&mut self, to: NodeId, blob: Digest) {
+        let Some(download) = self.downloads.get(&blob) else { return };
+        let own: Vec<u32> = download.claims.iter().filter(|(_, claim)| claim.owner == self.me).map(|(span, _)| *span).collect();
+        for span in own {
+            self.tell(to, Message::Claim { blob, span });
+        }
+    }
+
+    fn note_wants(&mut self, from: NodeId, blob: Digest) {
+        let relevant = self.downloads.contains_key(&blob);
+        if let Some(peer) = self.peers.get_mut(&from).filter(|_| relevant) {
+            peer.wants.insert(blob);
+        }
+    }
+
+    fn note_pieces(&mut self, now: Instant, from: NodeId, blob: Digest, pieces: &[PieceRange]) {
+        let Some(download) = self.downloads.get_mut(&blob).filter(|download| !download.seed_only) else { return };
+        let count = download.geometry.pieces();
+        for range in pieces.iter().filter(|range| range.start < count) {
+            let range = range.start..range.end.min(count);
+            self.view.record(from, &blob, range.clone(), count);
+            for piece in range {
+                download.note_available(piece);
+                let span = download.geometry.span_of_piece(piece);
+                if let Some(claim) = download.claims.get_mut(&span).filter(|claim| claim.owner == from) {
+                    claim.progressed_at = now;
+                    self.wan_progressed_at = now;
+                }
+            }
+        }
+        download.claims.retain(|span, claim| {
+            let pieces = download.geometry.pieces_of_span(*span);
+            claim.stage != Stage::Foreign || !download.on_site.contains_all(pieces)
+        });
+        self.cancel_superseded(now, blob);
+    }
+
+    /// Stops own WAN fetches of pieces that by now a peer holds.
+    fn cancel_superseded(&mut self, now: Instant, blob: Digest) {
+        let superseded: Vec<_> =
+            self.fetches.iter().filter(|(_, fetch)| fetch.blob == blob && self.is_superseded(fetch)).map(|(id, _)| *id).collect();
+        for id in superseded {
+            if let Some(fetch) = self.cancel_fetch(id) {
+                self.give_up_claim(now, &fetch);
+            }
+        }
+    }
+
+    fn is_superseded(&self, fetch: &Fetch) -> bool {
+        let Some(download) = self.downloads.get(&fetch.blob).filter(|_| fetch.source == Source::Wan) else { return false };
+        fetch.units.clone().filter(|unit| !download.units.contains(*unit)).all(|unit| {
+            let piece = download.geometry.piece_of_unit(unit);
+            download.on_site.contains(piece)
+        })
+    }
+
+    fn note_claim(&mut self, now: Instant, from: NodeId, blob: Digest, span: u32) {
+        let me = self.me;
+        let Some(download) = self.downloads.get_mut(&blob).filter(|download| span < download.geometry.spans()) else { return };
+        let theirs = rendezvous::weight(&blob, span, &from);
+        let stands = match download.claims.get(&span) {
+            None => true,
+            Some(claim) if claim.owner == from => false,
+            Some(Claim { stage: Stage::Fetching(_), .. }) => false,
+            Some(claim) => theirs > rendezvous::weight(&blob, span, &claim.owner),
+        };
+        if !stands {
+            return;
+        }
+        let foreign = Claim { owner: from, progressed_at: now, bytes: 0, stage: Stage::Foreign };
+        let withdrawn = download.claims.insert(span, foreign).is_some_and(|claim| claim.owner == me);
+        download.unclaimed_since.remove(&span);
+        if withdrawn {
+            self.tell_wanting(&blob, &Message::Release { blob, span });
+        }
+    }
+
+    fn note_progress(&mut self, now: Instant, from: NodeId, progress: &[ClaimProgress]) {
+        for told in progress {
+            let Some(download) = self.downloads.get_mut(&told.blob) else { continue };
+            let Some(claim) = download.claims.get_mut(&told.span).filter(|claim| claim.owner == from) else { continue };
+            if told.bytes > claim.bytes {
+                claim.bytes = told.bytes;
+                claim.progressed_at = now;
+                self.wan_progressed_at = now;
+            }
+        }
+    }
+
+    pub(super) fn tell_progress(&mut self) {
+        let mut own = Vec::new();
+        for (blob, download) in &self.downloads {
+            for (span, claim) in &download.claims {
+                if let Stage::Fetching(fetch) = claim.stage {
+                    let bytes = self.fetches.get(&fetch).map_or(0, |fetch| fetch.bytes);
+                    own.push(ClaimProgress { blob: *blob, span: *span, bytes });
+                }
+            }
+        }
+        own.truncate(CLAIMS_MAX);
+        let listeners: Vec<NodeId> =
+            self.peers.iter().filter(|(_, peer)| own.iter().any(|claim| peer.wants.contains(&claim.blob))).map(|(id, _)| *id).collect();
+        for peer in listeners {
+            self.tell(peer, Message::Progress { claims: own.clone() });
+        }
+    }
+
+    /// Announces new pieces whose gathering time is over.
+    pub(super) fn announce(&mut self, now: Instant) {
+        let delay = self.parameters.have_delay;
+        let mut due = Vec::new();
+        for (blob, download) in &mut self.downloads {
+            if download.unannounced_since.is_some_and(|since| since + delay <= now) {
+                download.unannounced_since = None;
+                let length = download.unannounced.length();
+                due.push((*blob, std::mem::replace(&mut download.unannounced, Bits::new(length))));
+            }
+        }
+        for (blob, pieces) in due {
+            self.tell_pieces(blob, &pieces);
+        }
+    }
+
+    pub(super) fn tell_pieces(&mut self, blob: Digest, pieces: &Bits) {
+        for pieces in piece_ranges(pieces) {
+            self.tell_wanting(&blob, &Message::Have { blob, pieces });
+        }
+    }
+
+    pub(super) fn tell_wanting(&mut self, blob: &Digest, message: &Message) {
+        let wanting: Vec<NodeId> = self.peers.iter().filter(|(_, peer)| peer.wants.contains(blob)).map(|(id, _)| *id).collect();
+        for peer in wanting {
+            self.tell(peer, message.clone());
+        }
+    }
+
+    pub(super) fn tell_all(&mut self, message: &Message) {
+        let all: Vec<NodeId> = self.peers.keys().copied().collect();
+        for peer in all {
+            self.tell(peer, message.clone());
+        }
+    }
+
+    fn tell(&mut self, peer: NodeId, message: Message) {
+        self.effects.push_back(Effect::Send { peer, message });
+    }
+}

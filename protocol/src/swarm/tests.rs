@@ -1,0 +1,344 @@
+//! Dialogues with the machine, and a small site of machines that move units over an instant LAN.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::peer_view::OwnView;
+use super::*;
+use crate::geometry::{SPAN_BYTES, UNIT_BYTES};
+use crate::hash_list::HashListBuilder;
+use crate::verify::{BlobHasher, UnitVerifier};
+use crate::wire::PieceRange;
+use bytes::Bytes;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn node(n: u8) -> NodeId {
+    NodeId(Digest::sha256(&[n]).as_bytes().try_into().unwrap())
+}
+
+fn machine(n: u8) -> Swarm<OwnView> {
+    Swarm::new(Instant::ZERO, node(n), u64::from(n), Parameters::default(), OwnView::default())
+}
+
+fn content(spans: u64) -> (Bytes, UnitVerifier) {
+    let bytes: Vec<u8> = (0..spans * SPAN_BYTES).map(|n| (n / 97 % 251) as u8).collect();
+    let mut builder = HashListBuilder::new();
+    builder.update(&bytes);
+    let list = builder.finish(Digest::sha256(&bytes)).unwrap();
+    (bytes.into(), UnitVerifier::Listed(list))
+}
+
+fn want(verifier: &UnitVerifier) -> Input {
+    let geometry = verifier.geometry();
+    Input::Wanted { blob: verifier.blob(), geometry, held: Bits::new(geometry.units()) }
+}
+
+fn effects(machine: &mut Swarm<OwnView>) -> Vec<Effect> {
+    std::iter::from_fn(|| machine.poll_effect()).collect()
+}
+
+fn fetches(effects: &[Effect]) -> Vec<(FetchId, Source, Range<u32>)> {
+    let fetch = |effect: &Effect| match effect {
+        Effect::Fetch { fetch, source, units, .. } => Some((*fetch, *source, units.clone())),
+        _ => None,
+    };
+    effects.iter().filter_map(fetch).collect()
+}
+
+fn unit(bytes: &Bytes, verifier: &UnitVerifier, unit: u32) -> UnitProof {
+    let range = verifier.geometry().bytes_of(unit..unit + 1);
+    verifier.verify(unit, bytes.slice(range.start as usize..range.end as usize)).unwrap().proof()
+}
+
+/// Passes time until the machine fetches something.
+fn next_fetches(machine: &mut Swarm<OwnView>, now: &mut Instant) -> Vec<(FetchId, Source, Range<u32>)> {
+    for _ in 0..1000 {
+        let found = fetches(&effects(machine));
+        if !found.is_empty() {
+            return found;
+        }
+        *now = machine.poll_timeout().unwrap().max(*now);
+        machine.handle_timeout(*now);
+    }
+    panic!("nothing was fetched");
+}
+
+#[test]
+fn alone_on_its_site_it_waits_for_the_hold_off_and_then_fetches_from_the_front() {
+    let (_, verifier) = content(4);
+    let mut alone = machine(1);
+    alone.handle_input(Instant::ZERO, want(&verifier));
+    assert_eq!(effects(&mut alone), []);
+    let mut now = Instant::ZERO;
+    let found = next_fetches(&mut alone, &mut now);
+    assert!(now >= Instant::ZERO + Parameters::default().hold_off);
+    assert_eq!(
+        found.iter().map(|(_, source, units)| (*source, units.clone())).collect::<Vec<_>>(),
+        [(Source::Wan, 0..8), (Source::Wan, 8..16)]
+    );
+}
+
+#[test]
+fn what_a_peer_holds_is_pulled_from_it_and_not_over_the_wan() {
+    let (_, verifier) = content(1);
+    let mut device = machine(1);
+    let now = Instant::ZERO + 10 * SECOND;
+    device.handle_input(now, Input::PeerJoined { peer: node(2) });
+    device.handle_input(now, want(&verifier));
+    let blob = verifier.blob();
+    assert_eq!(effects(&mut device), [Effect::Send { peer: node(2), message: Message::Interest { blob } }]);
+    let holding = Message::Holding { blob, wanted: false, pieces: vec![PieceRange { start: 0, end: 8 }] };
+    device.handle_input(now, Input::Received { peer: node(2), message: holding });
+    let found = fetches(&effects(&mut device));
+    assert!(!found.is_empty() && found.iter().all(|(_, source, _)| *source == Source::Peer(node(2))));
+    let mut units: Vec<u32> = found.into_iter().flat_map(|(_, _, units)| units).collect();
+    units.sort_unstable();
+    assert_eq!(units, [0, 1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[test]
+fn a_wrong_unit_names_its_sender_and_bans_it() {
+    let (_, verifier) = content(1);
+    let (blob, now) = (verifier.blob(), Instant::ZERO + 10 * SECOND);
+    let mut device = machine(1);
+    for peer in [node(2), node(3)] {
+        device.handle_input(now, Input::PeerJoined { peer });
+    }
+    device.handle_input(now, want(&verifier));
+    let holding = Message::Holding { blob, wanted: false, pieces: vec![PieceRange { start: 0, end: 8 }] };
+    device.handle_input(now, Input::Received { peer: node(2), message: holding });
+    let (fetch, _, units) = fetches(&effects(&mut device)).remove(0);
+    device.handle_input(now, Input::FetchEnded { fetch, end: FetchEnd::Refused { unit: units.start } });
+    assert_eq!(device.poll_event(), Some(Event::UnitRefused { source: Source::Peer(node(2)), blob, unit: units.start }));
+    assert!(matches!(device.poll_event(), Some(Event::PeerBanned { peer, .. }) if peer == node(2)));
+    assert!(effects(&mut device).contains(&Effect::Disconnect { peer: node(2) }));
+    device.handle_input(now + SECOND, Input::PeerJoined { peer: node(2) });
+    let sent = effects(&mut device);
+    assert!(sent.contains(&Effect::Disconnect { peer: node(2) }) && !sent.iter().any(|effect| matches!(effect, Effect::Send { .. })));
+    device.handle_input(now + 3601 * SECOND, Input::PeerJoined { peer: node(2) });
+    assert!(effects(&mut device).contains(&Effect::Send { peer: node(2), message: Message::Interest { blob } }));
+}
+
+#[test]
+fn a_claim_of_a_peer_is_left_alone_until_it_stalls_while_others_progress() {
+    let (_, verifier) = content(1);
+    let (blob, mut now) = (verifier.blob(), Instant::ZERO + 10 * SECOND);
+    let mut device = machine(1);
+    device.handle_input(now, Input::PeerJoined { peer: node(2) });
+    device.handle_input(now, want(&verifier));
+    for message in [Message::Claim { blob, span: 0 }, Message::Holding { blob, wanted: true, pieces: vec![] }] {
+        device.handle_input(now, Input::Received { peer: node(2), message });
+    }
+    let claimed = now;
+    effects(&mut device);
+    let found = next_fetches(&mut device, &mut now);
+    assert_eq!(found.iter().map(|(_, source, _)| *source).collect::<Vec<_>>(), [Source::Wan]);
+    let parameters = Parameters::default();
+    assert!(now >= claimed + parameters.claim_lapse, "nothing progressed, so only the long limit may end the claim");
+}
+
+#[test]
+fn a_claim_of_a_peer_that_left_is_taken_over() {
+    let (_, verifier) = content(1);
+    let (blob, mut now) = (verifier.blob(), Instant::ZERO + 10 * SECOND);
+    let mut device = machine(1);
+    device.handle_input(now, Input::PeerJoined { peer: node(2) });
+    device.handle_input(now, want(&verifier));
+    for message in [Message::Claim { blob, span: 0 }, Message::Holding { blob, wanted: true, pieces: vec![] }] {
+        device.handle_input(now, Input::Received { peer: node(2), message });
+    }
+    device.handle_input(now, Input::PeerLeft { peer: node(2) });
+    let left = now;
+    next_fetches(&mut device, &mut now);
+    assert!(now.since(left) <= Duration::from_millis(500));
+}
+
+#[test]
+fn only_whole_requests_of_connected_peers_are_served() {
+    let (bytes, verifier) = content(1);
+    let mut device = machine(1);
+    let mut hasher = BlobHasher::of(&verifier.blob());
+    hasher.update(&bytes);
+    let blob = hasher.finish(verifier.blob()).unwrap();
+    device.handle_input(Instant::ZERO, Input::Held { blob, geometry: verifier.geometry() });
+    device.handle_input(Instant::ZERO, Input::PeerJoined { peer: node(2) });
+    let mut ask = |ask, peer, units| {
+        device.handle_input(Instant::ZERO, Input::Asked { peer, ask: AskId(ask), blob: blob.blob(), units });
+        effects(&mut device)
+    };
+    assert_eq!(ask(1, node(2), 0..8), [Effect::Serve { ask: AskId(1) }]);
+    assert_eq!(ask(2, node(2), 0..9), [Effect::RefuseNotHeld { ask: AskId(2) }]);
+    assert_eq!(ask(3, node(3), 0..1), [Effect::RefuseNotHeld { ask: AskId(3) }]);
+}
+
+#[test]
+fn a_lying_hash_list_sends_it_to_the_seed_alone() {
+    let (bytes, verifier) = content(1);
+    let mut device = machine(1);
+    let mut now = Instant::ZERO + 10 * SECOND;
+    device.handle_input(now, want(&verifier));
+    for (fetch, _, units) in next_fetches(&mut device, &mut now) {
+        for index in units {
+            device.handle_input(now, Input::UnitStored { fetch, proof: unit(&bytes, &verifier, index) });
+        }
+        device.handle_input(now, Input::FetchEnded { fetch, end: FetchEnd::Complete });
+    }
+    let blob = verifier.blob();
+    assert!(effects(&mut device).contains(&Effect::VerifyBlob { blob }));
+    device.handle_input(now, Input::BlobMismatched { blob });
+    assert_eq!(device.poll_event(), Some(Event::HashListLied { blob }));
+    let found = effects(&mut device);
+    assert!(found.contains(&Effect::DiscardUnits { blob, geometry: Geometry::unlisted(SPAN_BYTES) }));
+    assert_eq!(fetches(&found).iter().map(|(_, source, units)| (*source, units.clone())).collect::<Vec<_>>(), [(Source::Wan, 0..1)]);
+}
+
+#[test]
+fn a_site_fetches_one_copy_and_every_node_completes() {
+    let mut site = Site::new(6, 12);
+    site.run(200 * SECOND);
+    site.assert_complete(0..6);
+    assert_eq!(site.wan_units, site.verifier.geometry().units());
+}
+
+#[test]
+fn the_survivors_of_a_dead_node_complete_with_little_fetched_twice() {
+    let mut site = Site::new(6, 12);
+    site.run(3 * SECOND);
+    assert!(site.wan_units > 0);
+    site.kill(2);
+    site.run(200 * SECOND);
+    site.assert_complete((0..6).filter(|n| *n != 2));
+    let limit = site.verifier.geometry().units() + 2 * (SPAN_BYTES / UNIT_BYTES) as u32;
+    assert!(site.wan_units <= limit, "{} of {limit}", site.wan_units);
+}
+
+#[test]
+fn without_the_seed_the_site_shares_what_it_holds_and_goes_on_when_the_seed_returns() {
+    let mut site = Site::new(4, 12);
+    site.run(3 * SECOND);
+    site.seed_up = false;
+    site.run(10 * SECOND);
+    let held: Vec<u32> =
+        site.machines.values().map(|machine| machine.wanted().next().map_or(0, |(_, _, bytes)| (bytes / UNIT_BYTES) as u32)).collect();
+    assert!(held.iter().all(|units| *units == held[0]) && held[0] > 0, "{held:?}");
+    assert_eq!(site.wan_units, held[0]);
+    site.seed_up = true;
+    site.run(200 * SECOND);
+    site.assert_complete(0..4);
+    assert_eq!(site.wan_units, site.verifier.geometry().units());
+}
+
+/// Machines on one instant LAN; the WAN brings one unit each 20 ms, to the fetches in turn.
+struct Site {
+    now: Instant,
+    bytes: Bytes,
+    verifier: UnitVerifier,
+    machines: BTreeMap<u8, Swarm<OwnView>>,
+    wan: VecDeque<(u8, FetchId, Range<u32>)>,
+    seed_up: bool,
+    wan_units: u32,
+}
+
+impl Site {
+    fn new(nodes: u8, spans: u64) -> Self {
+        let (bytes, verifier) = content(spans);
+        let mut site =
+            Self { now: Instant::ZERO, bytes, verifier, machines: BTreeMap::new(), wan: VecDeque::new(), seed_up: true, wan_units: 0 };
+        for n in 0..nodes {
+            let mut newcomer = machine(n);
+            for (other, machine) in &mut site.machines {
+                machine.handle_input(site.now, Input::PeerJoined { peer: node(n) });
+                newcomer.handle_input(site.now, Input::PeerJoined { peer: node(*other) });
+            }
+            site.machines.insert(n, newcomer);
+        }
+        for n in 0..nodes {
+            site.input(n, want(&site.verifier.clone()));
+        }
+        site
+    }
+
+    fn kill(&mut self, dead: u8) {
+        self.machines.remove(&dead);
+        self.wan.retain(|(n, _, _)| *n != dead);
+        for n in self.machines.keys().copied().collect::<Vec<_>>() {
+            self.input(n, Input::PeerLeft { peer: node(dead) });
+        }
+    }
+
+    fn input(&mut self, n: u8, input: Input) {
+        let mut queue = VecDeque::from([(n, input)]);
+        while let Some((n, input)) = queue.pop_front() {
+            let Some(machine) = self.machines.get_mut(&n) else { continue };
+            machine.handle_input(self.now, input);
+            self.carry_out(n, &mut queue);
+        }
+    }
+
+    fn carry_out(&mut self, n: u8, queue: &mut VecDeque<(u8, Input)>) {
+        let number = |peer: NodeId| (0..=255).find(|n| node(*n) == peer).unwrap();
+        for effect in effects(self.machines.get_mut(&n).unwrap()) {
+            match effect {
+                Effect::Send { peer, message } => queue.push_back((number(peer), Input::Received { peer: node(n), message })),
+                Effect::Fetch { fetch, source: Source::Wan, units, .. } => self.wan.push_back((n, fetch, units)),
+                Effect::Fetch { fetch, source: Source::Peer(_), units, .. } => {
+                    for index in units {
+                        queue.push_back((n, Input::UnitStored { fetch, proof: unit(&self.bytes, &self.verifier, index) }));
+                    }
+                    queue.push_back((n, Input::FetchEnded { fetch, end: FetchEnd::Complete }));
+                }
+                Effect::Cancel { fetch } => self.wan.retain(|(owner, id, _)| (*owner, *id) != (n, fetch)),
+                Effect::VerifyBlob { blob } => {
+                    let mut hasher = BlobHasher::of(&blob);
+                    hasher.update(&self.bytes);
+                    queue.push_back((n, Input::BlobVerified { blob: hasher.finish(blob).unwrap() }));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn run(&mut self, duration: Duration) {
+        let (end, step) = (self.now + duration, Duration::from_millis(20));
+        while self.now < end && self.machines.values().any(|machine| machine.wanted().next().is_some()) {
+            self.now = self.now + step;
+            if let Some((n, fetch, units)) = self.wan.pop_front() {
+                self.bring_unit(n, fetch, units);
+            }
+            for n in self.machines.keys().copied().collect::<Vec<_>>() {
+                let due = self.machines[&n].poll_timeout().is_some_and(|at| at <= self.now);
+                if due {
+                    self.machines.get_mut(&n).unwrap().handle_timeout(self.now);
+                    let mut queue = VecDeque::new();
+                    self.carry_out(n, &mut queue);
+                    for (n, input) in queue {
+                        self.input(n, input);
+                    }
+                }
+            }
+        }
+    }
+
+    fn bring_unit(&mut self, n: u8, fetch: FetchId, units: Range<u32>) {
+        if !self.seed_up {
+            return self.input(n, Input::FetchEnded { fetch, end: FetchEnd::Failed });
+        }
+        self.wan_units += 1;
+        let proof = unit(&self.bytes, &self.verifier, units.start);
+        let rest = units.start + 1..units.end;
+        if rest.is_empty() {
+            self.input(n, Input::UnitStored { fetch, proof });
+            self.input(n, Input::FetchEnded { fetch, end: FetchEnd::Complete });
+        } else {
+            self.wan.push_back((n, fetch, rest));
+            self.input(n, Input::UnitStored { fetch, proof });
+        }
+    }
+
+    fn assert_complete(&self, nodes: impl Iterator<Item = u8>) {
+        for n in nodes {
+            assert_eq!(self.machines[&n].wanted().next(), None, "node {n} is not complete");
+        }
+    }
+}

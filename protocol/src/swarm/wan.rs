@@ -1,0 +1,203 @@
+//! One copy over the WAN: a window of spans at the front, one owner each by rendezvous, claimed before it is fetched; taken
+//! over when the claim stalls while others progress. If every claim is slow, the WAN is slow, and nobody fetches twice.
+//!
+//! Not here: what comes from peers; see [`super::lan`].
+
+use std::time::Duration;
+
+use super::download::{Claim, Stage};
+use super::peer_view::PeerView;
+use super::{Fetch, FetchEnd, Source, Swarm};
+use crate::digest::Digest;
+use crate::name::NodeId;
+use crate::rendezvous;
+use crate::time::Instant;
+use crate::wire::Message;
+
+impl<V: PeerView> Swarm<V> {
+    /// Claims spans that fall to this node and starts the fetches of its claims that are due.
+    pub(super) fn use_wan(&mut self, now: Instant) {
+        if self.downloads.is_empty() || now < self.joined_at + self.parameters.hold_off || now < self.wan_retry_at {
+            return;
+        }
+        self.start_due_claims(now);
+        let mut room = self.parameters.claims_max.saturating_sub(self.own_claims().count());
+        let mut window = self.parameters.window_spans;
+        let blobs: Vec<Digest> = self.order.iter().map(|(_, blob)| *blob).collect();
+        for blob in blobs {
+            if room == 0 || window == 0 {
+                return;
+            }
+            self.claim_in_window(now, blob, &mut window, &mut room);
+        }
+    }
+
+    fn claim_in_window(&mut self, now: Instant, blob: Digest, window: &mut usize, room: &mut usize) {
+        let Some(download) = self.downloads.get_mut(&blob).filter(|download| !download.verifying) else { return };
+        while download.first_open_span < download.geometry.spans() && !download.is_open(download.first_open_span) {
+            download.unclaimed_since.remove(&download.first_open_span);
+            download.first_open_span += 1;
+        }
+        let (first, spans, answered) = (download.first_open_span, download.geometry.spans(), self.may_start(now, &blob));
+        let rivals = self.rivals(now, &blob);
+        for span in first..spans {
+            if *room == 0 || *window == 0 {
+                return;
+            }
+            let Some(download) = self.downloads.get_mut(&blob) else { return };
+            if !download.is_open(span) {
+                continue;
+            }
+            *window -= 1;
+            if download.claims.contains_key(&span) || !answered {
+                continue;
+            }
+            let since = *download.unclaimed_since.entry(span).or_insert(now);
+            let rank = rendezvous::rank(&blob, span, &self.me, rivals.iter());
+            if now >= since + self.parameters.rank_step.saturating_mul(u32::try_from(rank).unwrap_or(u32::MAX)) {
+                self.claim(now, blob, span, !rivals.is_empty());
+                *room -= 1;
+            }
+        }
+    }
+
+    /// Whether every peer said what it holds of `blob`, or had time enough to.
+    fn may_start(&self, now: Instant, blob: &Digest) -> bool {
+        let Some(download) = self.downloads.get(blob) else { return false };
+        download.seed_only
+            || now >= download.wanted_at + self.parameters.answer_wait
+            || self.peers.keys().all(|peer| download.answered.contains(peer))
+    }
+
+    /// The other nodes that may own spans of `blob`.
+    fn rivals(&self, now: Instant, blob: &Digest) -> Vec<NodeId> {
+        if self.downloads.get(blob).is_some_and(|download| download.seed_only) {
+            return Vec::new();
+        }
+        self.peers.iter().filter(|(_, peer)| peer.wants.contains(blob) && peer.demoted_until <= now).map(|(id, _)| *id).collect()
+    }
+
+    fn claim(&mut self, now: Instant, blob: Digest, span: u32, has_rivals: bool) {
+        let start = if has_rivals { now + self.parameters.claim_wait } else { now };
+        let claim = Claim { owner: self.me, progressed_at: now, bytes: 0, stage: Stage::Announced(start) };
+        if let Some(download) = self.downloads.get_mut(&blob) {
+            download.unclaimed_since.remove(&span);
+            download.claims.insert(span, claim);
+        }
+        if has_rivals {
+            self.tell_wanting(&blob, &Message::Claim { blob, span });
+        } else {
+            self.start_claim(now, blob, span);
+        }
+    }
+
+    fn start_due_claims(&mut self, now: Instant) {
+        let due: Vec<(Digest, u32)> = self
+            .own_claims()
+            .filter(|(_, _, claim)| matches!(claim.stage, Stage::Announced(start) if start <= now))
+            .map(|(blob, span, _)| (blob, span))
+            .collect();
+        for (blob, span) in due {
+            self.start_claim(now, blob, span);
+        }
+    }
+
+    /// Fetches the first missing run of a span that this node claimed, or lets the claim go if nothing is missing.
+    fn start_claim(&mut self, now: Instant, blob: Digest, span: u32) {
+        let Some(pieces) = self.downloads.get(&blob).and_then(|download| download.first_missing_run(span)) else {
+            if let Some(download) = self.downloads.get_mut(&blob) {
+                download.claims.remove(&span);
+            }
+            return;
+        };
+        let fetch = self.start_fetch(now, Source::Wan, blob, pieces);
+        if let Some(claim) = self.downloads.get_mut(&blob).and_then(|download| download.claims.get_mut(&span))
+            && let Some(fetch) = fetch
+        {
+            claim.stage = Stage::Fetching(fetch);
+        }
+    }
+
+    pub(super) fn on_wan_ended(&mut self, now: Instant, fetch: &Fetch, end: FetchEnd) {
+        match end {
+            FetchEnd::Complete => {
+                let Some(span) = self.span_of(fetch) else { return };
+                self.start_claim(now, fetch.blob, span);
+            }
+            FetchEnd::Failed | FetchEnd::NotHeld | FetchEnd::Busy => {
+                self.back_off(now);
+                self.give_up_claim(now, fetch);
+            }
+            FetchEnd::Refused { .. } => {
+                self.back_off(now);
+                self.give_up_claim(now, fetch);
+                let refusals = self.downloads.get_mut(&fetch.blob).map_or(0, |download| {
+                    download.seed_refusals += 1;
+                    download.seed_refusals
+                });
+                if refusals >= self.parameters.seed_refusals_max {
+                    self.on_blob_mismatched(now, fetch.blob);
+                }
+            }
+        }
+    }
+
+    /// The next attempt waits longer after each failure, by a random part of the pause, so that a site does not come back
+    /// to its seed all at once.
+    fn back_off(&mut self, now: Instant) {
+        let pause = self.parameters.wan_retry_min.saturating_mul(1 << self.wan_failures.min(16)).min(self.parameters.wan_retry_max);
+        self.wan_failures += 1;
+        let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+        self.wan_retry_at = now + Duration::from_micros(micros / 2 + self.draw() % (micros / 2 + 1));
+    }
+
+    /// Lets the claim of an ended fetch go, for others to take.
+    pub(super) fn give_up_claim(&mut self, now: Instant, fetch: &Fetch) {
+        let Some(span) = self.span_of(fetch) else { return };
+        let me = self.me;
+        let Some(download) = self.downloads.get_mut(&fetch.blob) else { return };
+        if download.claims.get(&span).is_some_and(|claim| claim.owner == me) {
+            download.claims.remove(&span);
+            download.unclaimed_since.insert(span, now);
+            self.tell_wanting(&fetch.blob, &Message::Release { blob: fetch.blob, span });
+        }
+    }
+
+    fn span_of(&self, fetch: &Fetch) -> Option<u32> {
+        let geometry = self.downloads.get(&fetch.blob)?.geometry;
+        Some(geometry.span_of_piece(geometry.piece_of_unit(fetch.units.start)))
+    }
+
+    /// Takes note of other nodes' claims that do not progress, so that the next in line can take them over.
+    pub(super) fn lapse_stalled_claims(&mut self, now: Instant) {
+        let wan_lives = now.since(self.wan_progressed_at) < self.parameters.claim_stall;
+        let patience = if wan_lives { self.parameters.claim_stall } else { self.parameters.claim_lapse };
+        let stalled = |claim: &Claim| claim.stage == Stage::Foreign && now.since(claim.progressed_at) >= patience;
+        for download in self.downloads.values_mut() {
+            let lapsed: Vec<(u32, NodeId)> =
+                download.claims.iter().filter(|(_, claim)| stalled(claim)).map(|(span, claim)| (*span, claim.owner)).collect();
+            for (span, owner) in lapsed {
+                download.claims.remove(&span);
+                download.unclaimed_since.insert(span, now);
+                if let Some(peer) = self.peers.get_mut(&owner) {
+                    peer.demoted_until = now + self.parameters.demotion;
+                }
+            }
+        }
+    }
+
+    /// The moments at which this node's own claims, or its next attempt, are due.
+    pub(super) fn own_claim_timeouts(&self) -> impl Iterator<Item = Instant> + '_ {
+        let gate = self.wan_retry_at.max(self.joined_at + self.parameters.hold_off);
+        self.own_claims().filter_map(move |(_, _, claim)| match claim.stage {
+            Stage::Announced(start) => Some(start.max(gate)),
+            Stage::Fetching(_) | Stage::Foreign => None,
+        })
+    }
+
+    fn own_claims(&self) -> impl Iterator<Item = (Digest, u32, &Claim)> + '_ {
+        self.downloads.iter().flat_map(move |(blob, download)| {
+            download.claims.iter().filter(|(_, claim)| claim.owner == self.me).map(move |(span, claim)| (*blob, *span, claim))
+        })
+    }
+}
