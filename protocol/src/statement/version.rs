@@ -195,6 +195,7 @@ impl VersionStatement {
 pub struct AcceptedStatement {
     statement: VersionStatement,
     digest: Digest,
+    bytes: Vec<u8>,
 }
 
 impl AcceptedStatement {
@@ -216,7 +217,7 @@ impl AcceptedStatement {
         if statement.name() != *name || statement.platform != *platform {
             return Err(StatementRefused::OtherSubject(name.target_path(platform)));
         }
-        Ok(Self { statement, digest: Digest::sha256(bytes) })
+        Ok(Self { statement, digest: Digest::sha256(bytes), bytes: bytes.to_vec() })
     }
 
     /// What was accepted.
@@ -227,6 +228,11 @@ impl AcceptedStatement {
     /// The SHA-256 of the statement's exact bytes.
     pub const fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// The statement's exact bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -288,13 +294,13 @@ mod tests {
 
     #[test]
     fn there_is_one_token_and_it_accepts_only_the_named_subject() {
-        let token = TrustToken::take().unwrap();
+        let token = crate::agent::tests::token();
         assert!(TrustToken::take().is_none());
         let good = statement();
         let bytes = serde_json::to_vec(&good).unwrap();
         let accept = |org: &str, version, platform: &str| {
             let name = VersionName { app: good.app.clone(), version };
-            AcceptedStatement::accept(&token, &org.parse().unwrap(), &name, &platform.parse().unwrap(), &bytes)
+            AcceptedStatement::accept(token, &org.parse().unwrap(), &name, &platform.parse().unwrap(), &bytes)
         };
         assert_eq!(accept("acme", 3, "linux-amd64").unwrap().digest(), Digest::sha256(&bytes));
         assert_eq!(accept("evil", 3, "linux-amd64"), Err(StatementRefused::ForeignOrg("acme".parse().unwrap())));
