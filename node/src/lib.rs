@@ -1,1 +1,31 @@
-//! Placeholder.
+//! Hedgerow: seed, device and operator's commands. Decisions are in `protocol`; here they are carried out.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`cli`] | one file a subcommand |
+//! | [`config`] | settings: flag, environment, file, default |
+//! | [`seed`], [`device`] | the two roles |
+//! | [`demo`] | both roles on one machine, for a first look |
+//! | [`publish`] | from a pushed tag to a signed version |
+//! | [`trust`] | keys, and the organisations' TUF repositories |
+//! | [`transport`] | certificates, TLS, QUIC, metered sockets |
+//! | [`store`] | blobs, journal, index |
+//! | [`api`] | bodies of the control API |
+//! | [`listener`], [`range`] | HTTP servers, byte ranges |
+//! | [`clock`], [`files`], [`telemetry`] | the system's clocks, small durable files, logs and signals |
+
+pub mod api;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod demo;
+pub mod device;
+pub mod files;
+pub mod listener;
+pub mod publish;
+pub mod range;
+pub mod seed;
+pub mod store;
+pub mod telemetry;
+pub mod transport;
+pub mod trust;

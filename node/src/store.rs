@@ -4,8 +4,10 @@
 //! |---|---|
 //! | [`blobs`] | blob files: only verified bytes get a digest's name |
 //! | [`meta`] | the domain operations on records, and what can go wrong |
+//! | [`records`] | tables, keys and changes, as journal and index keep them |
 //! | [`journal`] | the authority: an append-only, checksummed, fsynced log of changes |
 //! | [`index`] | the journal's content in sled, for look-ups; rebuilt whenever it is missing, corrupt or behind |
+//! | `writer` | the one thread that writes: preconditions, then journal, then index, in groups |
 //! | [`embedded`] | [`meta::MetaStore`] on journal and index |
 //! | [`lock`] | one process a data directory |
 //!
@@ -17,3 +19,5 @@ pub mod index;
 pub mod journal;
 pub mod lock;
 pub mod meta;
+pub mod records;
+mod writer;

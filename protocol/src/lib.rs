@@ -6,6 +6,7 @@
 //! | [`verify`] | the proofs that store and machines take: only checked bytes get one |
 //! | [`statement`], [`envelope`] | which signed documents are accepted, and why others are refused |
 //! | [`wire`] | what peers say to each other, byte by byte, and every limit on it |
+//! | [`dialer`] | which addresses are dialled, and when again |
 //! | [`swarm`] | who fetches which bytes from whom |
 //! | [`agent`] | what a device does with what its seed tells it |
 //! | [`rollout`] | how the reports of devices add up to the state of a rollout |
@@ -19,6 +20,7 @@
 
 pub mod agent;
 pub mod bits;
+pub mod dialer;
 pub mod digest;
 pub mod envelope;
 pub mod geometry;

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::AppName;
+use crate::name::{AppName, OrgName};
+use crate::statement::desired::{Counter, DesiredApp, DesiredState, FORMAT};
+use crate::time::WallTime;
 
 /// What a device does with a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -87,6 +89,26 @@ pub struct RolloutCount {
     pub devices: BTreeMap<DeviceState, u64>,
 }
 
+/// The desired state that follows `previous` when `change` is made; without a previous one it is the group's first.
+///
+/// The counter goes up by one within the epoch, and starts anew when the root delegates a higher `epoch`.
+pub fn next_desired_state(
+    previous: Option<&DesiredState>,
+    org: &OrgName,
+    group: &str,
+    epoch: u64,
+    expires: WallTime,
+    change: Option<(AppName, DesiredApp)>,
+) -> DesiredState {
+    let counter = match previous.map(|previous| previous.counter) {
+        Some(Counter { epoch: same, n }) if same == epoch => Counter { epoch, n: n + 1 },
+        _ => Counter { epoch, n: 1 },
+    };
+    let mut apps = previous.map(|previous| previous.apps.clone()).unwrap_or_default();
+    apps.extend(change);
+    DesiredState { format: FORMAT, org: org.clone(), group: group.to_owned(), counter, expires, apps }
+}
+
 /// Counts the devices of a rollout of `version` of `app`; `reports` has one entry a device, none if it never reported.
 pub fn count<'a>(app: &AppName, version: u64, reports: impl Iterator<Item = Option<&'a DeviceReport>>) -> RolloutCount {
     let mut devices: BTreeMap<_, u64> = DeviceState::ALL.into_iter().map(|state| (state, 0)).collect();
@@ -110,6 +132,20 @@ mod tests {
     fn report(version: u64, state: DeviceState) -> DeviceReport {
         let app = AppReport { version, state, reason: None };
         DeviceReport { counter: 1, apps: [("web".parse().unwrap(), app)].into() }
+    }
+
+    #[test]
+    fn a_change_raises_the_counter_and_keeps_the_other_apps() {
+        let desired = |version| DesiredApp { version, rollout: "r".into(), statements: BTreeMap::new() };
+        let (org, expires) = ("acme".parse().unwrap(), WallTime::from_unix_seconds(9));
+        let next = |previous: Option<&DesiredState>, epoch, app: &str, version| {
+            next_desired_state(previous, &org, "all", epoch, expires, Some((app.parse().unwrap(), desired(version))))
+        };
+        let first = next(None, 1, "web", 1);
+        let second = next(Some(&first), 1, "db", 4);
+        assert_eq!((first.counter, second.counter), (Counter { epoch: 1, n: 1 }, Counter { epoch: 1, n: 2 }));
+        assert_eq!(second.apps.len(), 2);
+        assert_eq!(next(Some(&second), 2, "web", 2).counter, Counter { epoch: 2, n: 1 });
     }
 
     #[test]

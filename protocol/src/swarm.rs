@@ -443,6 +443,9 @@ impl<V: PeerView> Swarm<V> {
     fn on_unit_stored(&mut self, now: Instant, fetch: FetchId, proof: UnitProof) {
         let Some(known) = self.fetches.get_mut(&fetch).filter(|known| known.blob == proof.blob()) else { return };
         known.progressed_at = now;
+        if let Some(download) = self.downloads.get(&proof.blob()).filter(|download| download.geometry.units() > 1) {
+            known.bytes += download.geometry.unit_bytes();
+        }
         let source = known.source;
         let Some(download) = self.downloads.get_mut(&proof.blob()) else { return };
         if source == Source::Wan {

@@ -4,6 +4,7 @@
 //! Not here: blob bytes; see [`super::blobs`].
 
 use std::collections::BTreeMap;
+use std::io;
 
 use async_trait::async_trait;
 use protocol::digest::Digest;
@@ -13,6 +14,8 @@ use protocol::statement::desired::Counter;
 use protocol::statement::version::HashListName;
 use protocol::time::WallTime;
 use serde::{Deserialize, Serialize};
+
+use super::journal::JournalError;
 
 /// Why an operation was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +32,18 @@ pub enum MetaError {
     /// The store failed; nothing was acknowledged.
     #[error("the metadata store failed: {0}")]
     Failed(#[source] anyhow::Error),
+}
+
+impl MetaError {
+    /// Whether there is no room left on the disk or in the quota.
+    pub fn is_storage_full(&self) -> bool {
+        let full = |kind: io::ErrorKind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let Self::Failed(error) = self else { return false };
+        error.chain().any(|cause| {
+            cause.downcast_ref::<JournalError>().is_some_and(JournalError::is_storage_full)
+                || cause.downcast_ref::<io::Error>().is_some_and(|error| full(error.kind()))
+        })
+    }
 }
 
 /// Why an enrolment token was refused.
@@ -89,7 +104,7 @@ pub struct ManifestRecord {
     pub subject: Option<Digest>,
     /// Its artifact type (distribution-spec, "Listing Referrers"), if any.
     pub artifact_type: Option<String>,
-    /// Its annotations.
+    /// Its annotations, if it has a subject: only listed referrers show them.
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -146,7 +161,7 @@ pub struct DeviceRecord {
     pub id: DeviceId,
     /// What it can run.
     pub platform: Platform,
-    /// SHA-256 of its public key (SubjectPublicKeyInfo).
+    /// SHA-256 of its public key (`SubjectPublicKeyInfo`).
     pub key_sha256: Digest,
     /// When it enrolled, in seconds since 1970.
     pub enrolled: WallTime,

@@ -1,0 +1,173 @@
+//! The bodies of the control API `/api/v1/…` and of enrolment, as seed, device and operator's command exchange them.
+//!
+//! Not here: routes; see `seed::api`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use protocol::digest::Digest;
+use protocol::name::{AppName, DeviceId, OrgName, Platform};
+use protocol::rollout::{DeviceState, RolloutState};
+use protocol::statement::version::HashListName;
+use protocol::time::WallTime;
+use serde::{Deserialize, Serialize};
+
+use crate::store::meta::TufFile;
+
+/// The largest JSON body of the control API, publications apart, in bytes.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// The largest root metadata, in bytes.
+pub const ROOT_BYTES_MAX: usize = 512 << 10;
+
+/// What went wrong, for people and programs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ApiError {
+    /// A short name of the reason.
+    pub code: String,
+    /// What failed, why, and what to do.
+    pub message: String,
+}
+
+/// `GET /api/v1/trust`: what an operator needs to make an organisation's root.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SeedTrust {
+    /// The seed's online key, hex.
+    pub online_key: String,
+    /// Where devices connect.
+    pub device_url: String,
+    /// SHA-256 of the device CA's certificate.
+    pub ca_sha256: Digest,
+}
+
+/// `POST /api/v1/orgs`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewOrg {
+    /// The name.
+    pub org: OrgName,
+    /// `1.root.json` and `1.targets.json`.
+    pub files: Vec<TufFile>,
+}
+
+/// The answer to [`NewOrg`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OrgCreated {
+    /// The name.
+    pub org: OrgName,
+    /// A key with every scope of the organisation; it is not shown again.
+    pub access_key: String,
+}
+
+/// `POST /api/v1/orgs/{org}/hash-lists`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HashListQuery {
+    /// The blobs.
+    pub blobs: Vec<Digest>,
+}
+
+/// The answer to [`HashListQuery`]; blobs that need no list, or are not known, are absent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HashLists {
+    /// The list of each blob.
+    pub lists: BTreeMap<Digest, HashListName>,
+}
+
+/// The answer to a publication.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Published {
+    /// The app.
+    pub app: AppName,
+    /// N.
+    pub version: u64,
+}
+
+/// `POST /api/v1/orgs/{org}/tokens`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    /// SHA-256 of the secret, which stays with the operator.
+    pub secret_sha256: Digest,
+    /// How long the token can be used, in seconds.
+    pub lifetime_seconds: u64,
+}
+
+/// The answer to [`NewToken`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokenMade {
+    /// When the token stops being accepted.
+    pub expires: WallTime,
+}
+
+/// `POST /enroll`, on the device listener, without a client certificate.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolRequest {
+    /// The token's secret, hex.
+    pub secret: String,
+    /// The device's wish for its name.
+    pub device: DeviceId,
+    /// What it can run.
+    pub platform: Platform,
+    /// The certificate request, PEM.
+    pub request: String,
+}
+
+/// The answer to [`EnrolRequest`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Enrolled {
+    /// The organisation.
+    pub org: OrgName,
+    /// The device.
+    pub device: DeviceId,
+    /// Its certificate, PEM.
+    pub certificate: String,
+    /// The CA's certificate, PEM.
+    pub authority: String,
+    /// The organisation's root metadata, to be checked against the token.
+    pub root: String,
+}
+
+/// `GET /api/v1/device/state`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceStateAnswer {
+    /// The organisation's `timestamp.json`.
+    pub timestamp: String,
+    /// The signed desired state of the device's group, if it has one.
+    pub desired: Option<String>,
+    /// Where other devices of the same site may be found: a hint, no more.
+    pub peers: Vec<SocketAddr>,
+}
+
+/// `POST /api/v1/orgs/{org}/rollouts`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewRollout {
+    /// The app.
+    pub app: AppName,
+    /// The version.
+    pub version: u64,
+    /// The group.
+    pub group: String,
+}
+
+/// A rollout, as its start and its status answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RolloutStatus {
+    /// Identity.
+    pub rollout: String,
+    /// The app.
+    pub app: AppName,
+    /// The version.
+    pub version: u64,
+    /// The group.
+    pub group: String,
+    /// The state of the whole.
+    pub state: RolloutState,
+    /// How many devices are in each state.
+    pub devices: BTreeMap<DeviceState, u64>,
+    /// Why devices failed, and how many for each reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failures: BTreeMap<String, u64>,
+}

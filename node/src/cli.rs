@@ -1,0 +1,108 @@
+//! The command line: one file a subcommand, each with its arguments and how it is carried out.
+//!
+//! Results go to stdout (with `--json` one object on one line), logs and progress to stderr. Exit codes: 0, 1 (failed), 2 (usage).
+//!
+//! Not here: what the commands do; they call `seed`, `device` and `trust`.
+
+pub mod app;
+pub mod config;
+pub mod demo;
+pub mod device;
+pub mod fleet;
+pub mod operator;
+pub mod org;
+pub mod output;
+pub mod rollout;
+pub mod seed;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use protocol::statement::TrustToken;
+
+use crate::telemetry::{self, LogFormat};
+
+/// Peer-to-peer edge content distribution: push an image once, sign it, roll it out; each site's WAN carries one copy.
+#[derive(Debug, Parser)]
+#[command(name = "hedgerow", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// How log lines on stderr look.
+    #[arg(long, global = true, value_enum, env = "HEDGEROW_LOG_FORMAT", default_value = "text")]
+    log: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make or run a seed: registry, signed versions, fleet control.
+    #[command(subcommand)]
+    Seed(seed::Command),
+    /// Enrol or run a device on this machine.
+    #[command(subcommand)]
+    Device(device::Command),
+    /// Organisations of a seed.
+    #[command(subcommand)]
+    Org(org::Command),
+    /// Apps and their signed versions.
+    #[command(subcommand)]
+    App(app::Command),
+    /// Devices of an organisation.
+    #[command(subcommand)]
+    Fleet(fleet::Command),
+    /// Deliver a version to a group of devices.
+    #[command(subcommand)]
+    Rollout(rollout::Command),
+    /// Settings in force.
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Show the whole path on this machine: a seed and some devices, two versions, and what crossed the WAN.
+    Demo(demo::Demo),
+}
+
+/// How a command prints its result.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Output {
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value = "text")]
+    output: Format,
+    /// The same as --output json: one object on one line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A form of output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object on one line.
+    Json,
+}
+
+/// The process's arguments, with empty environment variables of ours taken as unset.
+pub fn arguments() -> impl Iterator<Item = std::ffi::OsString> {
+    std::env::args_os()
+}
+
+/// Carries out a command.
+///
+/// # Errors
+/// With what failed, why, and what to do.
+pub fn run(cli: Cli, token: TrustToken) -> anyhow::Result<()> {
+    telemetry::start_logging(cli.log);
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        match cli.command {
+            Command::Seed(command) => command.run().await,
+            Command::Device(command) => command.run(token).await,
+            Command::Org(command) => command.run().await,
+            Command::App(command) => command.run().await,
+            Command::Fleet(command) => command.run().await,
+            Command::Rollout(command) => command.run().await,
+            Command::Config(command) => command.run(),
+            Command::Demo(demo) => demo.run(cli.log).await,
+        }
+    });
+    runtime.shutdown_background();
+    outcome
+}

@@ -1,0 +1,111 @@
+//! `hedgerow app …`: apps and their signed versions.
+//!
+//! Not here: pushing images, which any OCI client does.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use protocol::name::{RepositoryName, Tag};
+use serde_json::json;
+
+use super::Output;
+use super::operator::{AppPath, Operator};
+use crate::publish::{Published, Request, publish};
+use crate::store::meta::VersionRecord;
+use crate::trust::OperatorKeys;
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Resolve a pushed tag, sign one statement for each of its platforms, and publish it as the next version.
+    Publish(Publish),
+    /// List the versions of an app.
+    Versions(Versions),
+}
+
+/// An image that was pushed.
+#[derive(Clone, Debug)]
+struct TaggedApp {
+    path: AppPath,
+    tag: Tag,
+}
+
+impl std::str::FromStr for TaggedApp {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let Some((path, tag)) = text.rsplit_once(':') else { anyhow::bail!("what to publish is written ORG/APP:TAG, for example acme/web:1.0") };
+        Ok(Self { path: path.parse()?, tag: tag.parse()? })
+    }
+}
+
+/// `app publish`.
+#[derive(Debug, Args)]
+pub struct Publish {
+    /// What to publish, as ORG/APP:TAG.
+    #[arg(value_name = "ORG/APP:TAG")]
+    image: TaggedApp,
+    /// The version's number; default: the next one. A number that is taken is a conflict.
+    #[arg(long, value_name = "N")]
+    number: Option<u64>,
+    /// Where the organisation's keys are.
+    #[arg(long, value_name = "DIR", env = "HEDGEROW_KEYS")]
+    keys: PathBuf,
+    #[command(flatten)]
+    operator: Operator,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// `app versions`.
+#[derive(Debug, Args)]
+pub struct Versions {
+    /// The app, as ORG/APP.
+    app: AppPath,
+    #[command(flatten)]
+    operator: Operator,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Command {
+    /// Carries out the subcommand.
+    ///
+    /// # Errors
+    /// With what failed, why, and what to do.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Publish(publish) => publish.run().await,
+            Self::Versions(versions) => versions.run().await,
+        }
+    }
+}
+
+impl Publish {
+    async fn run(self) -> anyhow::Result<()> {
+        let api = self.operator.connect()?;
+        let AppPath { org, app } = self.image.path;
+        let keys = OperatorKeys::load(&self.keys, &org)?;
+        let repository = RepositoryName::of_app(&org, &app);
+        let request = Request { org, app, repository, tag: self.image.tag, number: self.number };
+        let published: Published = publish(&api, &keys, request).await?;
+        self.output.print(&published, || {
+            let platforms: Vec<&str> = published.platforms.iter().map(protocol::name::Platform::as_str).collect();
+            format!("{} version {} published for {} ({})", published.app, published.version, platforms.join(", "), published.digest)
+        })
+    }
+}
+
+impl Versions {
+    async fn run(self) -> anyhow::Result<()> {
+        let path = format!("/api/v1/orgs/{}/apps/{}/versions", self.app.org, self.app.app);
+        let versions: Vec<VersionRecord> = self.operator.connect()?.get(&path).await?;
+        self.output.print(&json!({"versions": versions}), || {
+            let line = |version: &VersionRecord| {
+                let platforms: Vec<&str> = version.statements.keys().map(protocol::name::Platform::as_str).collect();
+                format!("{:>6}  {}", version.version, platforms.join(", "))
+            };
+            if versions.is_empty() { "no version is published".to_owned() } else { versions.iter().map(line).collect::<Vec<_>>().join("\n") }
+        })
+    }
+}

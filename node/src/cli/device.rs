@@ -1,0 +1,137 @@
+//! `hedgerow device …`: this machine as a device.
+//!
+//! Not here: how a device works; see [`crate::device`].
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use protocol::name::{DeviceId, Platform};
+use protocol::statement::TrustToken;
+use serde_json::json;
+
+use super::Output;
+use crate::config::device::{DeviceConfig, DeviceFile};
+use crate::device::enroll::{enroll, own_platform};
+use crate::device::run::run;
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Give this machine an identity with a one-time token from `hedgerow fleet token`.
+    Enroll(Enroll),
+    /// Run the device until SIGTERM.
+    Run(Run),
+}
+
+/// `device enroll`.
+#[derive(Debug, Args)]
+pub struct Enroll {
+    /// The token.
+    #[arg(long, env = "HEDGEROW_TOKEN", hide_env_values = true)]
+    token: String,
+    /// Where the device keeps everything.
+    #[arg(long, value_name = "DIR", env = "HEDGEROW_DATA")]
+    data: PathBuf,
+    /// The device's name; default: made from its key.
+    #[arg(long, value_name = "ID")]
+    device: Option<DeviceId>,
+    /// What the device can run, as <os>-<arch>[-<variant>]; default: this machine.
+    #[arg(long)]
+    platform: Option<Platform>,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Settings of a device that can be given as flags or in the environment.
+#[derive(Debug, Args)]
+pub struct Settings {
+    /// Where the local registry listens, a loopback address. Port 0 chooses one and keeps it. [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "HEDGEROW_ENDPOINT_LISTEN")]
+    endpoint_listen: Option<String>,
+    /// Where the swarm listens, UDP. Port 0 chooses one and keeps it. [default: [::]:7446]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "HEDGEROW_SWARM_LISTEN")]
+    swarm_listen: Option<String>,
+    /// Where metrics are offered. [default: 127.0.0.1:0]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "HEDGEROW_METRICS_LISTEN")]
+    metrics_listen: Option<String>,
+    /// Swarm address of a known peer. Can be repeated.
+    #[arg(long = "peer", value_name = "ADDRESS:PORT", env = "HEDGEROW_PEERS", value_delimiter = ',')]
+    peers: Vec<String>,
+    /// Seconds between polls of the seed. [default: 300]
+    #[arg(long, value_name = "N", env = "HEDGEROW_POLL_SECONDS")]
+    poll_seconds: Option<u64>,
+    /// Devices with the same site share even when they are not on one network.
+    #[arg(long, value_name = "NAME", env = "HEDGEROW_SITE")]
+    site: Option<String>,
+}
+
+/// `device run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Where the device keeps everything.
+    #[arg(long, value_name = "DIR", env = "HEDGEROW_DATA")]
+    data: PathBuf,
+    /// Settings; default: config.toml in --data, if there is one.
+    #[arg(long, value_name = "FILE", env = "HEDGEROW_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Settings {
+    /// The settings as a file would say them.
+    pub fn into_file(self) -> DeviceFile {
+        DeviceFile {
+            endpoint_listen: self.endpoint_listen,
+            swarm_listen: self.swarm_listen,
+            metrics_listen: self.metrics_listen,
+            peers: (!self.peers.is_empty()).then_some(self.peers),
+            poll_seconds: self.poll_seconds,
+            site: self.site,
+        }
+    }
+}
+
+impl Command {
+    /// Carries out the subcommand.
+    ///
+    /// # Errors
+    /// With what failed, why, and what to do.
+    pub async fn run(self, token: TrustToken) -> anyhow::Result<()> {
+        match self {
+            Self::Enroll(enroll) => enroll.run().await,
+            Self::Run(run) => run.run(token).await,
+        }
+    }
+}
+
+impl Enroll {
+    async fn run(self) -> anyhow::Result<()> {
+        let platform = match self.platform {
+            Some(platform) => platform,
+            None => own_platform()?,
+        };
+        let enrolment = enroll(&self.data, &self.token, self.device, platform).await?;
+        let result = json!({"org": enrolment.org, "device": enrolment.device, "platform": enrolment.platform});
+        self.output.print(&result, || {
+            let run = format!("hedgerow device run --data {}", self.data.display());
+            format!("enrolled {} of {} ({}); start it with:\n  {run}", enrolment.device, enrolment.org, enrolment.platform)
+        })
+    }
+}
+
+impl Run {
+    async fn run(self, token: TrustToken) -> anyhow::Result<()> {
+        let config = DeviceConfig::load(&self.data, self.config.as_deref(), self.settings.into_file())?;
+        let output = self.output;
+        run(config, token, |ready| {
+            let text = || format!("ready: {} serves {} and shares on {}", ready.device, ready.endpoint_url, ready.swarm_addr);
+            if let Err(error) = output.print(ready, text) {
+                tracing::warn!(%error, "the ready line was not printed");
+            }
+        })
+        .await
+    }
+}

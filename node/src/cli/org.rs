@@ -1,0 +1,70 @@
+//! `hedgerow org …`.
+//!
+//! Not here: access keys of an organisation.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use ed25519_dalek::VerifyingKey;
+use protocol::name::OrgName;
+
+use super::Output;
+use super::operator::Operator;
+use crate::api::{NewOrg, OrgCreated, SeedTrust};
+use crate::clock::wall_time;
+use crate::files;
+use crate::trust::{OperatorKeys, new_repository};
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create an organisation; its root, targets and app keys are made here and stay here.
+    Create(Create),
+}
+
+/// `org create`.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// The organisation's name.
+    org: OrgName,
+    /// Where its keys go.
+    #[arg(long, value_name = "DIR", env = "HEDGEROW_KEYS")]
+    keys: PathBuf,
+    #[command(flatten)]
+    operator: Operator,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Command {
+    /// Carries out the subcommand.
+    ///
+    /// # Errors
+    /// With what failed, why, and what to do.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let Self::Create(create) = self;
+        create.run().await
+    }
+}
+
+impl Create {
+    async fn run(self) -> anyhow::Result<()> {
+        let api = self.operator.connect()?;
+        let trust: SeedTrust = api.get("/api/v1/trust").await?;
+        let online = hex::decode(&trust.online_key).ok().and_then(|raw| VerifyingKey::try_from(raw.as_slice()).ok());
+        let online = online.context("the seed's online key cannot be read")?;
+        files::create_private_dir(&self.keys)?;
+        let keys = OperatorKeys::generate(&self.keys, &self.org)?;
+        let metadata = new_repository(&keys, &online, wall_time());
+        let root = metadata.first().context("a new repository has a root")?.content.clone();
+        let created: OrgCreated = api.post("/api/v1/orgs", &NewOrg { org: self.org.clone(), files: metadata }).await.with_context(|| {
+            format!("the organisation was not created; remove its unused keys in {} before trying again", keys.dir().display())
+        })?;
+        keys.store_trusted_root(root.as_bytes())?;
+        tracing::warn!("{}", keys.unsealed_warning());
+        self.output.print(&created, || {
+            format!("organisation {} created, keys in {}\naccess key {} (shown once)", created.org, keys.dir().display(), created.access_key)
+        })
+    }
+}

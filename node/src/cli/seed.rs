@@ -1,0 +1,123 @@
+//! `hedgerow seed …`.
+//!
+//! Not here: how a seed works; see [`crate::seed`].
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use protocol::name::OrgName;
+
+use super::Output;
+use crate::config::seed::{SeedConfig, SeedFile, SeedFlags};
+use crate::seed::init::{NewSeed, init};
+use crate::seed::run::run;
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a new seed and its first organisation.
+    Init(Init),
+    /// Run a seed until SIGTERM; requests under way may end, then it exits with 0.
+    Run(Run),
+}
+
+/// `seed init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Where the seed keeps everything.
+    #[arg(long, value_name = "DIR", env = "HEDGEROW_DATA")]
+    data: PathBuf,
+    /// Where the operator's root, targets and app keys go; never below --data, or whoever takes the seed can sign versions.
+    #[arg(long, value_name = "DIR", env = "HEDGEROW_KEYS")]
+    keys: PathBuf,
+    /// The first organisation.
+    #[arg(long)]
+    org: OrgName,
+    /// Where registry and API listen; plain HTTP on a loopback address, else TLS. Port 0 chooses one and keeps it.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
+    listen: String,
+    /// Where devices connect, always with mutual TLS. Port 0 chooses one and keeps it.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7443")]
+    device_listen: String,
+    /// A name or address under which the seed is reached; stands in URLs and certificates. Can be repeated.
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<String>,
+    /// Speak plain HTTP on --listen although others can listen in: keys and images travel in the clear.
+    #[arg(long)]
+    insecure_http: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// `seed run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Where the seed keeps everything.
+    #[arg(long, value_name = "DIR", env = "HEDGEROW_DATA")]
+    data: PathBuf,
+    /// Settings; default: seed.toml in --data.
+    #[arg(long, value_name = "FILE", env = "HEDGEROW_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where metrics are offered.
+    #[arg(long, value_name = "ADDRESS:PORT", env = "HEDGEROW_METRICS_LISTEN")]
+    metrics_listen: Option<String>,
+    /// Most Mbit/s that are sent to devices, all together.
+    #[arg(long, value_name = "MBIT", env = "HEDGEROW_EGRESS_MBIT")]
+    egress_mbit: Option<u64>,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Command {
+    /// Carries out the subcommand.
+    ///
+    /// # Errors
+    /// With what failed, why, and what to do.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Init(init) => init.run().await,
+            Self::Run(run) => run.run().await,
+        }
+    }
+}
+
+impl Init {
+    async fn run(self) -> anyhow::Result<()> {
+        let settings = SeedFile {
+            listen: self.listen,
+            device_listen: self.device_listen,
+            metrics_listen: None,
+            hosts: self.hosts,
+            insecure_http: self.insecure_http,
+            egress_mbit: None,
+        };
+        let data = self.data.clone();
+        let made = init(NewSeed { data: self.data, keys: self.keys, org: self.org, settings }).await?;
+        self.output.print(&made, || {
+            let ca = if made.ca_file.is_empty() { String::new() } else { format!("\nCA certificate {}", made.ca_file) };
+            format!(
+                "organisation  {}\nregistry, API {}\ndevices       {}{ca}\naccess key    {}\n\nThe access key is shown once. Start the seed with:\n  hedgerow seed run --data {}",
+                made.org,
+                made.url,
+                made.device_url,
+                made.access_key,
+                data.display()
+            )
+        })
+    }
+}
+
+impl Run {
+    async fn run(self) -> anyhow::Result<()> {
+        let flags = SeedFlags { metrics_listen: self.metrics_listen, egress_mbit: self.egress_mbit };
+        let config = SeedConfig::load(&self.data, self.config.as_deref(), flags)?;
+        let output = self.output;
+        run(config, |ready| {
+            let text = || format!("ready: registry and API {}, devices {}, metrics {}", ready.url, ready.device_url, ready.metrics_url);
+            if let Err(error) = output.print(ready, text) {
+                tracing::warn!(%error, "the ready line was not printed");
+            }
+        })
+        .await
+    }
+}

@@ -1,0 +1,162 @@
+//! How a device gets its identity: it makes its key, and shows a one-time token that also tells it which CA and which root
+//! to trust, so that a hostile seed cannot give it its own.
+//!
+//! Not here: who may make tokens; see `seed::fleet`.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use protocol::digest::Digest;
+use protocol::name::{DeviceId, Platform};
+use rcgen::{KeyPair, PKCS_ED25519};
+use serde::{Deserialize, Serialize};
+
+use super::seed_client::{bounded, checked};
+use super::state::{DeviceDir, Enrolment};
+use crate::api::{BODY_BYTES_MAX, EnrolRequest, Enrolled};
+use crate::files::{self, Access};
+use crate::store::lock::DataLock;
+use crate::transport::ca::{certificate_request, key_node_id, single_certificate};
+use crate::transport::identity::DeviceIdentity;
+use crate::transport::tls;
+
+const TOKEN_PREFIX: &str = "hgt1_";
+
+/// What an operator hands to a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// Where the device connects.
+    pub device_url: String,
+    /// SHA-256 of the device CA's certificate.
+    pub ca_sha256: Digest,
+    /// SHA-256 of the organisation's root metadata.
+    pub root_sha256: Digest,
+    /// The one-time secret, hex.
+    pub secret: String,
+}
+
+impl Token {
+    /// The token as text.
+    ///
+    /// # Errors
+    /// Never for the types it is made of.
+    pub fn encode(&self) -> anyhow::Result<String> {
+        Ok(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(serde_json::to_vec(self)?)))
+    }
+
+    /// Reads a token.
+    ///
+    /// # Errors
+    /// When the text is none.
+    pub fn decode(text: &str) -> anyhow::Result<Self> {
+        let broken = "this is not an enrolment token; copy all of what `hedgerow fleet token` printed";
+        let encoded = text.trim().strip_prefix(TOKEN_PREFIX).context(broken)?;
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(encoded).context(broken)?).context(broken)
+    }
+
+    /// The hash under which the seed knows the secret.
+    pub fn secret_sha256(secret: &str) -> Digest {
+        Digest::sha256(secret.as_bytes())
+    }
+}
+
+/// The platform of the machine that this program was built for.
+///
+/// # Errors
+/// When it has no name in the OCI image specification.
+pub fn own_platform() -> anyhow::Result<Platform> {
+    let (architecture, variant) = match std::env::consts::ARCH {
+        "x86_64" => ("amd64", None),
+        "aarch64" => ("arm64", None),
+        "arm" => ("arm", Some("v7")),
+        "x86" => ("386", None),
+        "riscv64" => ("riscv64", None),
+        other => (other, None),
+    };
+    Ok(Platform::new(std::env::consts::OS, architecture, variant)?)
+}
+
+/// Enrols a device into `dir` and says who it is.
+///
+/// The key is made first and kept, so that an enrolment that broke off is repeated with the same key.
+///
+/// # Errors
+/// When the token is refused, the seed or its answer does not fit the token, or a device is enrolled here already.
+pub async fn enroll(dir: &Path, token: &str, device: Option<DeviceId>, platform: Platform) -> anyhow::Result<Enrolment> {
+    let token = Token::decode(token)?;
+    files::create_private_dir(dir)?;
+    let _lock = DataLock::acquire(dir, "device enrolment")?;
+    let kept = DeviceDir::new(dir);
+    if kept.is_enrolled() {
+        bail!("a device is enrolled in {} already; use another --data, or remove that folder to enrol anew", dir.display());
+    }
+    let key = device_key(&kept)?;
+    let device = match device {
+        Some(device) => device,
+        None => format!("d-{}", hex::encode(&key_node_id(&key).0[..6])).parse()?,
+    };
+    let request = EnrolRequest { secret: token.secret.clone(), device, platform: platform.clone(), request: certificate_request(&key)? };
+    let enrolled = ask(&token, &request).await?;
+    check(&token, &key, &enrolled)?;
+    let enrolment = Enrolment { format: 0, org: enrolled.org, device: enrolled.device, platform, device_url: token.device_url };
+    kept.keep_enrolment(enrolment, &enrolled.certificate, &enrolled.authority, &enrolled.root)?;
+    kept.enrolment()
+}
+
+fn device_key(dir: &DeviceDir) -> anyhow::Result<KeyPair> {
+    let path = dir.join("device.key");
+    if path.exists() {
+        return KeyPair::from_pem(&files::read_text(&path)?).with_context(|| format!("{} is broken", path.display()));
+    }
+    let key = KeyPair::generate_for(&PKCS_ED25519).context("making the device key")?;
+    files::write_new(&path, key.serialize_pem().as_bytes(), Access::Private)?;
+    Ok(key)
+}
+
+async fn ask(token: &Token, request: &EnrolRequest) -> anyhow::Result<Enrolled> {
+    let http = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::enrolling_client(token.ca_sha256)?)
+        .connect_timeout(std::time::Duration::from_secs(10))
+        .timeout(std::time::Duration::from_secs(60))
+        .build()?;
+    let url = format!("{}/enroll", token.device_url.trim_end_matches('/'));
+    let response = http.post(&url).json(request).send().await.with_context(|| format!("the seed at {} cannot be reached", token.device_url))?;
+    let body = bounded(checked(response).await?, BODY_BYTES_MAX).await?;
+    serde_json::from_slice(&body).context("the seed's answer to the enrolment cannot be read")
+}
+
+/// The seed is trusted with nothing that the token or the key can prove.
+fn check(token: &Token, key: &KeyPair, enrolled: &Enrolled) -> anyhow::Result<()> {
+    if Digest::sha256(&single_certificate(&enrolled.authority)?) != token.ca_sha256 {
+        bail!("the seed sent another CA certificate than the token names; do not use this seed");
+    }
+    if Digest::sha256(enrolled.root.as_bytes()) != token.root_sha256 {
+        bail!("the seed sent another root of trust than the token names; do not use this seed");
+    }
+    let identity = DeviceIdentity::from_certificate(&single_certificate(&enrolled.certificate)?)?;
+    if identity.node != key_node_id(key) || identity.org != enrolled.org || identity.device != enrolled.device {
+        bail!("the seed sent a certificate for another device or key");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_its_own_tokens_and_refuses_others() {
+        let token = Token {
+            device_url: "https://seed.example:7443".into(),
+            ca_sha256: Digest::sha256(b"ca"),
+            root_sha256: Digest::sha256(b"root"),
+            secret: "00ff".into(),
+        };
+        assert_eq!(Token::decode(&format!(" {}\n", token.encode().unwrap())).unwrap(), token);
+        for wrong in ["", "hgt1_", "hgt1_AAAA", "nonsense"] {
+            assert!(Token::decode(wrong).unwrap_err().to_string().contains("not an enrolment token"));
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Figures about one device, for `/metrics`.
+//!
+//! Not here: figures about a seed; see `seed::metrics`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+/// The figures.
+#[derive(Debug, Default)]
+pub struct DeviceMetrics {
+    stored_from_wan: AtomicU64,
+    stored_from_lan: AtomicU64,
+    lan_received_before: AtomicU64,
+    lan_received_live: AtomicU64,
+    peers: AtomicU64,
+    refused_units: AtomicU64,
+    refused_documents: AtomicU64,
+}
+
+impl DeviceMetrics {
+    /// A blob is whole: how many of its bytes came from where.
+    pub fn add_stored(&self, wan_bytes: u64, lan_bytes: u64) {
+        self.stored_from_wan.fetch_add(wan_bytes, Ordering::Relaxed);
+        self.stored_from_lan.fetch_add(lan_bytes, Ordering::Relaxed);
+    }
+
+    /// A connection that received `bytes` of datagrams is gone.
+    pub fn add_lan_received(&self, bytes: u64) {
+        self.lan_received_before.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The connections of now received `bytes` of datagrams, from `peers` peers.
+    pub fn set_lan_live(&self, bytes: u64, peers: usize) {
+        self.lan_received_live.store(bytes, Ordering::Relaxed);
+        self.peers.store(peers as u64, Ordering::Relaxed);
+    }
+
+    /// A unit did not match its hash.
+    pub fn count_refused_unit(&self) {
+        self.refused_units.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A signed document was refused.
+    pub fn count_refused_document(&self) {
+        self.refused_documents.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn get(counter: &AtomicU64) -> u64 {
+        counter.load(Ordering::Relaxed)
+    }
+}
+
+/// Reads the figures when they are asked for.
+#[derive(Debug)]
+pub struct DeviceCollector(pub std::sync::Arc<DeviceMetrics>);
+
+impl Collector for DeviceCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let metrics = &self.0;
+        let lan = DeviceMetrics::get(&metrics.lan_received_before) + DeviceMetrics::get(&metrics.lan_received_live);
+        let counters = [
+            ("hedgerow_device_stored_wan_bytes", "Bytes of whole blobs that came over the WAN", DeviceMetrics::get(&metrics.stored_from_wan)),
+            ("hedgerow_device_stored_lan_bytes", "Bytes of whole blobs that came from peers", DeviceMetrics::get(&metrics.stored_from_lan)),
+            ("hedgerow_device_lan_received_bytes", "Bytes of datagrams received from peers", lan),
+            ("hedgerow_device_units_refused", "Units that did not match their hash", DeviceMetrics::get(&metrics.refused_units)),
+            ("hedgerow_device_documents_refused", "Signed documents that were refused", DeviceMetrics::get(&metrics.refused_documents)),
+        ];
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Counter)?)?;
+        }
+        let peers = ConstGauge::new(DeviceMetrics::get(&metrics.peers));
+        peers.encode(encoder.encode_descriptor(
+            "hedgerow_device_peers",
+            "Peers connected",
+            None,
+            prometheus_client::metrics::MetricType::Gauge,
+        )?)
+    }
+}

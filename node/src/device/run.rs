@@ -1,0 +1,140 @@
+//! The whole life of a device process: open everything, say that it is ready, run, stop in order.
+//!
+//! Not here: the settings; see [`crate::config`].
+
+use std::net::SocketAddr;
+use std::sync::{Arc, RwLock};
+
+use anyhow::Context;
+use axum::Router;
+use axum::routing::get;
+use prometheus_client::registry::Registry;
+use protocol::statement::TrustToken;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::endpoint::{Catalogue, EndpointState};
+use super::metrics::{DeviceCollector, DeviceMetrics};
+use super::seed_client::SeedClient;
+use super::state::{DeviceDir, Ports};
+use super::{agent, endpoint, swarm};
+use crate::config::device::DeviceConfig;
+use crate::store::blobs::BlobStore;
+use crate::store::lock::DataLock;
+use crate::transport::meter::Meter;
+use crate::transport::quic;
+use crate::trust::VerifiedRepository;
+use crate::{files, listener, telemetry};
+
+/// Printed on one line when the device accepts connections.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ready {
+    /// Always `ready`.
+    pub event: &'static str,
+    /// The device's name.
+    pub device: String,
+    /// The local registry.
+    pub endpoint_url: String,
+    /// Where peers connect.
+    pub swarm_addr: SocketAddr,
+    /// Metrics.
+    pub metrics_url: String,
+}
+
+/// Runs the device in `config.data` until the process is told to stop.
+///
+/// # Errors
+/// When something that it needs cannot be opened.
+pub async fn run(config: DeviceConfig, token: TrustToken, announce: impl FnOnce(&Ready)) -> anyhow::Result<()> {
+    let dir = DeviceDir::new(&config.data);
+    let enrolment = dir.enrolment()?;
+    let _lock = DataLock::acquire(&config.data, "device")?;
+    let credentials = dir.credentials()?;
+    let me = credentials.identity.node;
+    let seed = u64::from_be_bytes(me.0[..8].try_into().context("an identity has 32 bytes")?);
+    let mut progress = dir.progress()?;
+    let blobs = BlobStore::open(&config.data)?;
+    let partial_dir = dir.join("partial");
+    files::create_private_dir(&partial_dir)?;
+    let root = files::read_text(&dir.join("root.json"))?;
+    let repository = VerifiedRepository::open(&dir.join("trust"), &enrolment.org, root.as_bytes())?;
+
+    let kept = progress.ports;
+    let quic_endpoint = quic::open(&credentials, with_kept_port(config.swarm_listen, kept.swarm))?;
+    let registry_listener = listener::bind(with_kept_port(config.endpoint_listen, kept.endpoint), "--endpoint-listen").await?;
+    let metrics_listener = listener::bind(with_kept_port(config.metrics_listen, kept.metrics), "--metrics-listen").await?;
+    let swarm_addr = quic_endpoint.local_addr().context("the swarm's address")?;
+    let ports = Ports { endpoint: port(&registry_listener)?, swarm: swarm_addr.port(), metrics: port(&metrics_listener)? };
+    if ports != kept {
+        progress.ports = ports;
+        dir.keep_progress(&progress)?;
+    }
+
+    let client = Arc::new(SeedClient::new(&credentials, &enrolment.device_url)?);
+    let metrics = Arc::new(DeviceMetrics::default());
+    let catalogue = Arc::new(RwLock::new(Catalogue::default()));
+    let (stop, stopped) = watch::channel(false);
+    let endpoint_router = endpoint::router(EndpointState { catalogue: catalogue.clone(), blobs: blobs.clone() });
+    let endpoint_server =
+        tokio::spawn(listener::serve(registry_listener, None, Meter::new(None), endpoint_router, stopped.clone()));
+    let metrics_server = tokio::spawn(listener::serve(metrics_listener, None, Meter::new(None), metrics_router(&metrics), stopped));
+
+    let parts = swarm::Parts { endpoint: quic_endpoint.clone(), me, seed, client: client.clone(), blobs, partial_dir, metrics: metrics.clone() };
+    let (handle, news) = swarm::start(parts);
+    handle.learned(config.peers.clone(), true).await;
+    let ready = Ready {
+        event: "ready",
+        device: enrolment.device.to_string(),
+        endpoint_url: format!("http://{}", SocketAddr::new(config.endpoint_listen.ip(), ports.endpoint)),
+        swarm_addr,
+        metrics_url: format!("http://{}/metrics", SocketAddr::new(config.metrics_listen.ip(), ports.metrics)),
+    };
+    let parts = agent::Parts {
+        dir,
+        enrolment,
+        progress,
+        client,
+        repository,
+        token,
+        swarm: handle,
+        catalogue,
+        metrics,
+        interval: config.poll_interval,
+        seed,
+        port: ports.swarm,
+        site: config.site,
+    };
+    let agent = tokio::spawn(agent::run(parts, news));
+    announce(&ready);
+
+    telemetry::stop_signal().await;
+    tracing::info!("stopping");
+    agent.abort();
+    let _ = stop.send(true);
+    quic_endpoint.close(0u8.into(), b"stopping");
+    let (_, _) = tokio::join!(endpoint_server, metrics_server);
+    quic_endpoint.wait_idle().await;
+    Ok(())
+}
+
+fn metrics_router(metrics: &Arc<DeviceMetrics>) -> Router {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(DeviceCollector(metrics.clone())));
+    let registry = Arc::new(registry);
+    Router::new()
+        .route("/metrics", get(move || telemetry::metrics(registry.clone())))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(|| async { "ok\n" }))
+}
+
+fn with_kept_port(mut address: SocketAddr, kept: u16) -> SocketAddr {
+    if address.port() == 0 {
+        address.set_port(kept);
+    }
+    address
+}
+
+fn port(listener: &TcpListener) -> anyhow::Result<u16> {
+    Ok(listener.local_addr().context("the listener's address")?.port())
+}

@@ -1,0 +1,166 @@
+//! Requests of a device to its seed, over HTTPS with its certificate.
+//!
+//! Not here: when they are made; [`protocol::agent`] and [`protocol::swarm`] decide.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use async_trait::async_trait;
+use futures_util::TryStreamExt as _;
+use protocol::digest::Digest;
+use protocol::rollout::DeviceReport;
+use reqwest::header::{ETAG, IF_NONE_MATCH, RANGE};
+use reqwest::{Client, Response, StatusCode};
+use tokio::io::AsyncRead;
+use tokio_util::io::StreamReader;
+
+use crate::api::{ApiError, BODY_BYTES_MAX, DeviceStateAnswer};
+use crate::transport::tls::DeviceCredentials;
+use crate::trust::{MetadataSource, SourceError};
+
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// Without a byte for this long a request is given up; the seed's slowest share of a WAN is far above one byte.
+const READ_TIME: Duration = Duration::from_secs(30);
+/// Connections kept for the next request: a poll and the claims of the swarm.
+const IDLE_CONNECTIONS_MAX: usize = 4;
+
+/// The way to the seed.
+#[derive(Debug)]
+pub struct SeedClient {
+    http: Client,
+    base: String,
+    org: String,
+}
+
+/// The seed's answer to a poll.
+#[derive(Debug)]
+pub enum StateAnswer {
+    /// Nothing changed since the answer with the given tag.
+    Unchanged,
+    /// What the device shall know.
+    Changed {
+        /// The tag of this answer.
+        etag: Option<String>,
+        /// The answer.
+        state: Box<DeviceStateAnswer>,
+    },
+}
+
+impl SeedClient {
+    /// The client of a device towards the seed at `base`.
+    ///
+    /// # Errors
+    /// When the credentials do not fit together.
+    pub fn new(credentials: &DeviceCredentials, base: &str) -> anyhow::Result<Self> {
+        let http = Client::builder()
+            .tls_backend_preconfigured(credentials.seed_client()?)
+            .http1_only()
+            .connect_timeout(CONNECT_TIME)
+            .read_timeout(READ_TIME)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .build()
+            .context("making the HTTPS client")?;
+        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), org: credentials.identity.org.to_string() })
+    }
+
+    /// Polls; `port` is where this device takes swarm connections.
+    ///
+    /// # Errors
+    /// When the seed cannot be reached or answers with an error.
+    pub async fn state(&self, etag: Option<&str>, port: u16, site: Option<&str>) -> anyhow::Result<StateAnswer> {
+        let mut request = self.http.get(format!("{}/api/v1/device/state", self.base)).query(&[("port", port.to_string())]);
+        if let Some(site) = site {
+            request = request.query(&[("site", site)]);
+        }
+        if let Some(etag) = etag {
+            request = request.header(IF_NONE_MATCH, etag);
+        }
+        let response = request.send().await?;
+        if response.status() == StatusCode::NOT_MODIFIED {
+            return Ok(StateAnswer::Unchanged);
+        }
+        let response = checked(response).await?;
+        let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+        let body = bounded(response, BODY_BYTES_MAX).await?;
+        let state = serde_json::from_slice(&body).context("the seed's answer to the poll cannot be read")?;
+        Ok(StateAnswer::Changed { etag, state: Box::new(state) })
+    }
+
+    /// Reports.
+    ///
+    /// # Errors
+    /// When the seed does not take the report.
+    pub async fn report(&self, report: &DeviceReport) -> anyhow::Result<()> {
+        checked(self.http.post(format!("{}/api/v1/device/report", self.base)).json(report).send().await?).await?;
+        Ok(())
+    }
+
+    /// The bytes `range` of a blob, as they arrive.
+    ///
+    /// # Errors
+    /// When the seed cannot be reached, or does not send exactly this range.
+    pub async fn blob_range(&self, blob: &Digest, range: Range<u64>) -> anyhow::Result<impl AsyncRead + Unpin + use<>> {
+        let length = range.end - range.start;
+        let request = self.http.get(format!("{}/api/v1/device/blobs/{blob}", self.base));
+        let request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
+        let response = checked(request.send().await?).await?;
+        if response.status() != StatusCode::PARTIAL_CONTENT || response.content_length() != Some(length) {
+            bail!("the seed answered {} with {:?} bytes to a request for {length}", response.status(), response.content_length());
+        }
+        Ok(StreamReader::new(Box::pin(response.bytes_stream().map_err(std::io::Error::other))))
+    }
+
+    async fn optional(&self, path: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, SourceError> {
+        let attempt = async {
+            let response = self.http.get(format!("{}/tuf/{}/{path}", self.base, self.org)).send().await?;
+            if response.status() == StatusCode::NOT_FOUND {
+                return anyhow::Ok(None);
+            }
+            Ok(Some(bounded(checked(response).await?, bytes_max).await?))
+        };
+        Ok(attempt.await?)
+    }
+}
+
+#[async_trait]
+impl MetadataSource for SeedClient {
+    async fn metadata(&self, name: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, SourceError> {
+        self.optional(name, bytes_max).await
+    }
+
+    async fn target(&self, path: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, SourceError> {
+        self.optional(&format!("targets/{path}"), bytes_max).await
+    }
+}
+
+/// The response, if it is a success; otherwise the seed's own words.
+///
+/// # Errors
+/// When it is not a success.
+pub async fn checked(response: Response) -> anyhow::Result<Response> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let body = bounded(response, BODY_BYTES_MAX).await.unwrap_or_default();
+    match serde_json::from_slice::<ApiError>(&body) {
+        Ok(error) => bail!("{}", error.message),
+        Err(_) => bail!("the seed answered {status}"),
+    }
+}
+
+/// The body of a response, if it is not larger than `bytes_max`.
+///
+/// # Errors
+/// When it is, or breaks off.
+pub async fn bounded(mut response: Response, bytes_max: usize) -> anyhow::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > bytes_max {
+            bail!("the answer has more than {bytes_max} bytes");
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}

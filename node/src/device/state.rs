@@ -1,0 +1,156 @@
+//! What a device keeps between runs besides blobs: who it is, and how far it got. Plain JSON, replaced durably.
+//!
+//! | file in the data directory | holds |
+//! |---|---|
+//! | `device.json` | who the device is and which seed it belongs to, written by enrolment |
+//! | `device.key`, `device.pem`, `ca.pem` | its key (0600), its certificate, the CA it trusts |
+//! | `root.json` | the organisation's root metadata, checked against the token |
+//! | `progress.json` | counters, desired state and ports |
+//!
+//! Not here: TUF metadata and statements; see [`crate::trust`].
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use protocol::name::{DeviceId, OrgName, Platform};
+use protocol::statement::desired::Counter;
+use serde::{Deserialize, Serialize};
+
+use crate::files::{self, Access};
+use crate::transport::tls::DeviceCredentials;
+
+const FORMAT: u32 = 1;
+
+/// Who a device is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enrolment {
+    /// The format of this file.
+    pub format: u32,
+    /// The organisation.
+    pub org: OrgName,
+    /// The device.
+    pub device: DeviceId,
+    /// What it can run.
+    pub platform: Platform,
+    /// Its seed.
+    pub device_url: String,
+}
+
+/// How far a device got.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// The format of this file.
+    pub format: u32,
+    /// The newest counter of a desired state that was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counter: Option<Counter>,
+    /// The desired state with that counter, as signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired: Option<String>,
+    /// The counter of the last report.
+    #[serde(default)]
+    pub report_counter: u64,
+    /// Ports that the system chose at the first start, kept ever after.
+    #[serde(default)]
+    pub ports: Ports,
+}
+
+/// Ports that the system chose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ports {
+    /// Of the local registry.
+    #[serde(default)]
+    pub endpoint: u16,
+    /// Of the swarm.
+    #[serde(default)]
+    pub swarm: u16,
+    /// Of the metrics.
+    #[serde(default)]
+    pub metrics: u16,
+}
+
+/// The data directory of a device.
+#[derive(Clone, Debug)]
+pub struct DeviceDir(PathBuf);
+
+impl DeviceDir {
+    /// The directory at `path`; it need not exist yet.
+    pub fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// A file or folder in it.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Whether a device was enrolled here.
+    pub fn is_enrolled(&self) -> bool {
+        self.join("device.json").exists()
+    }
+
+    /// Who the device is.
+    ///
+    /// # Errors
+    /// When no device was enrolled here, or the file is broken.
+    pub fn enrolment(&self) -> anyhow::Result<Enrolment> {
+        if !self.is_enrolled() {
+            bail!("no device is enrolled in {}; run `hedgerow device enroll --token TOKEN --data {0}` first", self.0.display());
+        }
+        let path = self.join("device.json");
+        let enrolment: Enrolment =
+            serde_json::from_str(&files::read_text(&path)?).with_context(|| format!("{} is broken", path.display()))?;
+        if enrolment.format != FORMAT {
+            bail!("{} has format {}, this program reads {FORMAT}; update it", path.display(), enrolment.format);
+        }
+        Ok(enrolment)
+    }
+
+    /// Key and certificates.
+    ///
+    /// # Errors
+    /// When one is missing or broken.
+    pub fn credentials(&self) -> anyhow::Result<DeviceCredentials> {
+        let text = |name: &str| files::read_text(&self.join(name));
+        DeviceCredentials::from_pem(&text("device.pem")?, &text("device.key")?, &text("ca.pem")?)
+    }
+
+    /// Keeps who the device is; `device.json` comes last, so that a broken enrolment can be repeated.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn keep_enrolment(&self, enrolment: Enrolment, certificate: &str, authority: &str, root: &str) -> anyhow::Result<()> {
+        files::replace(&self.join("device.pem"), certificate.as_bytes(), Access::Public)?;
+        files::replace(&self.join("ca.pem"), authority.as_bytes(), Access::Public)?;
+        files::replace(&self.join("root.json"), root.as_bytes(), Access::Public)?;
+        let enrolment = Enrolment { format: FORMAT, ..enrolment };
+        files::replace(&self.join("device.json"), &serde_json::to_vec_pretty(&enrolment)?, Access::Public)
+    }
+
+    /// How far the device got; nowhere if it never ran.
+    ///
+    /// # Errors
+    /// When the file is broken.
+    pub fn progress(&self) -> anyhow::Result<Progress> {
+        let path = self.join("progress.json");
+        if !path.exists() {
+            return Ok(Progress { format: FORMAT, ..Progress::default() });
+        }
+        let progress: Progress = serde_json::from_str(&files::read_text(&path)?).with_context(|| format!("{} is broken", path.display()))?;
+        if progress.format != FORMAT {
+            bail!("{} has format {}, this program reads {FORMAT}; update it", path.display(), progress.format);
+        }
+        Ok(progress)
+    }
+
+    /// Keeps how far the device got.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_progress(&self, progress: &Progress) -> anyhow::Result<()> {
+        files::replace(&self.join("progress.json"), &serde_json::to_vec_pretty(progress)?, Access::Private)
+    }
+}

@@ -1,0 +1,440 @@
+//! The driver of [`protocol::swarm`] and [`protocol::dialer`]: it carries out what they decide, and tells them what happened.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`connections`] | dialling, accepting and greeting peers |
+//! | [`content`] | which bytes are where on this device |
+//! | [`fetch`] | bringing units, verified before they are written |
+//! | [`serve`] | sending units to peers |
+//!
+//! Not here: decisions.
+
+mod connections;
+mod content;
+mod fetch;
+mod serve;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use protocol::agent::Proof;
+use protocol::dialer::Dialer;
+use protocol::digest::Digest;
+use protocol::geometry::{Geometry, UNIT_BYTES};
+use protocol::name::NodeId;
+use protocol::swarm::parameters::Parameters;
+use protocol::swarm::peer_view::OwnView;
+use protocol::swarm::{AskId, Effect, Event, FetchId, Input, Source, Swarm};
+use protocol::wire::Message;
+use protocol::wire::limits::ADDRESSES_MAX;
+use quinn::Endpoint;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::metrics::DeviceMetrics;
+use super::seed_client::SeedClient;
+use crate::clock::Clock;
+use crate::store::blobs::BlobStore;
+use connections::{Greeting, Peer};
+use content::{Content, Held};
+use serve::{Ask, Decision};
+
+/// Inputs that may wait for the machine; whoever has one more waits itself.
+const COMMANDS_MAX: usize = 256;
+/// News that may wait for the agent.
+const NEWS_MAX: usize = 256;
+
+/// What the swarm tells the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A wanted blob is stored and verified.
+    Stored(Digest),
+    /// A hash list that was stored cannot be used.
+    ListUnusable(Digest),
+}
+
+/// What the swarm is told.
+pub(crate) enum Command {
+    /// The agent wants a blob.
+    Want { blob: Digest, size: u64, proof: Proof },
+    /// The agent does not want it any more.
+    Unwant { blob: Digest },
+    /// A peer may be found there.
+    Learned { addresses: Vec<SocketAddr>, configured: bool },
+    /// Something happened outside.
+    Happened(Input),
+    /// A blob's files are open.
+    Opened { blob: Digest, opened: Result<content::Opened, String> },
+    /// A peer greeted.
+    Greeted(Box<Greeting>),
+    /// Dialling failed.
+    DialFailed { address: SocketAddr },
+    /// A connection is gone.
+    Closed { peer: NodeId, connection: usize },
+    /// A peer asks for units.
+    Asked(Ask),
+}
+
+/// The way to the driver from other parts of the device.
+#[derive(Clone)]
+pub struct SwarmHandle(mpsc::Sender<Command>);
+
+impl SwarmHandle {
+    /// Wants a blob, or no longer.
+    pub async fn want(&self, blob: Digest, size: u64, proof: Proof) {
+        self.send(Command::Want { blob, size, proof }).await;
+    }
+
+    /// Does not want a blob any more.
+    pub async fn unwant(&self, blob: Digest) {
+        self.send(Command::Unwant { blob }).await;
+    }
+
+    /// Peers may be found at `addresses`.
+    pub async fn learned(&self, addresses: Vec<SocketAddr>, configured: bool) {
+        self.send(Command::Learned { addresses, configured }).await;
+    }
+
+    async fn send(&self, command: Command) {
+        if self.0.send(command).await.is_err() {
+            tracing::debug!("the swarm has stopped");
+        }
+    }
+}
+
+/// What the driver works with.
+pub struct Parts {
+    /// The QUIC endpoint.
+    pub endpoint: Endpoint,
+    /// This node.
+    pub me: NodeId,
+    /// Makes random choices reproducible.
+    pub seed: u64,
+    /// Requests to the seed.
+    pub client: Arc<SeedClient>,
+    /// Whole blobs.
+    pub blobs: BlobStore,
+    /// Where partial blobs are kept.
+    pub partial_dir: std::path::PathBuf,
+    /// Figures about this device.
+    pub metrics: Arc<DeviceMetrics>,
+}
+
+/// Starts the driver; it ends when the handle and all connections are dropped, or with the runtime.
+pub fn start(parts: Parts) -> (SwarmHandle, mpsc::Receiver<News>) {
+    let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+    let (news, agent) = mpsc::channel(NEWS_MAX);
+    let clock = Clock::start();
+    let driver = Driver {
+        swarm: Swarm::new(clock.now(), parts.me, parts.seed, Parameters::default(), OwnView::default()),
+        dialer: Dialer::new(parts.me, parts.seed),
+        clock,
+        content: Content::new(parts.blobs.clone(), parts.partial_dir),
+        commands: commands.clone(),
+        peers: BTreeMap::new(),
+        fetches: BTreeMap::new(),
+        asks: BTreeMap::new(),
+        next_ask: 0,
+        verifying: JoinSet::new(),
+        news,
+        endpoint: parts.endpoint,
+        me: parts.me,
+        client: parts.client,
+        metrics: parts.metrics,
+    };
+    tokio::spawn(connections::accept(driver.endpoint.clone(), driver.port(), commands.clone()));
+    tokio::spawn(driver.run(inbox));
+    (SwarmHandle(commands), agent)
+}
+
+struct Driver {
+    swarm: Swarm<OwnView>,
+    dialer: Dialer,
+    clock: Clock,
+    content: Content,
+    commands: mpsc::Sender<Command>,
+    peers: BTreeMap<NodeId, Peer>,
+    fetches: BTreeMap<FetchId, AbortHandle>,
+    asks: BTreeMap<AskId, oneshot::Sender<Decision>>,
+    next_ask: u64,
+    verifying: JoinSet<()>,
+    news: mpsc::Sender<News>,
+    endpoint: Endpoint,
+    me: NodeId,
+    client: Arc<SeedClient>,
+    metrics: Arc<DeviceMetrics>,
+}
+
+impl Driver {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
+        loop {
+            let due = self.swarm.poll_timeout().into_iter().chain(self.dialer.poll_timeout()).min();
+            let timer = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(self.clock.to_tokio(due)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                command = inbox.recv() => match command {
+                    Some(command) => self.on_command(command),
+                    None => return,
+                },
+                () = timer => {
+                    self.swarm.handle_timeout(self.clock.now());
+                    self.dialer.handle_timeout(self.clock.now());
+                }
+            }
+            self.carry_out().await;
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        let now = self.clock.now();
+        match command {
+            Command::Want { blob, size, proof } => self.open(blob, size, proof),
+            Command::Unwant { blob } => {
+                self.swarm.handle_input(now, Input::Dropped { blob });
+                self.content.discard(&blob);
+            }
+            Command::Learned { addresses, configured } => {
+                for address in addresses {
+                    self.dialer.on_learned(now, address, configured);
+                }
+                self.dialer.handle_timeout(now);
+            }
+            Command::Happened(input) => self.on_happened(input),
+            Command::Opened { blob, opened } => self.on_opened(blob, opened),
+            Command::Greeted(greeting) => self.on_greeted(*greeting),
+            Command::DialFailed { address } => self.dialer.on_failed(now, address),
+            Command::Closed { peer, connection } => self.on_closed(peer, connection),
+            Command::Asked(ask) => self.on_asked(ask),
+        }
+    }
+
+    fn on_happened(&mut self, input: Input) {
+        if let Input::FetchEnded { fetch, .. } = &input {
+            self.fetches.remove(fetch);
+        }
+        if let Input::Received { message: Message::Peers { addresses }, .. } = &input {
+            for address in addresses {
+                self.dialer.on_learned(self.clock.now(), *address, false);
+            }
+        }
+        self.swarm.handle_input(self.clock.now(), input);
+    }
+
+    fn open(&mut self, blob: Digest, size: u64, proof: Proof) {
+        let opening = self.content.open(blob, size, proof);
+        let commands = self.commands.clone();
+        tokio::spawn(async move {
+            let opened = opening.await.map_err(|error| format!("{error:#}"));
+            let _ = commands.send(Command::Opened { blob, opened }).await;
+        });
+    }
+
+    fn on_opened(&mut self, blob: Digest, opened: Result<content::Opened, String>) {
+        let now = self.clock.now();
+        match opened {
+            Ok(content::Opened::Whole { proof, geometry }) => {
+                self.content.insert(blob, Held::Whole { geometry });
+                self.swarm.handle_input(now, Input::Held { blob: proof, geometry });
+                self.tell_agent(News::Stored(blob));
+            }
+            Ok(content::Opened::Partial { partial, verifier, held }) => {
+                let geometry = partial.geometry();
+                self.content.insert(blob, Held::Partial { partial, verifier });
+                self.swarm.handle_input(now, Input::Wanted { blob, geometry, held });
+            }
+            Ok(content::Opened::ListUnusable { list }) => self.tell_agent(News::ListUnusable(list)),
+            Err(error) => tracing::error!(%blob, error, "a wanted blob cannot be stored; free disk space or check the disk, then restart"),
+        }
+    }
+
+    fn on_greeted(&mut self, greeting: Greeting) {
+        let node = greeting.identity.node;
+        if let Some(address) = greeting.dialled {
+            self.dialer.on_connected(address, node);
+        }
+        if node == self.me {
+            greeting.close("this is myself");
+            return;
+        }
+        if let Some(known) = self.peers.get(&node) {
+            if !connections::replaces(self.me, &greeting, known) {
+                greeting.close("connected already");
+                return;
+            }
+            self.on_peer_gone(node);
+        }
+        tracing::info!(peer = %greeting.identity.device, address = %greeting.connection.remote_address(), "peer connected");
+        let peer = connections::adopt(self.me, greeting, &self.commands);
+        let others: Vec<SocketAddr> = self.peers.values().filter_map(|peer| peer.listens_on).take(ADDRESSES_MAX).collect();
+        if !others.is_empty() {
+            peer.send(Message::Peers { addresses: others });
+        }
+        self.peers.insert(node, peer);
+        self.swarm.handle_input(self.clock.now(), Input::PeerJoined { peer: node });
+    }
+
+    fn on_closed(&mut self, node: NodeId, connection: usize) {
+        if self.peers.get(&node).is_some_and(|peer| peer.connection.stable_id() == connection) {
+            self.on_peer_gone(node);
+        }
+    }
+
+    fn on_peer_gone(&mut self, node: NodeId) {
+        if let Some(peer) = self.peers.remove(&node) {
+            tracing::info!(peer = %peer.device, "peer gone");
+            self.metrics.add_lan_received(peer.connection.stats().udp_rx.bytes);
+            peer.connection.close(0u8.into(), b"bye");
+            self.dialer.on_left(self.clock.now(), node);
+            self.swarm.handle_input(self.clock.now(), Input::PeerLeft { peer: node });
+        }
+    }
+
+    fn on_asked(&mut self, ask: Ask) {
+        let id = AskId(self.next_ask);
+        self.next_ask += 1;
+        let units = ask.get.first_unit..ask.get.first_unit + ask.get.units;
+        let (decide, decision) = oneshot::channel();
+        self.asks.insert(id, decide);
+        let (peer, blob) = (ask.peer, ask.get.blob);
+        serve::start(id, ask, decision, self.content.reader(&blob), self.commands.clone());
+        self.swarm.handle_input(self.clock.now(), Input::Asked { peer, ask: id, blob, units });
+    }
+
+    async fn carry_out(&mut self) {
+        loop {
+            while let Some(effect) = self.swarm.poll_effect() {
+                self.on_effect(effect);
+            }
+            while let Some(event) = self.swarm.poll_event() {
+                self.on_event(&event);
+            }
+            let Some(address) = self.dialer.poll_dial() else { break };
+            tokio::spawn(connections::dial(self.endpoint.clone(), address, self.port(), self.commands.clone()));
+        }
+        while self.verifying.try_join_next().is_some() {}
+        let live: u64 = self.peers.values().map(|peer| peer.connection.stats().udp_rx.bytes).sum();
+        self.metrics.set_lan_live(live, self.peers.len());
+        tokio::task::yield_now().await;
+    }
+
+    fn on_effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send { peer, message } => {
+                if let Some(known) = self.peers.get(&peer)
+                    && !known.send(message)
+                {
+                    tracing::warn!(peer = %known.device, "the peer does not read its control messages; disconnecting it");
+                    known.connection.close(1u8.into(), b"control messages not read");
+                }
+            }
+            Effect::Fetch { fetch, source, blob, units } => self.start_fetch(fetch, source, blob, units),
+            Effect::Cancel { fetch } => {
+                if let Some(task) = self.fetches.remove(&fetch) {
+                    task.abort();
+                }
+            }
+            Effect::VerifyBlob { blob } => self.verify(blob),
+            Effect::DiscardUnits { blob, geometry } => {
+                if let Err(error) = self.content.start_over(&blob, geometry) {
+                    tracing::error!(%blob, error = format!("{error:#}"), "the blob cannot be fetched anew");
+                }
+            }
+            Effect::Serve { ask } => self.decide(ask, Decision::Serve),
+            Effect::RefuseNotHeld { ask } => self.decide(ask, Decision::NotHeld),
+            Effect::RefuseBusy { ask } => self.decide(ask, Decision::Busy),
+            Effect::Disconnect { peer } => {
+                if let Some(known) = self.peers.remove(&peer) {
+                    self.dialer.on_left(self.clock.now(), peer);
+                    known.connection.close(2u8.into(), b"banned");
+                }
+            }
+        }
+    }
+
+    fn decide(&mut self, ask: AskId, decision: Decision) {
+        if let Some(waiting) = self.asks.remove(&ask) {
+            let _ = waiting.send(decision);
+        }
+    }
+
+    fn start_fetch(&mut self, fetch: FetchId, source: Source, blob: Digest, units: std::ops::Range<u32>) {
+        let Some(Held::Partial { partial, verifier }) = self.content.get(&blob).cloned() else { return };
+        let job = fetch::Job { fetch, blob, units, partial, verifier, commands: self.commands.clone() };
+        let task = match source {
+            Source::Wan => tokio::spawn(fetch::from_seed(job, self.client.clone())),
+            Source::Peer(peer) => match self.peers.get(&peer) {
+                Some(peer) => tokio::spawn(fetch::from_peer(job, peer.connection.clone())),
+                None => tokio::spawn(fetch::fail(job)),
+            },
+        };
+        self.fetches.insert(fetch, task.abort_handle());
+    }
+
+    fn verify(&mut self, blob: Digest) {
+        let Some(Held::Partial { partial, .. }) = self.content.get(&blob).cloned() else { return };
+        let (commands, blobs) = (self.commands.clone(), self.content.store().clone());
+        self.verifying.spawn(async move {
+            match fetch::verify_and_keep(&partial, &blobs).await {
+                Ok(Ok(proof)) => {
+                    let _ = commands.send(Command::Happened(Input::BlobVerified { blob: proof })).await;
+                }
+                Ok(Err(mismatch)) => {
+                    tracing::warn!(%blob, found = %mismatch.found, "the units fit the hash list, but the blob does not fit its digest");
+                    let _ = commands.send(Command::Happened(Input::BlobMismatched { blob })).await;
+                }
+                Err(error) => tracing::error!(%blob, error = format!("{error:#}"), "the blob cannot be stored; free disk space or check the disk, then restart"),
+            }
+        });
+    }
+
+    fn on_event(&mut self, event: &Event) {
+        match event {
+            Event::BlobComplete { blob, wan_bytes, lan_bytes } => {
+                tracing::info!(event = "blob_stored", %blob, wan_bytes, lan_bytes, "blob stored");
+                self.metrics.add_stored(*wan_bytes, *lan_bytes);
+                if let Some(Held::Partial { partial, .. }) = self.content.get(blob) {
+                    let geometry = partial.geometry();
+                    partial.forget_map();
+                    self.content.insert(*blob, Held::Whole { geometry });
+                }
+                self.tell_agent(News::Stored(*blob));
+            }
+            Event::UnitRefused { source, blob, unit } => {
+                let peer = match source {
+                    Source::Wan => "seed".to_owned(),
+                    Source::Peer(node) => self.peers.get(node).map_or_else(|| node.to_string(), |peer| peer.device.to_string()),
+                };
+                self.metrics.count_refused_unit();
+                tracing::warn!(event = "unit_refused", peer, %blob, unit, "a unit does not match its hash; its sender is at fault");
+            }
+            Event::PeerBanned { peer, until } => {
+                tracing::warn!(event = "peer_banned", node = %peer, seconds = until.since(self.clock.now()).as_secs(), "peer banned");
+            }
+            Event::HashListLied { blob } => {
+                tracing::error!(event = "hash_list_lied", %blob, "the hash list does not describe the blob; fetching it from the seed alone");
+            }
+        }
+    }
+
+    /// The agent reads all news at once, so its queue is only full when the device is stopping.
+    fn tell_agent(&self, news: News) {
+        let sender = self.news.clone();
+        if let Err(mpsc::error::TrySendError::Full(news)) = self.news.try_send(news) {
+            tokio::spawn(async move { sender.send(news).await });
+        }
+    }
+
+    fn port(&self) -> u16 {
+        self.endpoint.local_addr().map_or(0, |address| address.port())
+    }
+}
+
+/// How the units of a blob of `size` bytes are cut when only its digest proves them.
+fn geometry_by_digest(size: u64) -> Geometry {
+    if size <= UNIT_BYTES { Geometry::listed(size) } else { Geometry::unlisted(size) }
+}

@@ -1,0 +1,181 @@
+//! Dialling, accepting and greeting peers. TLS has let in only devices of the same organisation.
+//!
+//! Not here: which addresses are dialled; [`protocol::dialer`] decides.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::name::{DeviceId, NodeId};
+use protocol::swarm::Input;
+use protocol::wire::{Get, Message, VERSION};
+use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::Command;
+use super::serve::Ask;
+use crate::transport::identity::{DEVICE_DNS_NAME, DeviceIdentity};
+use crate::transport::quic;
+
+/// From the first packet to the greeting; a LAN needs a few milliseconds.
+const GREETING_TIME: Duration = Duration::from_secs(5);
+/// A request's frame follows its stream at once.
+const REQUEST_TIME: Duration = Duration::from_secs(5);
+/// Greetings at a time: a stranger can hold this many places for [`GREETING_TIME`] each.
+const GREETINGS_MAX: usize = 64;
+/// Control messages that may wait for a peer to read them.
+const CONTROL_QUEUE_MAX: usize = 512;
+
+/// A peer that has greeted.
+pub(super) struct Peer {
+    pub(super) device: DeviceId,
+    pub(super) connection: Connection,
+    pub(super) listens_on: Option<SocketAddr>,
+    dialler: NodeId,
+    control: mpsc::Sender<Message>,
+}
+
+impl Peer {
+    /// Sends a control message; false if the peer does not read them.
+    pub(super) fn send(&self, message: Message) -> bool {
+        !matches!(self.control.try_send(message), Err(mpsc::error::TrySendError::Full(_)))
+    }
+}
+
+/// A connection whose other end is known.
+pub(crate) struct Greeting {
+    pub(super) identity: DeviceIdentity,
+    pub(super) connection: Connection,
+    /// The address, if this node dialled.
+    pub(super) dialled: Option<SocketAddr>,
+    port: u16,
+    send: SendStream,
+    receive: RecvStream,
+}
+
+impl Greeting {
+    pub(super) fn close(&self, reason: &str) {
+        self.connection.close(0u8.into(), reason.as_bytes());
+    }
+
+    fn dialler(&self, me: NodeId) -> NodeId {
+        if self.dialled.is_some() { me } else { self.identity.node }
+    }
+}
+
+/// Accepts peers for as long as the endpoint is open.
+pub(super) async fn accept(endpoint: Endpoint, port: u16, commands: mpsc::Sender<Command>) {
+    let places = Arc::new(Semaphore::new(GREETINGS_MAX));
+    while let Some(incoming) = endpoint.accept().await {
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            incoming.refuse();
+            continue;
+        };
+        let commands = commands.clone();
+        tokio::spawn(async move {
+            let address = incoming.remote_address();
+            let greeting = async {
+                let connection = incoming.await?;
+                let identity = quic::identity(&connection)?;
+                let (mut send, mut receive) = connection.accept_bi().await?;
+                let port = greet(&mut send, &mut receive, port).await?;
+                anyhow::Ok(Greeting { identity, connection, dialled: None, port, send, receive })
+            };
+            match tokio::time::timeout(GREETING_TIME, greeting).await {
+                Ok(Ok(greeting)) => {
+                    let _ = commands.send(Command::Greeted(Box::new(greeting))).await;
+                }
+                Ok(Err(error)) => tracing::warn!(event = "peer_refused", %address, error = format!("{error:#}"), "a peer was not let in"),
+                Err(_) => tracing::debug!(%address, "a peer did not greet in time"),
+            }
+            drop(place);
+        });
+    }
+}
+
+/// Dials an address and greets.
+pub(super) async fn dial(endpoint: Endpoint, address: SocketAddr, port: u16, commands: mpsc::Sender<Command>) {
+    let greeting = async {
+        let connection = endpoint.connect(address, DEVICE_DNS_NAME)?.await?;
+        let identity = quic::identity(&connection)?;
+        let (mut send, mut receive) = connection.open_bi().await?;
+        let port = greet(&mut send, &mut receive, port).await?;
+        anyhow::Ok(Greeting { identity, connection, dialled: Some(address), port, send, receive })
+    };
+    let command = match tokio::time::timeout(GREETING_TIME, greeting).await {
+        Ok(Ok(greeting)) => Command::Greeted(Box::new(greeting)),
+        Ok(Err(error)) => {
+            tracing::debug!(%address, error = format!("{error:#}"), "a peer could not be reached");
+            Command::DialFailed { address }
+        }
+        Err(_) => Command::DialFailed { address },
+    };
+    let _ = commands.send(command).await;
+}
+
+async fn greet(send: &mut SendStream, receive: &mut RecvStream, port: u16) -> anyhow::Result<u16> {
+    quic::write_frame(send, &Message::Hello { version: VERSION, port }).await?;
+    match quic::read_frame::<Message>(receive).await? {
+        Message::Hello { version: VERSION, port } => Ok(port),
+        Message::Hello { version, .. } => anyhow::bail!("the peer speaks version {version} of the swarm protocol, this node {VERSION}"),
+        _ => anyhow::bail!("the peer did not greet first"),
+    }
+}
+
+/// Of two connections between the same nodes, both ends keep the one that the smaller identity dialled, or the newer one.
+pub(super) fn replaces(me: NodeId, new: &Greeting, known: &Peer) -> bool {
+    let preferred = me.min(new.identity.node);
+    new.dialler(me) == preferred || known.dialler != preferred
+}
+
+/// Starts what a connection needs: its control messages both ways, and its requests.
+pub(super) fn adopt(me: NodeId, greeting: Greeting, commands: &mpsc::Sender<Command>) -> Peer {
+    let node = greeting.identity.node;
+    let dialler = greeting.dialler(me);
+    let Greeting { identity, connection, dialled, port, send, receive } = greeting;
+    let (control, queue) = mpsc::channel(CONTROL_QUEUE_MAX);
+    tokio::spawn(write_control(send, queue));
+    tokio::spawn(read_control(node, connection.clone(), receive, commands.clone()));
+    tokio::spawn(accept_requests(node, connection.clone(), commands.clone()));
+    let listens_on = dialled.or_else(|| Some(SocketAddr::new(connection.remote_address().ip().to_canonical(), port)));
+    Peer { device: identity.device, connection, listens_on, dialler, control }
+}
+
+async fn write_control(mut send: SendStream, mut queue: mpsc::Receiver<Message>) {
+    while let Some(message) = queue.recv().await {
+        if quic::write_frame(&mut send, &message).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read_control(node: NodeId, connection: Connection, mut receive: RecvStream, commands: mpsc::Sender<Command>) {
+    loop {
+        match quic::read_frame::<Message>(&mut receive).await {
+            Ok(message) => {
+                if commands.send(Command::Happened(Input::Received { peer: node, message })).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                if let quic::FrameError::Refused(refused) = &error {
+                    tracing::warn!(event = "frame_refused", node = %node, %refused, "a peer sent what is no message; disconnecting it");
+                }
+                connection.close(3u8.into(), b"control stream ended");
+                let _ = commands.send(Command::Closed { peer: node, connection: connection.stable_id() }).await;
+                return;
+            }
+        }
+    }
+}
+
+async fn accept_requests(node: NodeId, connection: Connection, commands: mpsc::Sender<Command>) {
+    while let Ok((send, mut receive)) = connection.accept_bi().await {
+        let commands = commands.clone();
+        tokio::spawn(async move {
+            if let Ok(Ok(get)) = tokio::time::timeout(REQUEST_TIME, quic::read_frame::<Get>(&mut receive)).await {
+                let _ = commands.send(Command::Asked(Ask { peer: node, get, send })).await;
+            }
+        });
+    }
+}

@@ -1,0 +1,192 @@
+//! Publishing on the operator's side: a pushed tag becomes one signed statement for each of its platforms.
+//!
+//! Nothing that the seed says is signed unchecked: manifests and configurations are hashed here, and what was published
+//! before is verified from the operator's own trust anchor on. Hash lists are the seed's; a lying one costs time, never
+//! integrity.
+//!
+//! Not here: signing itself; see [`crate::trust`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, bail};
+use oci_spec::image::{ImageConfiguration, ImageIndex, ImageManifest};
+use protocol::digest::Digest;
+use protocol::geometry::UNIT_BYTES;
+use protocol::name::{AppName, OrgName, Platform, RepositoryName, Tag};
+use protocol::statement::version::{Descriptor, FORMAT, HashListName, Image, StatedBlob, VersionName, VersionStatement};
+use serde::Serialize;
+
+use crate::api::{self, HashListQuery, HashLists};
+use crate::cli::operator::SeedApi;
+use crate::clock::wall_time;
+use crate::trust::{OperatorKeys, TrustRefused, VerifiedRepository, prepare_version};
+
+/// The largest manifest or index (distribution-spec, "Pushing Manifests": registries take at least 4 MiB).
+const MANIFEST_BYTES_MAX: usize = 4 << 20;
+/// The largest image configuration that is read for its platform.
+const CONFIG_BYTES_MAX: usize = 4 << 20;
+/// Manifests of one index: far more than there are platforms.
+const MANIFESTS_MAX: usize = 256;
+
+const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+
+/// What to publish.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The owner.
+    pub org: OrgName,
+    /// The app.
+    pub app: AppName,
+    /// Where its image was pushed.
+    pub repository: RepositoryName,
+    /// The tag to resolve.
+    pub tag: Tag,
+    /// The version's number, if not the next one.
+    pub number: Option<u64>,
+}
+
+/// What was published.
+#[derive(Clone, Debug, Serialize)]
+pub struct Published {
+    /// The app.
+    pub app: AppName,
+    /// N.
+    pub version: u64,
+    /// What the tag named: an index or a manifest.
+    pub digest: Digest,
+    /// The platforms of the version.
+    pub platforms: Vec<Platform>,
+}
+
+/// What a tag names: at most one image for each platform.
+struct Resolved {
+    digest: Digest,
+    index: Option<Descriptor>,
+    images: BTreeMap<Platform, (Descriptor, Vec<Descriptor>)>,
+}
+
+/// Resolves the tag, signs a statement for each platform, and publishes them as one version.
+///
+/// # Errors
+/// When the tag names no image, the keys may not sign for the app, or another version was published meanwhile.
+pub async fn publish(api: &SeedApi, keys: &OperatorKeys, request: Request) -> anyhow::Result<Published> {
+    let Request { org, app, repository, tag, number } = request;
+    let source = api.metadata_of(&org);
+    let mut view = VerifiedRepository::open(&keys.dir().join("trust"), &org, &keys.trusted_root()?)?;
+    match view.refresh(wall_time(), &source, None).await {
+        Ok(_) => {}
+        Err(error @ TrustRefused::Expired { .. }) => tracing::warn!(%error, "expired metadata is signed anew by publishing"),
+        Err(error) => return Err(error).context("the organisation's metadata on the seed is not what these keys signed"),
+    }
+    let published = view.published(&app, &source).await?;
+    let next = published.keys().next_back().map_or(1, |last| last + 1);
+    let name = VersionName { app: app.clone(), version: number.unwrap_or(next) };
+
+    let resolved = resolve(api, &repository, &tag).await?;
+    let lists = hash_lists(api, &org, &resolved).await?;
+    let mut statements = BTreeMap::new();
+    for (platform, (manifest, blobs)) in &resolved.images {
+        let image = Image {
+            repository: repository.clone(),
+            tag: tag.clone(),
+            index: resolved.index.clone(),
+            manifest: manifest.clone(),
+            blobs: stated(blobs, &lists),
+        };
+        let statement = VersionStatement {
+            format: FORMAT,
+            org: org.clone(),
+            app: app.clone(),
+            version: name.version,
+            platform: platform.clone(),
+            images: vec![image],
+        };
+        statements.insert(platform.clone(), serde_json::to_vec(&statement)?);
+    }
+    let publication = prepare_version(&view, keys, &name, statements, wall_time())?;
+    let done: api::Published = api.post(&format!("/api/v1/orgs/{org}/versions"), &publication).await?;
+    Ok(Published { app: done.app, version: done.version, digest: resolved.digest, platforms: resolved.images.into_keys().collect() })
+}
+
+async fn resolve(api: &SeedApi, repository: &RepositoryName, tag: &Tag) -> anyhow::Result<Resolved> {
+    let (bytes, media_type) = api.manifest(repository.as_str(), tag.as_str(), ACCEPT, MANIFEST_BYTES_MAX).await?;
+    let digest = Digest::sha256(&bytes);
+    let named = Descriptor { media_type: media_type.clone(), digest, size: bytes.len() as u64 };
+    if !is_index(&media_type) {
+        let (platform, blobs) = read_image(api, repository, &bytes).await?;
+        return Ok(Resolved { digest, index: None, images: [(platform, (named, blobs))].into() });
+    }
+    let index: ImageIndex = serde_json::from_slice(&bytes).with_context(|| format!("{repository}:{tag} is no OCI index"))?;
+    if index.manifests().len() > MANIFESTS_MAX {
+        bail!("{repository}:{tag} names {} manifests, more than {MANIFESTS_MAX}", index.manifests().len());
+    }
+    let mut images = BTreeMap::new();
+    for descriptor in index.manifests() {
+        let attestation = descriptor.platform().as_ref().is_some_and(|platform| platform.os().to_string() == "unknown");
+        if attestation || is_index(&descriptor.media_type().to_string()) {
+            continue;
+        }
+        let wanted: Digest = descriptor.digest().to_string().parse()?;
+        let (bytes, media_type) = api.manifest(repository.as_str(), &wanted.to_string(), ACCEPT, MANIFEST_BYTES_MAX).await?;
+        if wanted.same_algorithm(&bytes) != wanted {
+            bail!("the seed sent other bytes than {wanted}; do not use this seed");
+        }
+        let (own, blobs) = read_image(api, repository, &bytes).await?;
+        let platform = match descriptor.platform() {
+            Some(stated) => Platform::new(&stated.os().to_string(), &stated.architecture().to_string(), stated.variant().as_deref())?,
+            None => own,
+        };
+        let manifest = Descriptor { media_type, digest: wanted, size: bytes.len() as u64 };
+        if images.insert(platform.clone(), (manifest, blobs)).is_some() {
+            bail!("{repository}:{tag} has two images for {platform}; a version has one for each platform");
+        }
+    }
+    if images.is_empty() {
+        bail!("{repository}:{tag} names no image");
+    }
+    Ok(Resolved { digest, index: Some(named), images })
+}
+
+/// The platform of an image, from its configuration, and the blobs that it needs.
+async fn read_image(api: &SeedApi, repository: &RepositoryName, manifest: &[u8]) -> anyhow::Result<(Platform, Vec<Descriptor>)> {
+    let manifest: ImageManifest = serde_json::from_slice(manifest).context("the tag names something else than an image")?;
+    let describe = |descriptor: &oci_spec::image::Descriptor| {
+        let digest: Digest = descriptor.digest().to_string().parse()?;
+        anyhow::Ok(Descriptor { media_type: descriptor.media_type().to_string(), digest, size: descriptor.size() })
+    };
+    let config = describe(manifest.config())?;
+    let limit = usize::try_from(config.size).unwrap_or(usize::MAX).min(CONFIG_BYTES_MAX);
+    let bytes = api.blob(repository.as_str(), &config.digest.to_string(), limit).await.context("reading the image configuration")?;
+    if config.digest.same_algorithm(&bytes) != config.digest {
+        bail!("the seed sent other bytes than {}; do not use this seed", config.digest);
+    }
+    let configuration: ImageConfiguration = serde_json::from_slice(&bytes).context("the image configuration names no platform")?;
+    let platform =
+        Platform::new(&configuration.os().to_string(), &configuration.architecture().to_string(), configuration.variant().as_deref())?;
+    let layers = manifest.layers().iter().map(describe).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok((platform, std::iter::once(config).chain(layers).collect()))
+}
+
+async fn hash_lists(api: &SeedApi, org: &OrgName, resolved: &Resolved) -> anyhow::Result<BTreeMap<Digest, HashListName>> {
+    let large = resolved.images.values().flat_map(|(_, blobs)| blobs).filter(|blob| blob.size > UNIT_BYTES);
+    let blobs: BTreeSet<Digest> = large.map(|blob| blob.digest).collect();
+    let query = HashListQuery { blobs: blobs.into_iter().collect() };
+    let answer: HashLists = api.post(&format!("/api/v1/orgs/{org}/hash-lists"), &query).await?;
+    Ok(answer.lists)
+}
+
+fn stated(blobs: &[Descriptor], lists: &BTreeMap<Digest, HashListName>) -> Vec<StatedBlob> {
+    let mut seen = BTreeSet::new();
+    let state = |blob: &Descriptor| StatedBlob {
+        media_type: blob.media_type.clone(),
+        digest: blob.digest,
+        size: blob.size,
+        hash_list: lists.get(&blob.digest).filter(|_| blob.size > UNIT_BYTES).cloned(),
+    };
+    blobs.iter().filter(|blob| seen.insert(blob.digest)).map(state).collect()
+}
+
+fn is_index(media_type: &str) -> bool {
+    matches!(media_type, "application/vnd.oci.image.index.v1+json" | "application/vnd.docker.distribution.manifest.list.v2+json")
+}

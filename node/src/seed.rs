@@ -1,0 +1,62 @@
+//! A seed: the registry, the organisations' trust metadata, and control of the fleet.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`init`] | making a new seed |
+//! | [`run`] | the whole life of a seed process |
+//! | [`registry`] | the OCI distribution API |
+//! | [`api`] | the control API for operators |
+//! | [`devices`] | what devices ask for, on their own listener |
+//! | [`fleet`] | tokens, enrolment, desired states, rollouts |
+//! | [`trust`] | publishing versions, and keeping metadata fresh |
+//! | [`sites`] | which devices were seen behind the same address |
+//! | [`metrics`] | figures about this seed |
+//!
+//! Not here: what devices decide; see `protocol`.
+
+pub mod api;
+pub mod devices;
+pub mod fleet;
+pub mod init;
+pub mod metrics;
+pub mod registry;
+pub mod run;
+pub mod sites;
+pub mod trust;
+
+use std::sync::Arc;
+
+use crate::api::SeedTrust;
+use crate::store::blobs::BlobStore;
+use crate::store::meta::MetaStore;
+use crate::transport::ca::CertificateAuthority;
+use crate::trust::OnlineSigner;
+
+/// What the routes of a seed work with.
+pub struct Seed {
+    /// Records.
+    pub store: Arc<dyn MetaStore>,
+    /// Blob files.
+    pub blobs: BlobStore,
+    /// Signs desired states, snapshots and timestamps.
+    pub signer: OnlineSigner,
+    /// Signs device leaves.
+    pub authority: CertificateAuthority,
+    /// Where devices connect.
+    pub device_url: String,
+    /// Who was seen where.
+    pub sites: sites::Sites,
+    /// Figures.
+    pub metrics: Arc<metrics::SeedMetrics>,
+}
+
+impl Seed {
+    /// What an operator needs to make an organisation's root and tokens.
+    pub fn trust(&self) -> SeedTrust {
+        SeedTrust {
+            online_key: hex::encode(self.signer.public_key().as_bytes()),
+            device_url: self.device_url.clone(),
+            ca_sha256: protocol::digest::Digest::sha256(self.authority.certificate()),
+        }
+    }
+}

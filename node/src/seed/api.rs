@@ -1,0 +1,215 @@
+//! The control API for operators, with an access key: `/api/v1/…`, and the trust metadata `/tuf/<org>/…`.
+//!
+//! Not here: what devices ask for; see [`super::devices`].
+
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use protocol::name::{AppName, OrgName};
+
+use super::Seed;
+use super::registry::auth::{AuthError, Principal, authenticate};
+use super::trust::ORG_SCOPES;
+use crate::api::{
+    ApiError, BODY_BYTES_MAX, HashListQuery, HashLists, NewOrg, NewRollout, NewToken, OrgCreated, Published, RolloutStatus, SeedTrust, TokenMade,
+};
+use crate::store::meta::{Scope, VersionRecord};
+use crate::trust::{Publication, publication, statement_digest};
+
+/// Blobs of one hash list query: more than a version has.
+const QUERY_BLOBS_MAX: usize = 10_000;
+
+/// A request that was not carried out, and why.
+#[derive(Debug)]
+pub struct Refused {
+    status: StatusCode,
+    body: ApiError,
+}
+
+impl Refused {
+    /// A refusal with a short name of the reason, and a message for people.
+    pub fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        Self { status, body: ApiError { code: code.to_owned(), message: message.into() } }
+    }
+
+    /// The seed itself failed: the details are for its log.
+    pub fn failed(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut detail = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            detail = format!("{detail}: {cause}");
+            source = cause.source();
+        }
+        tracing::error!(error = detail, "a request failed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", "the seed failed; see its log, and try again")
+    }
+
+    /// Whether somebody else's change came in between.
+    pub fn is_conflict(&self) -> bool {
+        self.status == StatusCode::CONFLICT
+    }
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.body.message)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let challenge = self.status == StatusCode::UNAUTHORIZED;
+        let mut response = (self.status, Json(self.body)).into_response();
+        if challenge {
+            let value = axum::http::HeaderValue::from_static("Basic realm=\"hedgerow\"");
+            response.headers_mut().insert(axum::http::header::WWW_AUTHENTICATE, value);
+        }
+        response
+    }
+}
+
+impl From<AuthError> for Refused {
+    fn from(error: AuthError) -> Self {
+        match &error {
+            AuthError::Failed(cause) => Self::failed(cause),
+            AuthError::Missing | AuthError::Invalid | AuthError::Scope(_) => Self::new(StatusCode::UNAUTHORIZED, "unauthorized", error.to_string()),
+        }
+    }
+}
+
+/// The routes.
+pub fn router(seed: Arc<Seed>) -> Router {
+    let publish = post(publish).layer(DefaultBodyLimit::max(publication::PUBLICATION_BYTES_MAX));
+    Router::new()
+        .route("/api/v1/trust", get(trust))
+        .route("/api/v1/orgs", post(create_org))
+        .route("/api/v1/orgs/{org}/hash-lists", post(hash_lists))
+        .route("/api/v1/orgs/{org}/versions", publish)
+        .route("/api/v1/orgs/{org}/apps/{app}/versions", get(versions))
+        .route("/api/v1/orgs/{org}/tokens", post(add_token))
+        .route("/api/v1/orgs/{org}/rollouts", post(start_rollout))
+        .route("/api/v1/orgs/{org}/apps/{app}/rollout", get(rollout_status))
+        .route("/tuf/{org}/{*path}", get(metadata))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(seed)
+}
+
+/// Somebody with `scope` of `org`; for anybody else the organisation might as well not exist.
+async fn member(seed: &Seed, headers: &HeaderMap, org: &OrgName, scope: Scope) -> Result<Principal, Refused> {
+    let principal = authenticate(headers, seed.store.as_ref()).await?;
+    if principal.org() != *org {
+        return Err(AuthError::Invalid.into());
+    }
+    principal.require(scope)?;
+    Ok(principal)
+}
+
+async fn trust(State(seed): State<Arc<Seed>>, headers: HeaderMap) -> Result<Json<SeedTrust>, Refused> {
+    authenticate(&headers, seed.store.as_ref()).await?;
+    Ok(Json(seed.trust()))
+}
+
+async fn create_org(State(seed): State<Arc<Seed>>, headers: HeaderMap, Json(new): Json<NewOrg>) -> Result<(StatusCode, Json<OrgCreated>), Refused> {
+    authenticate(&headers, seed.store.as_ref()).await?.require(Scope::Seed)?;
+    Ok((StatusCode::CREATED, Json(seed.create_org(new, ORG_SCOPES.to_vec()).await?)))
+}
+
+async fn hash_lists(
+    State(seed): State<Arc<Seed>>,
+    Path(org): Path<OrgName>,
+    headers: HeaderMap,
+    Json(query): Json<HashListQuery>,
+) -> Result<Json<HashLists>, Refused> {
+    member(&seed, &headers, &org, Scope::Publish).await?;
+    if query.blobs.len() > QUERY_BLOBS_MAX {
+        return Err(Refused::new(StatusCode::BAD_REQUEST, "too_many", format!("ask for at most {QUERY_BLOBS_MAX} blobs at a time")));
+    }
+    let mut lists = std::collections::BTreeMap::new();
+    for blob in query.blobs {
+        if seed.store.org_blob(&org, &blob).await?.is_some()
+            && let Some(list) = seed.store.hash_list(&blob).await?
+        {
+            lists.insert(blob, list);
+        }
+    }
+    Ok(Json(HashLists { lists }))
+}
+
+async fn publish(
+    State(seed): State<Arc<Seed>>,
+    Path(org): Path<OrgName>,
+    headers: HeaderMap,
+    Json(publication): Json<Publication>,
+) -> Result<(StatusCode, Json<Published>), Refused> {
+    member(&seed, &headers, &org, Scope::Publish).await?;
+    let published = seed.publish(&org, &publication).await?;
+    tracing::info!(event = "version_published", %org, app = %published.app, version = published.version, "version published");
+    Ok((StatusCode::CREATED, Json(published)))
+}
+
+async fn versions(
+    State(seed): State<Arc<Seed>>,
+    Path((org, app)): Path<(OrgName, AppName)>,
+    headers: HeaderMap,
+) -> Result<Json<Vec<VersionRecord>>, Refused> {
+    member(&seed, &headers, &org, Scope::Pull).await?;
+    Ok(Json(seed.store.versions(&org, &app).await?))
+}
+
+async fn add_token(
+    State(seed): State<Arc<Seed>>,
+    Path(org): Path<OrgName>,
+    headers: HeaderMap,
+    Json(new): Json<NewToken>,
+) -> Result<(StatusCode, Json<TokenMade>), Refused> {
+    member(&seed, &headers, &org, Scope::Admin).await?;
+    Ok((StatusCode::CREATED, Json(seed.add_token(&org, new).await?)))
+}
+
+async fn start_rollout(
+    State(seed): State<Arc<Seed>>,
+    Path(org): Path<OrgName>,
+    headers: HeaderMap,
+    Json(new): Json<NewRollout>,
+) -> Result<(StatusCode, Json<RolloutStatus>), Refused> {
+    member(&seed, &headers, &org, Scope::Admin).await?;
+    let status = seed.start_rollout(&org, new).await?;
+    tracing::info!(event = "rollout_started", %org, app = %status.app, version = status.version, rollout = status.rollout, "rollout started");
+    Ok((StatusCode::CREATED, Json(status)))
+}
+
+async fn rollout_status(
+    State(seed): State<Arc<Seed>>,
+    Path((org, app)): Path<(OrgName, AppName)>,
+    headers: HeaderMap,
+) -> Result<Json<RolloutStatus>, Refused> {
+    member(&seed, &headers, &org, Scope::Pull).await?;
+    Ok(Json(seed.rollout_status(&org, &app).await?))
+}
+
+async fn metadata(State(seed): State<Arc<Seed>>, Path((org, path)): Path<(OrgName, String)>, headers: HeaderMap) -> Result<Response, Refused> {
+    member(&seed, &headers, &org, Scope::Pull).await?;
+    tuf_file(&seed, &org, &path).await
+}
+
+/// A file of an organisation's TUF repository: metadata, or a statement under `targets/`.
+///
+/// # Errors
+/// When there is none.
+pub async fn tuf_file(seed: &Seed, org: &OrgName, path: &str) -> Result<Response, Refused> {
+    let missing = || Refused::new(StatusCode::NOT_FOUND, "missing", format!("{org} has no trust metadata {path}"));
+    let content = match path.strip_prefix("targets/") {
+        Some(target) => {
+            let digest = statement_digest(target).ok_or_else(missing)?;
+            let size = seed.store.org_blob(org, &digest).await?.ok_or_else(missing)?;
+            let bytes = seed.blobs.read(&digest, size).await.map_err(|error| Refused::failed(&error))?;
+            bytes.ok_or_else(missing)?
+        }
+        None => seed.store.tuf_file(org, path).await?.ok_or_else(missing)?.content.into(),
+    };
+    Ok(([(axum::http::header::CONTENT_TYPE, "application/json")], content).into_response())
+}

@@ -1,0 +1,141 @@
+//! What devices ask for, on their own listener: a client certificate is required on every route but enrolment.
+//!
+//! Not here: what operators ask for; see [`super::api`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use futures_util::TryStreamExt as _;
+use protocol::digest::Digest;
+use protocol::name::OrgName;
+use protocol::rollout::DeviceReport;
+use protocol::statement::desired::GROUP_ALL;
+use serde::Deserialize;
+
+use super::Seed;
+use super::api::{Refused, tuf_file};
+use crate::api::{BODY_BYTES_MAX, DeviceStateAnswer, EnrolRequest, Enrolled};
+use crate::listener::Client;
+use crate::range::{self, Requested};
+use crate::transport::identity::DeviceIdentity;
+
+/// The longest name of a site that a device may give, in bytes.
+const SITE_BYTES_MAX: usize = 64;
+
+/// The routes.
+pub fn router(seed: Arc<Seed>) -> Router {
+    Router::new()
+        .route("/enroll", post(enroll))
+        .route("/api/v1/device/state", get(state))
+        .route("/api/v1/device/report", post(report))
+        .route("/api/v1/device/blobs/{digest}", get(blob))
+        .route("/tuf/{org}/{*path}", get(metadata))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(seed)
+}
+
+async fn known_device(seed: &Seed, client: &Client) -> Result<DeviceIdentity, Refused> {
+    let Some(identity) = client.device.clone() else {
+        let message = "a device certificate is required; enrol the device first";
+        return Err(Refused::new(StatusCode::UNAUTHORIZED, "no_certificate", message));
+    };
+    seed.check_device(&identity).await?;
+    Ok(identity)
+}
+
+async fn enroll(State(seed): State<Arc<Seed>>, Json(request): Json<EnrolRequest>) -> Result<(StatusCode, Json<Enrolled>), Refused> {
+    Ok((StatusCode::CREATED, Json(seed.enroll(request).await?)))
+}
+
+#[derive(Deserialize)]
+struct Poll {
+    #[serde(default)]
+    port: u16,
+    site: Option<String>,
+}
+
+async fn state(
+    State(seed): State<Arc<Seed>>,
+    Extension(client): Extension<Client>,
+    Query(poll): Query<Poll>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let DeviceIdentity { org, device, .. } = known_device(&seed, &client).await?;
+    if poll.site.as_ref().is_some_and(|site| site.len() > SITE_BYTES_MAX) {
+        let message = format!("the name of a site has at most {SITE_BYTES_MAX} bytes");
+        return Err(Refused::new(StatusCode::BAD_REQUEST, "site_too_long", message));
+    }
+    seed.metrics.count_poll();
+    let missing = || Refused::new(StatusCode::NOT_FOUND, "missing", "the organisation has no trust metadata");
+    let timestamp = seed.store.tuf_file(&org, "timestamp.json").await?.ok_or_else(missing)?.content;
+    let desired = seed.store.desired_state(&org, GROUP_ALL).await?.map(|state| state.envelope);
+    let peers: Vec<SocketAddr> = seed.sites.seen(&org, &device, client.address.ip(), poll.port, poll.site);
+    let body = serde_json::to_vec(&DeviceStateAnswer { timestamp, desired, peers }).map_err(|error| Refused::failed(&error))?;
+    let etag = format!("\"{}\"", &Digest::sha256(&body).hex()[..32]);
+    if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
+        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response());
+    }
+    Ok(([(ETAG, etag), (CONTENT_TYPE, "application/json".to_owned())], body).into_response())
+}
+
+async fn report(
+    State(seed): State<Arc<Seed>>,
+    Extension(client): Extension<Client>,
+    Json(report): Json<DeviceReport>,
+) -> Result<StatusCode, Refused> {
+    let identity = known_device(&seed, &client).await?;
+    seed.metrics.count_report();
+    seed.store.put_report(&identity.org, &identity.device, report).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn metadata(
+    State(seed): State<Arc<Seed>>,
+    Extension(client): Extension<Client>,
+    Path((org, path)): Path<(OrgName, String)>,
+) -> Result<Response, Refused> {
+    let identity = known_device(&seed, &client).await?;
+    if identity.org != org {
+        return Err(Refused::new(StatusCode::NOT_FOUND, "missing", format!("{org} has no trust metadata {path}")));
+    }
+    tuf_file(&seed, &org, &path).await
+}
+
+async fn blob(
+    State(seed): State<Arc<Seed>>,
+    Extension(client): Extension<Client>,
+    Path(digest): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let identity = known_device(&seed, &client).await?;
+    let digest: Digest = digest.parse().map_err(|error| Refused::new(StatusCode::BAD_REQUEST, "bad_digest", format!("{error}")))?;
+    let missing = || Refused::new(StatusCode::NOT_FOUND, "missing", format!("there is no blob {digest}"));
+    seed.store.org_blob(&identity.org, &digest).await?.ok_or_else(missing)?;
+    let (file, size) = seed.blobs.open_read(&digest).await.map_err(|error| Refused::failed(&error))?.ok_or_else(missing)?;
+    let part = match headers.get(RANGE).and_then(|range| range.to_str().ok()).map(|header| range::parse(header, size)) {
+        None | Some(Requested::Whole) => None,
+        Some(Requested::Part(part)) => Some(part),
+        Some(Requested::Unsatisfiable) => {
+            return Err(Refused::new(StatusCode::RANGE_NOT_SATISFIABLE, "bad_range", format!("{digest} has {size} bytes")));
+        }
+    };
+    let bytes = part.clone().unwrap_or(0..size);
+    let mut response = Response::builder()
+        .status(if part.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK })
+        .header(CONTENT_TYPE, "application/octet-stream")
+        .header(ACCEPT_RANGES, "bytes")
+        .header(CONTENT_LENGTH, bytes.end - bytes.start);
+    if part.is_some() {
+        response = response.header(CONTENT_RANGE, format!("bytes {}-{}/{size}", bytes.start, bytes.end.saturating_sub(1)));
+    }
+    let metrics = seed.metrics.clone();
+    let counted = seed.blobs.stream(file, bytes).inspect_ok(move |block| metrics.add_blob_bytes(block.len() as u64));
+    response.body(Body::from_stream(counted)).map_err(|error| Refused::failed(&error))
+}

@@ -1,0 +1,168 @@
+//! The registry: OCI distribution-spec 1.1 under `/v2/`, for unmodified container tools.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `path` | what a path names; repository names have slashes, so no router can tell |
+//! | [`auth`] | access keys, and who a request is from |
+//! | `error` | the one table from what went wrong to status and code |
+//! | `blobs` | pull of blobs, whole and in ranges |
+//! | `uploads` | push of blobs: whole, streamed, in chunks, mounted |
+//! | `manifests` | push, pull and deletion of manifests |
+//! | `tags`, `referrers` | lists |
+//!
+//! Promises: bytes are kept exactly; a blob is never held in memory; what a push acknowledged is durable; a repository of
+//! another organisation answers like one that does not exist.
+//!
+//! Not here: listeners and TLS, tokens of `/auth/token`, and what devices see; see `device::endpoint`.
+
+pub mod auth;
+mod blobs;
+mod error;
+mod manifests;
+mod path;
+mod query;
+mod referrers;
+mod tags;
+mod uploads;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use protocol::name::RepositoryName;
+use tokio::sync::Semaphore;
+
+use crate::store::blobs::BlobStore;
+use crate::store::meta::{MetaStore, Scope};
+use auth::{Principal, authenticate};
+use error::Refused;
+use path::Route;
+use query::Query;
+
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// Manifests that are taken in at the same time; each takes up to some 20 MiB while it is parsed and recorded.
+const MANIFESTS_AT_ONCE: usize = 2;
+
+/// What the registry works on. Clones share it.
+#[derive(Clone)]
+pub struct RegistryState {
+    store: Arc<dyn MetaStore>,
+    blobs: BlobStore,
+    uploads: Arc<uploads::Uploads>,
+    manifests: Arc<Semaphore>,
+}
+
+impl RegistryState {
+    /// The registry on these records and blobs, with no uploads under way.
+    pub fn new(store: Arc<dyn MetaStore>, blobs: BlobStore) -> Self {
+        Self { store, blobs, uploads: Arc::default(), manifests: Arc::new(Semaphore::new(MANIFESTS_AT_ONCE)) }
+    }
+}
+
+impl std::fmt::Debug for RegistryState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RegistryState").field("blobs", &self.blobs).finish_non_exhaustive()
+    }
+}
+
+/// The routes `/v2/…`.
+pub fn router(state: RegistryState) -> Router {
+    Router::new().route("/v2", any(serve)).route("/v2/", any(serve)).route("/v2/{*rest}", any(serve)).with_state(state)
+}
+
+async fn serve(State(state): State<RegistryState>, request: Request) -> Response {
+    let head = request.method() == Method::HEAD;
+    let mut response = answer(&state, request).await.unwrap_or_else(IntoResponse::into_response);
+    response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    if head { without_body(response) } else { response }
+}
+
+async fn answer(state: &RegistryState, mut request: Request) -> Result<Response, Refused> {
+    let principal = authenticate(request.headers(), &*state.store).await?;
+    let route = Route::parse(request.uri().path(), request.method())?;
+    let query = Query::parse(request.uri())?;
+    principal.require(route.scope(request.method()))?;
+    if request.method() == Method::HEAD {
+        request.headers_mut().remove(header::RANGE);
+    }
+    let call = Call { state, principal, query };
+    let method = request.method().clone();
+    match (route, method) {
+        (Route::Base, Method::GET | Method::HEAD) => Ok(axum::Json(serde_json::json!({})).into_response()),
+        (Route::Blob(repository, blob), Method::GET | Method::HEAD) => {
+            blobs::get(&call, &repository, &blob, request.headers()).await
+        }
+        (Route::Blob(repository, blob), Method::DELETE) => blobs::delete(&call, &repository, &blob).await,
+        (Route::Uploads(repository), Method::POST) => uploads::start(&call, repository, request).await,
+        (Route::Upload(repository, id), Method::GET | Method::HEAD) => uploads::status(&call, &repository, &id),
+        (Route::Upload(repository, id), Method::PATCH) => uploads::patch(&call, &repository, &id, request).await,
+        (Route::Upload(repository, id), Method::PUT) => uploads::put(&call, &repository, &id, request).await,
+        (Route::Upload(repository, id), Method::DELETE) => uploads::cancel(&call, &repository, &id),
+        (Route::Manifest(repository, reference), Method::GET | Method::HEAD) => {
+            manifests::get(&call, &repository, &reference, request.headers()).await
+        }
+        (Route::Manifest(repository, reference), Method::PUT) => manifests::put(&call, &repository, reference, request).await,
+        (Route::Manifest(repository, reference), Method::DELETE) => manifests::delete(&call, &repository, &reference).await,
+        (Route::Tags(repository), Method::GET | Method::HEAD) => tags::list(&call, &repository).await,
+        (Route::Referrers(repository, subject), Method::GET | Method::HEAD) => referrers::list(&call, &repository, &subject).await,
+        (_, method) => Err(Refused::MethodNotAllowed(method)),
+    }
+}
+
+/// One authenticated request.
+struct Call<'a> {
+    state: &'a RegistryState,
+    principal: Principal,
+    query: Query,
+}
+
+impl Call<'_> {
+    /// Whether there is a point in looking: all repositories of other organisations are as if they did not exist.
+    fn may_see(&self, repository: &RepositoryName) -> bool {
+        repository.org() == self.principal.org()
+    }
+
+    /// Refuses to write to a repository of another organisation, in the words for an organisation that does not exist.
+    fn must_own(&self, repository: &RepositoryName) -> Result<(), Refused> {
+        if self.may_see(repository) { Ok(()) } else { Err(Refused::NameUnknown(repository.clone())) }
+    }
+
+    fn may(&self, scope: Scope) -> bool {
+        self.principal.scopes().contains(&scope)
+    }
+}
+
+/// The answer to a HEAD: everything but the bytes.
+fn without_body(response: Response) -> Response {
+    let (mut parts, body) = response.into_parts();
+    if let (Some(bytes), false) = (body.size_hint().exact(), parts.headers.contains_key(header::CONTENT_LENGTH)) {
+        parts.headers.insert(header::CONTENT_LENGTH, bytes.into());
+    }
+    Response::from_parts(parts, Body::empty())
+}
+
+/// A header's value from text that has nothing but visible ASCII in it.
+fn header_value(text: &impl ToString) -> Result<HeaderValue, Refused> {
+    HeaderValue::try_from(text.to_string()).map_err(|error| Refused::Failed(error.into()))
+}
+
+/// An answer without content.
+fn empty<const N: usize>(status: StatusCode, headers: [(HeaderName, String); N]) -> Result<Response, Refused> {
+    let mut response = status.into_response();
+    for (name, value) in headers {
+        response.headers_mut().insert(name, header_value(&value)?);
+    }
+    if status != StatusCode::NO_CONTENT {
+        response.headers_mut().insert(header::CONTENT_LENGTH, 0.into());
+    }
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! Push, pull and deletion of manifests: image manifests, indexes and artifacts of any type, byte by byte as pushed.
+//!
+//! What a manifest names must be in the repository, except a subject, which may come later, and layers that are not to be
+//! distributed.
+//!
+//! Not here: the list of what refers to a manifest; see `referrers`.
+
+mod content;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+use protocol::digest::Digest;
+use protocol::name::{RepositoryName, Tag};
+use tokio::time::timeout;
+
+use super::error::Refused;
+use super::{CONTENT_DIGEST, Call, blobs, empty, header_value};
+use crate::store::meta::{ManifestRecord, MetaError, Reference};
+use content::{Content, Named};
+
+const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const TAG: HeaderName = HeaderName::from_static("oci-tag");
+
+/// The largest manifest, in bytes (distribution-spec: registries should take at least 4 MiB).
+const MANIFEST_BYTES_MAX: usize = 4 << 20;
+
+/// The most tags that one push may set (the specification asks for at least 10).
+const TAGS_MAX: usize = 32;
+
+/// How long the whole body of a manifest may take: it holds one of few places.
+const BODY_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// `GET` and `HEAD /v2/<name>/manifests/<reference>`.
+pub(super) async fn get(
+    call: &Call<'_>,
+    repository: &RepositoryName,
+    reference: &Reference,
+    headers: &HeaderMap,
+) -> Result<Response, Refused> {
+    let unknown = || Refused::ManifestUnknown(text(reference));
+    let manifest = find(call, repository, reference).await?.ok_or_else(unknown)?;
+    let media_type = header_value(&manifest.media_type)?;
+    let mut whole = headers.clone();
+    whole.remove(header::RANGE);
+    blobs::send(call, &manifest.digest, media_type, &whole).await?.ok_or_else(unknown)
+}
+
+async fn find(call: &Call<'_>, repository: &RepositoryName, reference: &Reference) -> Result<Option<ManifestRecord>, Refused> {
+    if !call.may_see(repository) {
+        return Ok(None);
+    }
+    Ok(call.state.store.manifest(repository, reference).await?)
+}
+
+fn text(reference: &Reference) -> String {
+    match reference {
+        Reference::Tag(tag) => tag.to_string(),
+        Reference::Digest(digest) => digest.to_string(),
+    }
+}
+
+/// `PUT /v2/<name>/manifests/<reference>`, with more tags in `?tag=` if the reference is a digest.
+pub(super) async fn put(
+    call: &Call<'_>,
+    repository: &RepositoryName,
+    reference: Reference,
+    request: Request,
+) -> Result<Response, Refused> {
+    call.must_own(repository)?;
+    let tags = tags(call, &reference)?;
+    let place = call.state.manifests.acquire().await.map_err(|error| Refused::Failed(error.into()))?;
+    let (parts, body) = request.into_parts();
+    let bytes = timeout(BODY_TIME_MAX, read(body)).await;
+    let bytes =
+        bytes.map_err(|_| Refused::ManifestInvalid("the manifest took longer than a minute to arrive; send it again".into()))??;
+    let digest = match reference {
+        Reference::Tag(_) => Digest::sha256(&bytes),
+        Reference::Digest(wanted) => wanted,
+    };
+    let found = digest.same_algorithm(&bytes);
+    if found != digest {
+        return Err(Refused::DigestInvalid(format!("the manifest has the digest {found}, not {digest}")));
+    }
+    let content = Content::parse(&bytes, parts.headers.get(header::CONTENT_TYPE))?;
+    for named in content.must_exist()? {
+        check(call, repository, &named).await?;
+    }
+    let manifest = content.record(digest, bytes.len() as u64)?;
+    let subject = manifest.subject;
+    call.state.blobs.put(Some(digest), bytes).await?;
+    call.state.store.put_manifest(repository, manifest, &tags).await?;
+    drop(place);
+    let location = format!("/v2/{repository}/manifests/{digest}");
+    let mut response = empty(StatusCode::CREATED, [(header::LOCATION, location), (CONTENT_DIGEST, digest.to_string())])?;
+    if let Some(subject) = subject {
+        response.headers_mut().insert(SUBJECT, header_value(&subject)?);
+    }
+    if matches!(reference, Reference::Digest(_)) {
+        for tag in tags {
+            response.headers_mut().append(TAG, header_value(&tag)?);
+        }
+    }
+    Ok(response)
+}
+
+fn tags(call: &Call<'_>, reference: &Reference) -> Result<Vec<Tag>, Refused> {
+    if let Reference::Tag(tag) = reference {
+        return Ok(vec![tag.clone()]);
+    }
+    let tags: Result<Vec<Tag>, _> = call.query.all("tag").map(str::parse).collect();
+    let tags = tags.map_err(|reason| Refused::ManifestInvalid(reason.to_string()))?;
+    if tags.len() > TAGS_MAX {
+        return Err(Refused::TooManyTags(format!("one push may set at most {TAGS_MAX} tags")));
+    }
+    Ok(tags)
+}
+
+async fn read(body: Body) -> Result<Bytes, Refused> {
+    match Limited::new(body, MANIFEST_BYTES_MAX).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(Refused::TooLarge(format!("a manifest may have at most {MANIFEST_BYTES_MAX} bytes")))
+        }
+        Err(error) => Err(Refused::ManifestInvalid(format!("the manifest broke off: {error}; send it again"))),
+    }
+}
+
+/// Checks that what a manifest names is in the repository. What an index names may also be a blob there, because build
+/// caches are indexes of layers.
+async fn check(call: &Call<'_>, repository: &RepositoryName, named: &Named) -> Result<(), Refused> {
+    let blob = call.state.store.repository_blob(repository, &named.digest).await?;
+    let size = match blob {
+        None if named.may_be_manifest => {
+            find(call, repository, &Reference::Digest(named.digest)).await?.map(|manifest| manifest.size)
+        }
+        found => found,
+    };
+    let size = size.ok_or(Refused::ManifestBlobUnknown(named.digest))?;
+    if size == named.size {
+        return Ok(());
+    }
+    Err(Refused::ManifestInvalid(format!("the manifest says that {} has {} bytes, it has {size}", named.digest, named.size)))
+}
+
+/// `DELETE /v2/<name>/manifests/<reference>`: the tag alone, or the manifest with all its tags.
+pub(super) async fn delete(call: &Call<'_>, repository: &RepositoryName, reference: &Reference) -> Result<Response, Refused> {
+    let unknown = || Refused::ManifestUnknown(text(reference));
+    if !call.may_see(repository) {
+        return Err(unknown());
+    }
+    let deleted = match reference {
+        Reference::Tag(tag) => call.state.store.delete_tag(repository, tag, None).await,
+        Reference::Digest(digest) => call.state.store.delete_manifest(repository, digest).await,
+    };
+    match deleted {
+        Ok(()) => empty(StatusCode::ACCEPTED, []),
+        Err(MetaError::Missing(_)) => Err(unknown()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,195 @@
+//! Push of blobs: in one request, streamed, in chunks, or mounted from another repository.
+//!
+//! An upload under way lives in this process. It is bound to its repository, ends when nothing was sent for an hour, and
+//! goes on after a broken connection with the bytes that arrived.
+//!
+//! Not here: manifests; see `manifests`.
+
+mod sessions;
+
+use axum::body::{Body, BodyDataStream};
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use protocol::digest::Digest;
+use protocol::name::RepositoryName;
+use protocol::statement::version::HashListName;
+use tokio::time::timeout;
+
+use super::error::Refused;
+use super::{CONTENT_DIGEST, Call, blobs, empty};
+use crate::store::blobs::Ingest;
+use crate::store::meta::Scope;
+pub(super) use sessions::Uploads;
+
+const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+/// The largest blob that is taken in, in bytes: its hash list, which is made in memory, has 32 MiB then.
+const UPLOAD_BYTES_MAX: u64 = 64 << 30;
+
+/// How long a body may stand still before its request is given up: it holds one of the places for bodies.
+const BODY_IDLE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// `POST /v2/<name>/blobs/uploads/`: mounts, takes in a whole blob, or starts an upload.
+pub(super) async fn start(call: &Call<'_>, repository: RepositoryName, request: Request) -> Result<Response, Refused> {
+    call.must_own(&repository)?;
+    if let Some(blob) = call.query.get("mount").and_then(|blob| blob.parse().ok())
+        && mount(call, &repository, &blob).await?
+    {
+        return created(&repository, &blob);
+    }
+    if let Some(wanted) = call.query.digest("digest")? {
+        let mut ingest = call.state.blobs.begin();
+        receive(call, &mut ingest, request.into_body(), None).await?;
+        return keep(call, &repository, ingest, wanted).await;
+    }
+    let id = call.state.uploads.start(&repository, call.state.blobs.begin())?;
+    let location = location(&repository, &id);
+    empty(StatusCode::ACCEPTED, [(header::LOCATION, location), (header::RANGE, range(0)), (UPLOAD_ID, id)])
+}
+
+/// Makes a blob that the caller may read part of the repository; false if there is no such blob. Without `from`, any
+/// repository of the organisation will do.
+async fn mount(call: &Call<'_>, repository: &RepositoryName, blob: &Digest) -> Result<bool, Refused> {
+    if !call.may(Scope::Pull) {
+        return Ok(false);
+    }
+    let size = match call.query.get("from").map(str::parse) {
+        Some(Ok(from)) => blobs::size(call, &from, blob).await?,
+        Some(Err(_)) => None,
+        None => call.state.store.org_blob(&repository.org(), blob).await?,
+    };
+    let there = call.state.blobs.size(blob).await?;
+    let Some(size) = size.filter(|size| there == Some(*size)) else { return Ok(false) };
+    call.state.store.link_blob(repository, blob, size).await?;
+    Ok(true)
+}
+
+/// `GET /v2/<name>/blobs/uploads/<id>`: how far the upload is.
+pub(super) fn status(call: &Call<'_>, repository: &RepositoryName, id: &str) -> Result<Response, Refused> {
+    call.must_own(repository)?;
+    let session = call.state.uploads.find(repository, id)?;
+    progress(StatusCode::NO_CONTENT, repository, id, session.received())
+}
+
+/// `PATCH /v2/<name>/blobs/uploads/<id>`: more bytes, in a chunk with its place or as a stream.
+pub(super) async fn patch(call: &Call<'_>, repository: &RepositoryName, id: &str, request: Request) -> Result<Response, Refused> {
+    call.must_own(repository)?;
+    let session = call.state.uploads.find(repository, id)?;
+    let mut upload = session.lock().await?;
+    let bytes = chunk(request.headers(), repository, id, upload.ingest()?.size())?;
+    let received = receive(call, upload.ingest()?, request.into_body(), bytes).await;
+    let flushed = upload.ingest()?.flush().await;
+    received?;
+    flushed?;
+    progress(StatusCode::ACCEPTED, repository, id, upload.ingest()?.size())
+}
+
+/// `PUT /v2/<name>/blobs/uploads/<id>?digest=<digest>`: the last bytes, if any, and the name of all of them.
+pub(super) async fn put(call: &Call<'_>, repository: &RepositoryName, id: &str, request: Request) -> Result<Response, Refused> {
+    call.must_own(repository)?;
+    let missing = || Refused::DigestInvalid("the digest is missing; end an upload with PUT …?digest=<digest>".into());
+    let wanted = call.query.digest("digest")?.ok_or_else(missing)?;
+    let session = call.state.uploads.find(repository, id)?;
+    let mut upload = session.lock().await?;
+    let bytes = chunk(request.headers(), repository, id, upload.ingest()?.size())?;
+    receive(call, upload.ingest()?, request.into_body(), bytes).await?;
+    call.state.uploads.remove(id);
+    keep(call, repository, upload.take()?, wanted).await
+}
+
+/// `DELETE /v2/<name>/blobs/uploads/<id>`: gives the upload up.
+pub(super) fn cancel(call: &Call<'_>, repository: &RepositoryName, id: &str) -> Result<Response, Refused> {
+    call.must_own(repository)?;
+    call.state.uploads.find(repository, id)?;
+    call.state.uploads.remove(id);
+    empty(StatusCode::NO_CONTENT, [])
+}
+
+/// How many bytes a chunk says it has; none for a stream. Refuses a chunk that does not go on where the upload ended.
+fn chunk(headers: &HeaderMap, repository: &RepositoryName, id: &str, received: u64) -> Result<Option<u64>, Refused> {
+    let Some(range) = headers.get(header::CONTENT_RANGE) else { return Ok(None) };
+    let malformed = || Refused::UploadInvalid("Content-Range must be <first>-<last>, in bytes from 0".into());
+    let (first, last) = range.to_str().ok().and_then(|range| range.split_once('-')).ok_or_else(malformed)?;
+    let first: u64 = first.parse().map_err(|_| malformed())?;
+    let last: u64 = last.parse().map_err(|_| malformed())?;
+    if first != received {
+        return Err(Refused::OutOfOrder { location: location(repository, id), received });
+    }
+    let bytes = last.checked_sub(first).and_then(|bytes| bytes.checked_add(1)).ok_or_else(malformed)?;
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|announced| announced != bytes) {
+        return Err(Refused::SizeInvalid(format!("Content-Range is of {bytes} bytes, Content-Length is another")));
+    }
+    Ok(Some(bytes))
+}
+
+/// Takes the bytes of a body into the upload, exactly `expected` of them if that is given.
+async fn receive(call: &Call<'_>, ingest: &mut Ingest, body: Body, expected: Option<u64>) -> Result<(), Refused> {
+    let start = ingest.size();
+    let mut body = body.into_data_stream();
+    let Some(mut bytes) = next(&mut body).await? else { return check_size(expected, 0) };
+    let _place = call.state.uploads.place().await?;
+    loop {
+        let size = ingest.size() + bytes.len() as u64;
+        if size > UPLOAD_BYTES_MAX {
+            return Err(Refused::TooLarge(format!("a blob may have at most {UPLOAD_BYTES_MAX} bytes here; split the layer")));
+        }
+        if expected.is_some_and(|expected| size - start > expected) {
+            return Err(Refused::SizeInvalid("the body has more bytes than its Content-Range".into()));
+        }
+        ingest.write(bytes).await?;
+        match next(&mut body).await? {
+            Some(more) => bytes = more,
+            None => return check_size(expected, ingest.size() - start),
+        }
+    }
+}
+
+async fn next(body: &mut BodyDataStream) -> Result<Option<Bytes>, Refused> {
+    let broken = |error: axum::Error| {
+        Refused::UploadInvalid(format!("the body broke off: {error}; ask for the upload's status, then go on"))
+    };
+    let idle = |_| Refused::UploadInvalid("no bytes arrived for a minute; ask for the upload's status, then go on".into());
+    timeout(BODY_IDLE, body.try_next()).await.map_err(idle)?.map_err(broken)
+}
+
+fn check_size(expected: Option<u64>, found: u64) -> Result<(), Refused> {
+    match expected.filter(|expected| *expected != found) {
+        Some(expected) => Err(Refused::SizeInvalid(format!("the body has {found} bytes, its Content-Range {expected}"))),
+        None => Ok(()),
+    }
+}
+
+/// Ends an upload: the blob and its hash list are durable before the repository has the blob.
+async fn keep(call: &Call<'_>, repository: &RepositoryName, ingest: Ingest, wanted: Digest) -> Result<Response, Refused> {
+    let state = call.state;
+    let (verified, list) = ingest.finish(Some(wanted)).await?;
+    if let Some(list) = list {
+        let stored = state.blobs.put(None, list.to_bytes().into()).await?;
+        state.store.put_hash_list(&wanted, HashListName { digest: stored.blob(), size: stored.size() }).await?;
+    }
+    state.store.link_blob(repository, &wanted, verified.size()).await?;
+    created(repository, &wanted)
+}
+
+fn created(repository: &RepositoryName, blob: &Digest) -> Result<Response, Refused> {
+    let location = format!("/v2/{repository}/blobs/{blob}");
+    empty(StatusCode::CREATED, [(header::LOCATION, location), (CONTENT_DIGEST, blob.to_string())])
+}
+
+fn progress(status: StatusCode, repository: &RepositoryName, id: &str, received: u64) -> Result<Response, Refused> {
+    let location = location(repository, id);
+    empty(status, [(header::LOCATION, location), (header::RANGE, range(received)), (UPLOAD_ID, id.to_owned())])
+}
+
+fn location(repository: &RepositoryName, id: &str) -> String {
+    format!("/v2/{repository}/blobs/uploads/{id}")
+}
+
+/// The bytes that arrived, as `Range` says it; `0-0` for none, because Docker wants a range.
+pub(super) fn range(received: u64) -> String {
+    format!("0-{}", received.saturating_sub(1))
+}

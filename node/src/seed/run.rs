@@ -1,0 +1,95 @@
+//! The whole life of a seed process: open everything, say that it is ready, run, drain.
+//!
+//! Not here: the settings; see [`crate::config`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::metrics::SeedCollector;
+use super::registry::RegistryState;
+use super::{api, devices, init, registry, trust};
+use crate::config::seed::SeedConfig;
+use crate::store::lock::DataLock;
+use crate::transport::ca::CertificateAuthority;
+use crate::transport::meter::Meter;
+use crate::transport::tls;
+use crate::{listener, telemetry};
+
+/// Printed on one line when the seed accepts connections.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ready {
+    /// Always `ready`.
+    pub event: &'static str,
+    /// Registry and API.
+    pub url: String,
+    /// Where devices connect.
+    pub device_url: String,
+    /// Metrics.
+    pub metrics_url: String,
+}
+
+/// Runs the seed in `config.data` until the process is told to stop; then requests that are under way end.
+///
+/// # Errors
+/// When something that it needs cannot be opened.
+pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::Result<()> {
+    let _lock = DataLock::acquire(&config.data, "seed")?;
+    let authority = CertificateAuthority::load(&config.data.join("keys"))?;
+    let public_tls = match config.uses_tls() {
+        true => Some(Arc::new(tls::public_listener(authority.issue_server(&config.certificate_hosts(config.listen))?)?)),
+        false => None,
+    };
+    let device_certificate = authority.issue_server(&config.certificate_hosts(config.device_listen))?;
+    let device_tls = Arc::new(tls::device_listener(device_certificate, authority.certificate())?);
+
+    let public_listener = listener::bind(config.listen, "listen in seed.toml").await?;
+    let device_listener = listener::bind(config.device_listen, "device_listen in seed.toml").await?;
+    let metrics_listener = listener::bind(config.metrics_listen, "--metrics-listen").await?;
+    let metrics_addr = metrics_listener.local_addr()?;
+    let seed = Arc::new(init::open(&config, authority)?);
+
+    let device_meter = Meter::new(config.egress_mbit.map(|mbit| mbit.saturating_mul(1_000_000) / 8));
+    let public_meter = Meter::new(None);
+    let collector =
+        SeedCollector { metrics: seed.metrics.clone(), device_listener: device_meter.clone(), registry_listener: public_meter.clone() };
+    let registry = registry::router(RegistryState::new(seed.store.clone(), seed.blobs.clone()));
+    let public_router = registry.merge(api::router(seed.clone()));
+
+    let (stop, stopped) = watch::channel(false);
+    let servers = [
+        tokio::spawn(listener::serve(public_listener, public_tls, public_meter, public_router, stopped.clone())),
+        tokio::spawn(listener::serve(device_listener, Some(device_tls), device_meter, devices::router(seed.clone()), stopped.clone())),
+        tokio::spawn(listener::serve(metrics_listener, None, Meter::new(None), metrics_router(collector), stopped)),
+    ];
+    let renewal = tokio::spawn(trust::keep_fresh(seed));
+    announce(&Ready { event: "ready", url: config.url(), device_url: config.device_url(), metrics_url: metrics_url(metrics_addr) });
+
+    telemetry::stop_signal().await;
+    tracing::info!("stopping; requests that are under way may end");
+    renewal.abort();
+    let _ = stop.send(true);
+    for server in servers {
+        server.await?;
+    }
+    Ok(())
+}
+
+fn metrics_url(address: SocketAddr) -> String {
+    format!("http://{address}/metrics")
+}
+
+fn metrics_router(collector: SeedCollector) -> Router {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(collector));
+    let registry = Arc::new(registry);
+    Router::new()
+        .route("/metrics", get(move || telemetry::metrics(registry.clone())))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(|| async { "ok\n" }))
+}

@@ -1,0 +1,99 @@
+//! Publishing versions, and keeping the online metadata fresh.
+//!
+//! Not here: the rules; see [`crate::trust`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use protocol::name::OrgName;
+use protocol::statement::desired::GROUP_ALL;
+
+use super::Seed;
+use super::api::Refused;
+use super::fleet;
+use crate::api::{NewOrg, OrgCreated, Published};
+use crate::clock::wall_time;
+use crate::seed::registry::auth::AccessKey;
+use crate::store::meta::{MetaError, Scope};
+use crate::trust::{Publication, PublicationRefused, RepositoryFiles, StoredMetadata, check_publication, renewal_due};
+
+/// Every scope of an organisation.
+pub const ORG_SCOPES: [Scope; 5] = [Scope::Pull, Scope::Push, Scope::Delete, Scope::Publish, Scope::Admin];
+
+/// How often it is looked whether metadata is due for renewal; it is renewed long before it expires.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(600);
+
+impl Seed {
+    /// Creates an organisation from the metadata that its operator signed.
+    ///
+    /// # Errors
+    /// When the metadata does not fit this seed, or the name is taken.
+    pub async fn create_org(&self, new: NewOrg, scopes: Vec<Scope>) -> Result<OrgCreated, Refused> {
+        let files = self
+            .signer
+            .complete_new_repository(&new.org, &new.files, wall_time())
+            .map_err(|refused| Refused::new(StatusCode::BAD_REQUEST, refused.reason(), refused.to_string()))?;
+        let (access_key, record) = AccessKey::generate(&new.org, scopes).map_err(|error| Refused::failed(&error))?;
+        self.store.create_org(&new.org, record, files).await?;
+        Ok(OrgCreated { org: new.org, access_key })
+    }
+
+    /// Publishes a version that its operator signed.
+    ///
+    /// # Errors
+    /// When it does not follow what is published, or is not signed by the app's key.
+    pub async fn publish(&self, org: &OrgName, publication: &Publication) -> Result<Published, Refused> {
+        let source = StoredMetadata { store: self.store.as_ref(), org };
+        let current = RepositoryFiles::load(&source, Some(&publication.app)).await.map_err(|refused| Refused::failed(&refused))?;
+        let checked = check_publication(org, &current, publication, &self.signer, wall_time()).map_err(refused)?;
+        for (digest, statement) in checked.statements {
+            self.blobs.put(Some(digest), statement.into()).await.map_err(|error| Refused::failed(&error))?;
+        }
+        let published = Published { app: checked.record.app.clone(), version: checked.record.version };
+        self.store.publish_version(org, checked.record, &current.timestamp, checked.files).await?;
+        Ok(published)
+    }
+
+    async fn renew(&self, org: &OrgName) -> anyhow::Result<()> {
+        let source = StoredMetadata { store: self.store.as_ref(), org };
+        let current = RepositoryFiles::load(&source, None).await?;
+        if renewal_due(&current, wall_time()) {
+            let files = self.signer.renew(org, &current, wall_time())?;
+            match self.store.put_tuf_files(org, &current.timestamp, files).await {
+                Ok(()) => tracing::info!(%org, "metadata renewed"),
+                Err(MetaError::Conflict(_)) => tracing::debug!(%org, "metadata changed while it was renewed; looking again later"),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        fleet::renew_desired_state(self, org, GROUP_ALL).await
+    }
+}
+
+/// Keeps every organisation's metadata fresh, for as long as the seed runs.
+pub async fn keep_fresh(seed: Arc<Seed>) {
+    loop {
+        match seed.store.orgs().await {
+            Ok(orgs) => {
+                for org in orgs {
+                    if let Err(error) = seed.renew(&org).await {
+                        tracing::error!(%org, error = format!("{error:#}"), "metadata cannot be renewed; devices stop trusting it when it expires");
+                    }
+                }
+            }
+            Err(error) => tracing::error!(%error, "the organisations cannot be read"),
+        }
+        tokio::time::sleep(RENEWAL_INTERVAL).await;
+    }
+}
+
+fn refused(refused: PublicationRefused) -> Refused {
+    let status = if refused.is_conflict() {
+        StatusCode::CONFLICT
+    } else if matches!(refused, PublicationRefused::Repository(_)) {
+        return Refused::failed(&refused);
+    } else {
+        StatusCode::BAD_REQUEST
+    };
+    Refused::new(status, refused.reason(), refused.to_string())
+}

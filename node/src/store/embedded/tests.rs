@@ -1,0 +1,273 @@
+//! What the store promises: preconditions, durability, and that nothing concurrent is lost.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use protocol::name::Platform;
+
+use super::*;
+use crate::store::meta::{Scope, TokenRefused};
+
+const NOW: WallTime = WallTime::from_unix_seconds(1_000);
+
+fn org() -> OrgName {
+    "acme".parse().unwrap()
+}
+
+fn repository() -> RepositoryName {
+    "acme/web".parse().unwrap()
+}
+
+fn key_of(org: &OrgName) -> AccessKeyRecord {
+    AccessKeyRecord { id: format!("key-{org}"), org: org.clone(), secret_sha256: Digest::sha256(b"s"), scopes: vec![Scope::Pull] }
+}
+
+fn file(name: &str, content: &str) -> TufFile {
+    TufFile { name: name.into(), content: content.into() }
+}
+
+fn timestamp(n: u64) -> TufFile {
+    file("timestamp.json", &n.to_string())
+}
+
+/// A store with the organisation acme.
+async fn store() -> (tempfile::TempDir, EmbeddedStore) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    store.create_org(&org(), key_of(&org()), vec![timestamp(0), file("1.root.json", "{}")]).await.unwrap();
+    (dir, store)
+}
+
+fn manifest(text: &str) -> ManifestRecord {
+    ManifestRecord {
+        digest: Digest::sha256(text.as_bytes()),
+        media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+        size: text.len() as u64,
+        subject: None,
+        artifact_type: None,
+        annotations: BTreeMap::new(),
+    }
+}
+
+fn version(number: u64) -> VersionRecord {
+    let platform: Platform = "linux-amd64".parse().unwrap();
+    let statement = Digest::sha256(number.to_string().as_bytes());
+    VersionRecord { app: "web".parse().unwrap(), version: number, statements: [(platform, statement)].into(), published: NOW }
+}
+
+fn token(secret: &[u8]) -> TokenRecord {
+    TokenRecord { secret_sha256: Digest::sha256(secret), org: org(), expires: NOW.plus_seconds(10), used: false }
+}
+
+fn device(id: &str, key: &[u8]) -> DeviceRecord {
+    let platform = "linux-amd64".parse().unwrap();
+    DeviceRecord { org: org(), id: id.parse().unwrap(), platform, key_sha256: Digest::sha256(key), enrolled: NOW }
+}
+
+fn all(store: &EmbeddedStore) -> Vec<String> {
+    store.index.current().records().map(|record| serde_json::to_string(&record.unwrap()).unwrap()).collect()
+}
+
+fn is_conflict<T>(result: &Result<T, MetaError>) -> bool {
+    matches!(result, Err(MetaError::Conflict(_)))
+}
+
+fn is_missing<T>(result: &Result<T, MetaError>) -> bool {
+    matches!(result, Err(MetaError::Missing(_)))
+}
+
+#[tokio::test]
+async fn an_organisation_is_made_once() {
+    let (_dir, store) = store().await;
+    let other: OrgName = "other".parse().unwrap();
+    assert!(is_conflict(&store.create_org(&org(), key_of(&other), vec![]).await));
+    assert!(is_conflict(&store.create_org(&other, key_of(&org()), vec![]).await), "a key of another organisation");
+    assert_eq!(store.orgs().await.unwrap(), [org()]);
+    assert_eq!(store.access_key("key-acme").await.unwrap(), Some(key_of(&org())));
+    assert_eq!(store.access_key("key-other").await.unwrap(), None);
+    assert_eq!(store.tuf_file(&org(), "1.root.json").await.unwrap(), Some(file("1.root.json", "{}")));
+}
+
+#[tokio::test]
+async fn blobs_belong_to_repositories_and_their_organisation() {
+    let (_dir, store) = store().await;
+    let (blob, other) = (Digest::sha256(b"blob"), "other".parse().unwrap());
+    assert_eq!(store.repository_blob(&repository(), &blob).await.unwrap(), None);
+    assert_eq!(store.tags(&repository(), None, 9).await.unwrap(), None);
+    store.link_blob(&repository(), &blob, 4).await.unwrap();
+    assert_eq!(store.repository_blob(&repository(), &blob).await.unwrap(), Some(4));
+    assert_eq!(store.tags(&repository(), None, 9).await.unwrap(), Some(vec![]));
+    assert_eq!(store.org_blob(&org(), &blob).await.unwrap(), Some(4));
+    assert_eq!(store.org_blob(&other, &blob).await.unwrap(), None);
+    store.unlink_blob(&repository(), &blob).await.unwrap();
+    assert!(is_missing(&store.unlink_blob(&repository(), &blob).await));
+    assert_eq!(store.org_blob(&org(), &blob).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_organisation_holds_the_lists_of_its_blobs_and_its_statements() {
+    let (dir, store) = store().await;
+    let blobs = BlobStore::open(dir.path()).unwrap();
+    let (blob, other) = (Digest::sha256(b"blob"), "other".parse().unwrap());
+    let list = blobs.put(None, Bytes::from_static(b"list")).await.unwrap();
+    store.put_hash_list(&blob, HashListName { digest: list.blob(), size: 4 }).await.unwrap();
+    assert_eq!(store.org_blob(&org(), &list.blob()).await.unwrap(), None, "nobody has the blob yet");
+    store.link_blob(&repository(), &blob, 100_000).await.unwrap();
+    assert_eq!(store.hash_list(&blob).await.unwrap().unwrap().digest, list.blob());
+    assert_eq!(store.org_blob(&org(), &list.blob()).await.unwrap(), Some(4));
+    assert_eq!(store.org_blob(&other, &list.blob()).await.unwrap(), None);
+    let statement = blobs.put(None, Bytes::from_static(b"1")).await.unwrap();
+    store.publish_version(&org(), version(1), &timestamp(0), vec![]).await.unwrap();
+    assert_eq!(store.org_blob(&org(), &statement.blob()).await.unwrap(), Some(1));
+    assert_eq!(store.org_blob(&other, &statement.blob()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn tags_move_and_go_with_their_manifest() {
+    let (_dir, store) = store().await;
+    let [one, two] = ["one", "two"].map(manifest);
+    let tags = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<Tag>>();
+    let tagged = |name: &str| Reference::Tag(name.parse().unwrap());
+    store.put_manifest(&repository(), one.clone(), &tags(&["b", "a", "B"])).await.unwrap();
+    store.put_manifest(&repository(), two.clone(), &tags(&["b"])).await.unwrap();
+    assert_eq!(store.tags(&repository(), None, 9).await.unwrap().unwrap(), tags(&["B", "a", "b"]));
+    assert_eq!(store.tags(&repository(), Some("B"), 1).await.unwrap().unwrap(), tags(&["a"]));
+    assert_eq!(store.manifest(&repository(), &tagged("b")).await.unwrap(), Some(two.clone()));
+    let b: Tag = "b".parse().unwrap();
+    assert!(is_conflict(&store.delete_tag(&repository(), &b, Some(&one.digest)).await));
+    store.delete_manifest(&repository(), &one.digest).await.unwrap();
+    assert!(is_missing(&store.delete_manifest(&repository(), &one.digest).await));
+    assert_eq!(store.tags(&repository(), None, 9).await.unwrap().unwrap(), tags(&["b"]));
+    store.delete_tag(&repository(), &b, Some(&two.digest)).await.unwrap();
+    assert!(is_missing(&store.delete_tag(&repository(), &b, None).await));
+    assert_eq!(store.manifest(&repository(), &tagged("b")).await.unwrap(), None);
+    assert_eq!(store.manifest(&repository(), &Reference::Digest(two.digest)).await.unwrap(), Some(two));
+}
+
+#[tokio::test]
+async fn referrers_are_found_by_their_subject() {
+    let (_dir, store) = store().await;
+    let subject = Digest::sha256(b"subject");
+    let mut expected: Vec<_> = ["x", "y"].map(|text| ManifestRecord { subject: Some(subject), ..manifest(text) }).into();
+    for referrer in &expected {
+        store.put_manifest(&repository(), referrer.clone(), &[]).await.unwrap();
+    }
+    expected.sort_by_key(|referrer| referrer.digest);
+    assert_eq!(store.referrers(&repository(), &subject).await.unwrap(), expected);
+    store.delete_manifest(&repository(), &expected[0].digest).await.unwrap();
+    assert_eq!(store.referrers(&repository(), &subject).await.unwrap(), expected[1..]);
+}
+
+#[tokio::test]
+async fn a_version_number_is_published_once_and_in_order() {
+    let (_dir, store) = store().await;
+    assert!(is_conflict(&store.publish_version(&org(), version(2), &timestamp(0), vec![]).await), "1 comes first");
+    assert!(is_conflict(&store.publish_version(&org(), version(0), &timestamp(0), vec![]).await));
+    store.publish_version(&org(), version(1), &timestamp(0), vec![timestamp(1)]).await.unwrap();
+    assert!(is_conflict(&store.publish_version(&org(), version(1), &timestamp(1), vec![timestamp(9)]).await), "taken");
+    assert!(is_conflict(&store.publish_version(&org(), version(2), &timestamp(0), vec![timestamp(9)]).await), "old timestamp");
+    assert_eq!(store.tuf_file(&org(), "timestamp.json").await.unwrap(), Some(timestamp(1)), "nothing of a conflict is kept");
+    store.publish_version(&org(), version(2), &timestamp(1), vec![timestamp(2)]).await.unwrap();
+    assert_eq!(store.versions(&org(), &"web".parse().unwrap()).await.unwrap(), [version(1), version(2)]);
+    assert!(is_conflict(&store.put_tuf_files(&org(), &timestamp(1), vec![timestamp(3)]).await));
+    store.put_tuf_files(&org(), &timestamp(2), vec![timestamp(3)]).await.unwrap();
+    let other = "other".parse().unwrap();
+    assert!(is_missing(&store.publish_version(&other, version(1), &timestamp(0), vec![]).await));
+}
+
+#[tokio::test]
+async fn a_token_enrols_one_device_before_it_expires() {
+    let (_dir, store) = store().await;
+    let refused = |result: Result<_, MetaError>| match result {
+        Err(MetaError::Token(reason)) => Some(reason),
+        Ok(()) | Err(_) => None,
+    };
+    let [one, two] = [b"one", b"two"].map(|secret| Digest::sha256(secret));
+    assert_eq!(refused(store.check_token(&one, NOW).await.map(drop)), Some(TokenRefused::Unknown));
+    store.add_token(token(b"one")).await.unwrap();
+    store.add_token(token(b"two")).await.unwrap();
+    assert!(is_conflict(&store.add_token(token(b"one")).await));
+    assert_eq!(store.check_token(&one, NOW).await.unwrap(), token(b"one"));
+    assert_eq!(refused(store.enroll(&one, device("d1", b"k"), NOW.plus_seconds(10)).await), Some(TokenRefused::Expired));
+    let foreign = DeviceRecord { org: "other".parse().unwrap(), ..device("d1", b"k") };
+    assert_eq!(refused(store.enroll(&one, foreign, NOW).await), Some(TokenRefused::Unknown));
+    store.enroll(&one, device("d1", b"k"), NOW).await.unwrap();
+    assert_eq!(refused(store.check_token(&one, NOW).await.map(drop)), Some(TokenRefused::Used));
+    assert_eq!(refused(store.enroll(&one, device("d2", b"k"), NOW).await), Some(TokenRefused::Used));
+    assert!(is_conflict(&store.enroll(&two, device("d1", b"other"), NOW).await));
+    assert!(store.check_token(&two, NOW).await.is_ok(), "a conflict does not use the token up");
+    store.enroll(&two, device("d1", b"k"), NOW).await.unwrap();
+    assert_eq!(store.devices(&org()).await.unwrap(), [device("d1", b"k")]);
+    assert_eq!(store.device(&org(), &"d2".parse().unwrap()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_older_report_is_refused() {
+    let (_dir, store) = store().await;
+    let (id, report) = ("d1".parse().unwrap(), |counter| DeviceReport { counter, apps: BTreeMap::new() });
+    assert!(is_missing(&store.put_report(&org(), &id, report(1)).await));
+    store.add_token(token(b"one")).await.unwrap();
+    store.enroll(&Digest::sha256(b"one"), device("d1", b"k"), NOW).await.unwrap();
+    store.put_report(&org(), &id, report(5)).await.unwrap();
+    assert!(is_conflict(&store.put_report(&org(), &id, report(5)).await));
+    assert!(is_conflict(&store.put_report(&org(), &id, report(4)).await));
+    store.put_report(&org(), &id, report(6)).await.unwrap();
+    assert_eq!(store.reports(&org()).await.unwrap(), [(id, report(6))].into());
+}
+
+#[tokio::test]
+async fn a_desired_state_is_replaced_by_who_saw_it() {
+    let (_dir, store) = store().await;
+    let (web, at) = ("web".parse().unwrap(), |n| Counter { epoch: 1, n });
+    let state = |n| DesiredStateRecord { group: "all".into(), counter: at(n), expires: NOW, envelope: n.to_string() };
+    let rollout =
+        |id: &str| RolloutRecord { id: id.into(), app: "web".parse().unwrap(), version: 1, group: "all".into(), started: NOW };
+    assert!(is_conflict(&store.put_desired_state(&org(), Some(at(0)), state(1), None).await));
+    store.put_desired_state(&org(), None, state(1), Some(rollout("r1"))).await.unwrap();
+    assert!(is_conflict(&store.put_desired_state(&org(), None, state(2), None).await));
+    assert!(is_conflict(&store.put_desired_state(&org(), Some(at(1)), state(1), None).await), "the counter must go up");
+    assert!(is_conflict(&store.put_desired_state(&org(), Some(at(1)), state(2), Some(rollout("r1"))).await), "id taken");
+    assert_eq!(store.desired_state(&org(), "all").await.unwrap(), Some(state(1)), "nothing of a conflict is kept");
+    store.put_desired_state(&org(), Some(at(1)), state(2), Some(rollout("r0"))).await.unwrap();
+    assert_eq!(store.rollout(&org(), &web).await.unwrap(), Some(rollout("r0")));
+    assert_eq!(store.desired_state(&org(), "west").await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_writers_one_wins_and_nothing_is_lost() {
+    let (dir, store) = store().await;
+    let store = Arc::new(store);
+    let tasks: Vec<_> = (0..200_u64)
+        .map(|n| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                let tag = format!("t{n:03}").parse().unwrap();
+                store.put_manifest(&repository(), manifest(&n.to_string()), &[tag]).await.unwrap();
+                store.publish_version(&org(), version(1), &timestamp(0), vec![timestamp(n + 1)]).await.is_ok()
+            })
+        })
+        .collect();
+    let mut winners = 0;
+    for task in tasks {
+        winners += usize::from(task.await.unwrap());
+    }
+    assert_eq!(winners, 1);
+    drop(Arc::into_inner(store));
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    assert_eq!(store.tags(&repository(), None, 999).await.unwrap().unwrap().len(), 200);
+}
+
+#[tokio::test]
+async fn all_of_it_comes_back_from_the_journal_alone() {
+    let (dir, store) = store().await;
+    store.put_manifest(&repository(), manifest("one"), &["1".parse().unwrap()]).await.unwrap();
+    store.publish_version(&org(), version(1), &timestamp(0), vec![timestamp(1)]).await.unwrap();
+    let before = all(&store);
+    drop(store);
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    assert_eq!(all(&store), before);
+    let tagged = Reference::Tag("1".parse().unwrap());
+    assert_eq!(store.manifest(&repository(), &tagged).await.unwrap(), Some(manifest("one")));
+    assert_eq!(store.orgs().await.unwrap(), [org()]);
+}

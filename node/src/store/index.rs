@@ -1,0 +1,351 @@
+//! The journal's content in sled, for look-ups. Never the authority: whatever is wrong with it, it is built again.
+//!
+//! It keeps a mark: the journal and position that it stands for, and a sum over all its records, so that a record that
+//! sled lost is noticed before a checkpoint could make the loss lasting. sled panics on some damage; every call into it is
+//! guarded.
+//!
+//! Not here: writing the journal ([`super::journal`]), and when to do what ([`super::writer`]). All calls block.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+
+use super::journal::{Journal, Position, ReplayError};
+use super::records::{Change, Found, IndexError, Range, Records, Table};
+
+/// Bytes of sled's page cache. sled takes a multiple of it, and a whole node shall stay below 64 MiB.
+const CACHE_BYTES: u64 = 4 << 20;
+
+/// How often sled flushes by itself, in milliseconds: only the time to catch up after a crash depends on it.
+const FLUSH_EVERY_MS: u64 = 500;
+
+/// How long to wait for a process that is ending to let go of sled's own lock. The data directory's lock is held already.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+const LOCK_RETRY: Duration = Duration::from_millis(100);
+
+/// Changes that are put into sled before it is flushed, while the index is built: unflushed ones take memory.
+const CHANGES_PER_FLUSH: usize = 1000;
+
+/// The format of keys, values and mark. Another one is built again.
+const FORMAT: u32 = 1;
+
+/// The key of the mark; no table's name starts with it.
+const MARK: &[u8] = b"!mark";
+
+/// What an index stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Mark {
+    format: u32,
+    journal: [u8; 16],
+    position: Option<Position>,
+    entries: u64,
+    sum: u128,
+}
+
+/// An open index.
+#[derive(Debug)]
+pub struct Index {
+    db: sled::Db,
+    mark: Mutex<Mark>,
+}
+
+/// Why there is no index.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The journal has no records, but there is an index of some.
+    #[error(
+        "the journal in {} is empty, but the index beside it has {records} records: the journal was lost; restore the data directory \
+         from a backup, or remove {} to start with nothing",
+        dir.join("journal").display(),
+        dir.join(FOLDER).display()
+    )]
+    JournalLost {
+        /// The data directory.
+        dir: PathBuf,
+        /// How many records the index stands for.
+        records: u64,
+    },
+    /// The journal cannot be read, or sled fails even in an empty folder.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// A folder cannot be moved or removed.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With which folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The index's folder in the data directory.
+const FOLDER: &str = "index";
+
+/// Where a broken index is put until the new one is complete.
+const BROKEN_FOLDER: &str = "index.broken";
+
+impl Index {
+    /// Opens the index in the data directory `dir` and brings it to the end of `journal`; builds it again if it is missing,
+    /// broken, incomplete or of another history.
+    ///
+    /// # Errors
+    /// When the journal fails, or when the index fails even after it was built again.
+    pub fn open(dir: &Path, journal: &Journal) -> Result<Self, OpenError> {
+        let folder = dir.join(FOLDER);
+        if !folder.exists() {
+            return Self::rebuild(dir, journal);
+        }
+        let opened = Self::open_folder(&folder, journal.id()).and_then(|index| {
+            index.verify()?;
+            Ok(index)
+        });
+        let reason = match opened {
+            Ok(index) => {
+                let mark = index.mark();
+                let records = mark.position.unwrap_or_default().sequence;
+                if records > 0 && journal.position() == Position::default() {
+                    return Err(OpenError::JournalLost { dir: dir.to_owned(), records });
+                }
+                match index.catch_up(journal, &mark) {
+                    Ok(()) => return Ok(index),
+                    Err(ReplayError::Journal(error)) => return Err(ReplayError::Journal(error).into()),
+                    Err(error @ (ReplayError::OtherHistory | ReplayError::Index(_))) => error.to_string(),
+                }
+            }
+            Err(error) => error.0,
+        };
+        tracing::warn!(reason, "the index cannot be used and is built again from the journal");
+        Self::rebuild(dir, journal)
+    }
+
+    /// Builds the index from the whole journal, in place of whatever is there.
+    ///
+    /// # Errors
+    /// When the journal fails, or sled does in an empty folder.
+    pub fn rebuild(dir: &Path, journal: &Journal) -> Result<Self, OpenError> {
+        let (folder, broken) = (dir.join(FOLDER), dir.join(BROKEN_FOLDER));
+        let failed = |action, path: &Path| {
+            let path = path.to_owned();
+            move |source| OpenError::Io { action, path, source }
+        };
+        let exists = |error: &io::Error| error.kind() != io::ErrorKind::NotFound;
+        fs::remove_dir_all(&broken)
+            .or_else(|error| if exists(&error) { Err(error) } else { Ok(()) })
+            .map_err(failed("remove", &broken))?;
+        fs::rename(&folder, &broken)
+            .or_else(|error| if exists(&error) { Err(error) } else { Ok(()) })
+            .map_err(failed("move", &folder))?;
+        let index = Self::open_folder(&folder, journal.id()).map_err(ReplayError::from)?;
+        index.replay(journal, None)?;
+        if let Err(error) = fs::remove_dir_all(&broken).or_else(|error| if exists(&error) { Err(error) } else { Ok(()) }) {
+            tracing::warn!(%error, folder = %broken.display(), "cannot remove the broken index");
+        }
+        tracing::info!(records = journal.position().sequence, entries = index.mark().entries, "built the index from the journal");
+        Ok(index)
+    }
+
+    fn open_folder(folder: &Path, journal: [u8; 16]) -> Result<Self, IndexError> {
+        let config = sled::Config::new()
+            .path(folder)
+            .cache_capacity(CACHE_BYTES)
+            .mode(sled::Mode::LowSpace)
+            .flush_every_ms(Some(FLUSH_EVERY_MS));
+        let give_up = Instant::now() + LOCK_WAIT;
+        let db = loop {
+            match guarded(|| config.open()) {
+                Ok(db) => break db,
+                Err(error) if error.0.contains("lock") && Instant::now() < give_up => std::thread::sleep(LOCK_RETRY),
+                Err(error) => return Err(error),
+            }
+        };
+        let mark = match guarded(|| db.get(MARK))? {
+            Some(mark) => serde_json::from_slice(&mark).map_err(|error| IndexError(format!("has an unreadable mark: {error}")))?,
+            None if guarded(|| Ok(db.is_empty()))? => Mark { format: FORMAT, journal, position: None, entries: 0, sum: 0 },
+            None => return Err(IndexError("has records, but no mark".into())),
+        };
+        Ok(Self { db, mark: Mutex::new(mark) })
+    }
+
+    fn catch_up(&self, journal: &Journal, mark: &Mark) -> Result<(), ReplayError> {
+        let unfinished = mark.position.is_none() && mark.entries > 0;
+        if mark.format != FORMAT || mark.journal != journal.id() || unfinished {
+            return Err(ReplayError::OtherHistory);
+        }
+        self.replay(journal, mark.position)
+    }
+
+    fn replay(&self, journal: &Journal, after: Option<Position>) -> Result<(), ReplayError> {
+        let mut unflushed = 0;
+        journal.replay(after, &mut |position, changes| {
+            self.apply(position, &changes)?;
+            unflushed += changes.len();
+            if unflushed >= CHANGES_PER_FLUSH {
+                self.flush()?;
+                unflushed = 0;
+            }
+            Ok(())
+        })?;
+        Ok(self.flush()?)
+    }
+
+    /// Puts the changes of one journal record into the index, all or none, and marks the position that they lead to.
+    ///
+    /// # Errors
+    /// When sled fails. The index is then not to be used any more.
+    pub fn apply(&self, position: Option<Position>, changes: &[Change]) -> Result<(), IndexError> {
+        let mut mark = self.mark();
+        mark.position = position;
+        let mut batch = sled::Batch::default();
+        let mut newest: HashMap<Vec<u8>, Option<&[u8]>> = HashMap::new();
+        for Change(table, key, value) in changes {
+            let key = stored_key(*table, key);
+            let value = value.as_ref().map(|value| value.get().as_bytes());
+            let stored = match newest.get(&key) {
+                Some(_) => None,
+                None => guarded(|| self.db.get(&key))?,
+            };
+            if let Some(older) = newest.get(&key).copied().unwrap_or(stored.as_deref()) {
+                mark.entries = mark.entries.wrapping_sub(1);
+                mark.sum = mark.sum.wrapping_sub(weight(&key, older));
+            }
+            match value {
+                Some(value) => {
+                    mark.entries += 1;
+                    mark.sum = mark.sum.wrapping_add(weight(&key, value));
+                    batch.insert(key.as_slice(), value);
+                }
+                None => batch.remove(key.as_slice()),
+            }
+            newest.insert(key, value);
+        }
+        let text = serde_json::to_vec(&mark).map_err(|error| IndexError(format!("has an unwritable mark: {error}")))?;
+        batch.insert(MARK, text);
+        guarded(|| self.db.apply_batch(batch))?;
+        *self.mark.lock().unwrap_or_else(PoisonError::into_inner) = mark;
+        Ok(())
+    }
+
+    /// Checks that all records are there and unchanged.
+    ///
+    /// # Errors
+    /// When they are not, or when sled fails.
+    pub fn verify(&self) -> Result<(), IndexError> {
+        let (mut entries, mut sum) = (0_u64, 0_u128);
+        self.each(|key, value| {
+            entries += 1;
+            sum = sum.wrapping_add(weight(key, value));
+            Ok(())
+        })?;
+        let mark = self.mark();
+        if (entries, sum) == (mark.entries, mark.sum) {
+            Ok(())
+        } else {
+            Err(IndexError(format!("has {entries} records that are not the {} that were put in", mark.entries)))
+        }
+    }
+
+    /// All records, as changes that make them.
+    pub fn records(&self) -> impl Iterator<Item = Result<Change, IndexError>> {
+        let mut pairs = self.db.iter();
+        std::iter::from_fn(move || {
+            loop {
+                let pair = match guarded(|| pairs.next().transpose()) {
+                    Ok(pair) => pair?,
+                    Err(error) => return Some(Err(error)),
+                };
+                if pair.0 != MARK {
+                    return Some(to_change(&pair.0, &pair.1));
+                }
+            }
+        })
+    }
+
+    /// Hands what was applied to the operating system.
+    ///
+    /// # Errors
+    /// When sled fails.
+    pub fn flush(&self) -> Result<(), IndexError> {
+        guarded(|| self.db.flush()).map(drop)
+    }
+
+    fn mark(&self) -> Mark {
+        self.mark.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn each(&self, mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), IndexError>) -> Result<(), IndexError> {
+        let mut pairs = self.db.iter();
+        while let Some((key, value)) = guarded(|| pairs.next().transpose())? {
+            if key != MARK {
+                visit(&key, &value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Records for Index {
+    fn raw(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, IndexError> {
+        Ok(guarded(|| self.db.get(stored_key(table, key)))?.map(|value| value.to_vec()))
+    }
+
+    fn raw_scan(&self, table: Table, range: Range<'_>) -> Result<Vec<Found>, IndexError> {
+        let prefix = stored_key(table, range.prefix);
+        let start = match range.after {
+            Some(after) => Bound::Excluded([prefix.as_slice(), after.as_bytes()].concat()),
+            None => Bound::Included(prefix.clone()),
+        };
+        let mut pairs = guarded(|| Ok(self.db.range((start, Bound::Unbounded))))?;
+        let mut found = Vec::new();
+        while found.len() < range.limit {
+            let Some((key, value)) = guarded(|| pairs.next().transpose())? else { break };
+            let Some(rest) = key.strip_prefix(prefix.as_slice()) else { break };
+            let rest = std::str::from_utf8(rest).map_err(|error| IndexError(format!("has an unreadable key: {error}")))?;
+            found.push((rest.to_owned(), value.to_vec()));
+        }
+        Ok(found)
+    }
+}
+
+fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, IndexError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(IndexError(format!("failed: {error}"))),
+        Err(_) => Err(IndexError("panicked".into())),
+    }
+}
+
+fn stored_key(table: Table, key: &str) -> Vec<u8> {
+    [table.name().as_bytes(), b" ", key.as_bytes()].concat()
+}
+
+fn to_change(key: &[u8], value: &[u8]) -> Result<Change, IndexError> {
+    let unreadable = |error: &dyn std::fmt::Display| IndexError(format!("holds an unreadable record: {error}"));
+    let key = std::str::from_utf8(key).map_err(|error| unreadable(&error))?;
+    let (table, rest) = key.split_once(' ').ok_or_else(|| unreadable(&"no table"))?;
+    let table: Table = serde_json::from_value(table.into()).map_err(|error| unreadable(&error))?;
+    let value: Box<RawValue> = serde_json::from_slice(value).map_err(|error| unreadable(&error))?;
+    Ok(Change(table, rest.to_owned(), Some(value)))
+}
+
+/// What a record adds to the sum over all of them.
+fn weight(key: &[u8], value: &[u8]) -> u128 {
+    let mut hasher = Sha256::new();
+    hasher.update((key.len() as u64).to_be_bytes());
+    hasher.update(key);
+    hasher.update(value);
+    hasher.finalize().iter().take(16).fold(0, |sum, byte| sum << 8 | u128::from(*byte))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,396 @@
+//! The authority on a seed's records: an append-only, checksummed log of changes, in segments with checkpoints.
+//!
+//! A record is one batch of changes, written and fsynced as a whole before any of them is acknowledged, and the next
+//! record is written only after that. So a crash can tear the last record alone, which nobody was told of: it is cut off
+//! on the next open. Any other bad record is damage, and is reported with its file and offset, never skipped.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `journal/00000001.log`, … | segments |
+//! | `journal/checkpoint-<sequence>` | all records as of a position; older segments are removed then |
+//!
+//! After a failed fsync nothing is written any more: what the kernel still has of the file is unknown then, and a second
+//! fsync would report success for lost bytes.
+//!
+//! Not here: look-ups ([`super::index`]), the meaning of records ([`super::embedded`]), and threads: all calls block.
+
+mod checkpoint;
+mod frame;
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::blobs::sync_folder;
+use super::records::Change;
+use frame::{Frames, HEADER_BYTES, Header, Kind, Next};
+
+/// A segment that has this many bytes is followed by a new one: large enough that files are few, small enough to copy.
+const SEGMENT_BYTES: u64 = 64 << 20;
+
+/// A checkpoint is due when the segments after the last one have this many bytes, or as many as the last checkpoint if
+/// that is more: opening reads all of it, at about 1 GiB/s, and checkpoints stay a constant part of all writing.
+const CHECKPOINT_AFTER_BYTES: u64 = 64 << 20;
+
+/// A place in the journal: the number of its last record, and that record's checksum, which tells journals apart that
+/// went different ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// How many records there were.
+    pub sequence: u64,
+    /// CRC-32C of the last.
+    pub crc: u32,
+}
+
+/// Why the journal cannot be read or written.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The file system refused.
+    #[error("cannot {action} {}: {message}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With which file or folder.
+        path: PathBuf,
+        /// The kind of failure.
+        kind: io::ErrorKind,
+        /// What the system said.
+        message: String,
+    },
+    /// A file does not hold what was written.
+    #[error(
+        "{} is damaged at byte {offset}: {reason}; stop this node, keep a copy of the folder, and restore the data directory from \
+         a backup",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A batch of changes cannot be a record.
+    #[error("the change cannot be written to the journal: {0}")]
+    Unwritable(String),
+    /// An earlier fsync failed.
+    #[error("the journal takes no more changes, because {0}; check the disk, then restart this node")]
+    Poisoned(String),
+}
+
+impl JournalError {
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::Io { action, path: path.to_owned(), kind: error.kind(), message: error.to_string() }
+    }
+
+    /// Whether there is no room left on the disk or in the quota.
+    pub const fn is_storage_full(&self) -> bool {
+        match self {
+            Self::Io { kind, .. } => matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded),
+            Self::Damaged { .. } | Self::Unwritable(_) | Self::Poisoned(_) => false,
+        }
+    }
+}
+
+/// An open journal, at its end.
+#[derive(Debug)]
+pub struct Journal {
+    dir: PathBuf,
+    id: [u8; 16],
+    checkpoint: Option<Checkpoint>,
+    segments: Vec<Segment>,
+    file: File,
+    position: Position,
+    checkpoint_at_bytes: u64,
+    poisoned: Option<String>,
+}
+
+#[derive(Debug)]
+struct Checkpoint {
+    path: PathBuf,
+    position: Position,
+}
+
+#[derive(Debug)]
+struct Segment {
+    path: PathBuf,
+    number: u64,
+    before: Position,
+    bytes: u64,
+}
+
+/// What [`Journal::replay`] hands over: changes in order, and the position that they lead to. The parts of a checkpoint
+/// lead nowhere until the last one.
+pub type Visit<'a> = dyn FnMut(Option<Position>, Vec<Change>) -> Result<(), super::records::IndexError> + 'a;
+
+/// Why a replay stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The position to start from is not one of this journal.
+    #[error("the position is not one of this journal")]
+    OtherHistory,
+    /// The journal failed.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The visitor failed.
+    #[error(transparent)]
+    Index(#[from] super::records::IndexError),
+}
+
+impl Journal {
+    /// Opens the journal in the folder `dir`, or makes a new one; reads all of it, and cuts off a torn last record.
+    ///
+    /// # Errors
+    /// When a file is damaged, missing or cannot be read; nothing was changed then.
+    pub fn open(dir: &Path) -> Result<Self, JournalError> {
+        fs::create_dir_all(dir).map_err(JournalError::io("create", dir))?;
+        if let Some(parent) = dir.parent() {
+            sync_folder(parent).map_err(JournalError::io("sync", parent))?;
+        }
+        let Files { checkpoint, superfluous, segments } = Files::list(dir)?;
+        let base = match checkpoint {
+            Some(path) => {
+                let (bytes, header) = checkpoint::inspect(&path)?;
+                Some((Checkpoint { path, position: header.position }, bytes, header.journal))
+            }
+            None => None,
+        };
+        let (id, at) = (base.as_ref().map(|(.., id)| *id), base.as_ref().map(|(checkpoint, ..)| checkpoint.position));
+        let mut found = Found { id, at, live: Vec::new(), superfluous };
+        for (place, (number, path)) in segments.iter().enumerate() {
+            found.take(*number, path, place + 1 == segments.len())?;
+        }
+        let id = match found.id {
+            Some(id) => id,
+            None => new_id()?,
+        };
+        let position = found.at.unwrap_or_default();
+        let number = segments.last().map_or(0, |(number, _)| *number);
+        let last = match found.live.pop() {
+            Some(last) => last,
+            None => create_segment(dir, number + 1, Header { journal: id, position })?,
+        };
+        let file = OpenOptions::new().write(true).open(&last.path).map_err(JournalError::io("open", &last.path))?;
+        found.live.push(last);
+        for path in &found.superfluous {
+            checkpoint::remove(path);
+        }
+        let checkpoint_at_bytes = base.as_ref().map_or(0, |(_, bytes, _)| *bytes).max(CHECKPOINT_AFTER_BYTES);
+        let checkpoint = base.map(|(checkpoint, ..)| checkpoint);
+        Ok(Self { dir: dir.to_owned(), id, checkpoint, segments: found.live, file, position, checkpoint_at_bytes, poisoned: None })
+    }
+
+    /// The journal's identity, which its restored copies share.
+    pub const fn id(&self) -> [u8; 16] {
+        self.id
+    }
+
+    /// The position after the last record.
+    pub const fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Writes one record, durably.
+    ///
+    /// # Errors
+    /// When it cannot be written; it is as if it had never been tried. After a failed fsync every later call fails too.
+    pub fn append(&mut self, changes: &[Change]) -> Result<Position, JournalError> {
+        if let Some(reason) = &self.poisoned {
+            return Err(JournalError::Poisoned(reason.clone()));
+        }
+        let (frame, crc) = frame::encode(self.position.sequence + 1, changes)?;
+        if self.last()?.bytes >= SEGMENT_BYTES {
+            self.roll()?;
+        }
+        let Segment { path, bytes, .. } = self.last()?;
+        let (path, end) = (path.clone(), *bytes);
+        if let Err(error) = self.file.write_all_at(&frame, end) {
+            if let Err(error) = self.file.set_len(end) {
+                self.poison(format!("a half-written record could not be removed from {}: {error}", path.display()));
+            }
+            return Err(JournalError::io("write to", &path)(error));
+        }
+        if let Err(error) = self.file.sync_data() {
+            self.poison(format!("fsync of {} failed: {error}", path.display()));
+            return Err(JournalError::io("sync", &path)(error));
+        }
+        self.position = Position { sequence: self.position.sequence + 1, crc };
+        if let Some(last) = self.segments.last_mut() {
+            last.bytes = end + frame.len() as u64;
+        }
+        Ok(self.position)
+    }
+
+    /// Hands all changes after the position `after` to `visit`, in order; from the very first if it is none.
+    ///
+    /// # Errors
+    /// When `after` is not a position of this journal, when a file is damaged, or when `visit` fails.
+    pub fn replay(&self, after: Option<Position>, visit: &mut Visit<'_>) -> Result<(), ReplayError> {
+        let mut known = after.is_none();
+        let base = self.checkpoint.as_ref().map(|checkpoint| checkpoint.position).unwrap_or_default();
+        match (&self.checkpoint, after) {
+            (Some(checkpoint), None) => checkpoint::replay(&checkpoint.path, visit)?,
+            (_, Some(after)) => known |= after == base,
+            (None, None) => {}
+        }
+        for segment in &self.segments {
+            let (mut frames, _) = Frames::open(&segment.path, Kind::Segment)?;
+            let mut sequence = segment.before.sequence;
+            loop {
+                let (crc, changes) = match frames.next(sequence + 1)? {
+                    Next::Frame { crc, payload } => (crc, serde_json::from_slice::<Vec<Change>>(payload)),
+                    Next::End => break,
+                    Next::Bad(reason) => return Err(frames.damaged(reason).into()),
+                };
+                sequence += 1;
+                let position = Position { sequence, crc };
+                if known {
+                    let changes = changes.map_err(|error| frames.damaged(&error.to_string()))?;
+                    visit(Some(position), changes)?;
+                }
+                known |= after == Some(position);
+            }
+        }
+        if known { Ok(()) } else { Err(ReplayError::OtherHistory) }
+    }
+
+    fn last(&self) -> Result<&Segment, JournalError> {
+        self.segments.last().ok_or_else(|| JournalError::Poisoned("it has no segment".into()))
+    }
+
+    fn roll(&mut self) -> Result<(), JournalError> {
+        let number = self.last()?.number + 1;
+        let segment = create_segment(&self.dir, number, Header { journal: self.id, position: self.position })?;
+        self.file = OpenOptions::new().write(true).open(&segment.path).map_err(JournalError::io("open", &segment.path))?;
+        self.segments.push(segment);
+        Ok(())
+    }
+
+    fn poison(&mut self, reason: String) {
+        tracing::error!(reason, "the journal takes no more changes");
+        self.poisoned = Some(reason);
+    }
+}
+
+/// The journal's files by name.
+struct Files {
+    checkpoint: Option<PathBuf>,
+    superfluous: Vec<PathBuf>,
+    segments: Vec<(u64, PathBuf)>,
+}
+
+impl Files {
+    fn list(dir: &Path) -> Result<Self, JournalError> {
+        let (mut checkpoints, mut segments) = (Vec::new(), Vec::new());
+        for entry in fs::read_dir(dir).map_err(JournalError::io("list", dir))? {
+            let path = entry.map_err(JournalError::io("list", dir))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if let Some(number) = name.strip_suffix(".log").and_then(|number| number.parse().ok()) {
+                segments.push((number, path));
+            } else if let Some(sequence) = name.strip_prefix("checkpoint-").and_then(|sequence| sequence.parse::<u64>().ok()) {
+                checkpoints.push((sequence, path));
+            } else if name.ends_with(TEMPORARY) {
+                fs::remove_file(&path).map_err(JournalError::io("remove", &path))?;
+            }
+        }
+        segments.sort();
+        checkpoints.sort();
+        let checkpoint = checkpoints.pop().map(|(_, path)| path);
+        Ok(Self { checkpoint, superfluous: checkpoints.into_iter().map(|(_, path)| path).collect(), segments })
+    }
+}
+
+/// What reading the segments one after the other found.
+struct Found {
+    id: Option<[u8; 16]>,
+    at: Option<Position>,
+    live: Vec<Segment>,
+    superfluous: Vec<PathBuf>,
+}
+
+impl Found {
+    fn take(&mut self, number: u64, path: &Path, last: bool) -> Result<(), JournalError> {
+        let (mut frames, header) = Frames::open(path, Kind::Segment)?;
+        if self.id.is_some_and(|id| id != header.journal) {
+            return Err(frames.damaged("it belongs to another journal"));
+        }
+        self.id = Some(header.journal);
+        let expected = self.at.unwrap_or_default();
+        if self.live.is_empty() && header.position.sequence < expected.sequence {
+            self.superfluous.push(path.to_owned());
+            return Ok(());
+        }
+        if header.position != expected {
+            let (has, wants) = (header.position.sequence + 1, expected.sequence + 1);
+            return Err(frames.damaged(&format!("it starts with record {has}, but record {wants} comes next; a file is missing")));
+        }
+        let (end, bytes) = self.walk(&mut frames, header.position, last)?;
+        self.at = Some(end);
+        self.live.push(Segment { path: path.to_owned(), number, before: header.position, bytes });
+        Ok(())
+    }
+
+    fn walk(&self, frames: &mut Frames, mut at: Position, last: bool) -> Result<(Position, u64), JournalError> {
+        loop {
+            let sequence = at.sequence + 1;
+            match frames.next(sequence)? {
+                Next::Frame { crc, .. } => at = Position { sequence, crc },
+                Next::End => return Ok((at, frames.offset())),
+                Next::Bad(reason) => {
+                    if !last || frames.has_frame_later(sequence)? {
+                        return Err(frames.damaged(reason));
+                    }
+                    frames.cut_off()?;
+                    tracing::warn!(
+                        sequence,
+                        offset = frames.offset(),
+                        bytes = frames.bytes() - frames.offset(),
+                        reason,
+                        "cut off the journal's torn last record; it was never acknowledged"
+                    );
+                    return Ok((at, frames.offset()));
+                }
+            }
+        }
+    }
+}
+
+/// The end of the names of files that are still being written.
+const TEMPORARY: &str = ".part";
+
+/// Makes a file with this content under its name, durably and at once.
+fn create_file(path: &Path, write: impl FnOnce(&mut File) -> Result<(), JournalError>) -> Result<(), JournalError> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(TEMPORARY);
+    let temporary = PathBuf::from(temporary);
+    let mut file = File::create(&temporary).map_err(JournalError::io("create", &temporary))?;
+    let written = write(&mut file).and_then(|()| file.sync_all().map_err(JournalError::io("sync", &temporary)));
+    if let Err(error) = written {
+        let removed = fs::remove_file(&temporary);
+        tracing::debug!(?removed, file = %temporary.display(), "gave up a half-written file");
+        return Err(error);
+    }
+    fs::rename(&temporary, path).map_err(JournalError::io("rename", &temporary))?;
+    let folder = path.parent().unwrap_or(path);
+    sync_folder(folder).map_err(JournalError::io("sync", folder))
+}
+
+fn create_segment(dir: &Path, number: u64, header: Header) -> Result<Segment, JournalError> {
+    let path = dir.join(format!("{number:08}.log"));
+    let content = header.to_bytes(Kind::Segment);
+    create_file(&path, |file| io::Write::write_all(file, &content).map_err(JournalError::io("write to", &path)))?;
+    Ok(Segment { path, number, before: header.position, bytes: HEADER_BYTES as u64 })
+}
+
+fn new_id() -> Result<[u8; 16], JournalError> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|error| JournalError::Unwritable(format!("no random number for its identity: {error}")))?;
+    Ok(id)
+}
+
+#[cfg(test)]
+mod tests;

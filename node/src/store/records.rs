@@ -1,0 +1,191 @@
+//! Records as journal and index keep them: a table, a key, a value in JSON; and how both are read.
+//!
+//! A key is made of parts with a space between them ([`key`]). Every part but the last is a name or a digest, which have
+//! no spaces, so that all records under some first parts stand together, in the order of the next part.
+//!
+//! Not here: what the records mean; see [`super::embedded`].
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// A kind of record. The names are stored and never change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Table {
+    /// `org` → true.
+    Org,
+    /// `key id` → access key.
+    AccessKey,
+    /// `repository` → true; a repository exists from its first blob or manifest on.
+    Repository,
+    /// `repository digest` → size of the blob.
+    RepositoryBlob,
+    /// `org digest holder` → its size, where the holder is a repository that has it as a blob or manifest, or a version.
+    Holding,
+    /// `repository digest` → manifest.
+    Manifest,
+    /// `repository tag` → digest of the manifest.
+    Tag,
+    /// `repository subject digest` → true.
+    Referrer,
+    /// `blob digest` → digest and size of its hash list.
+    HashList,
+    /// `digest of a list` → digest of the blob that it is of.
+    ListedBlob,
+    /// `org name` → file.
+    TufFile,
+    /// `org app number` → version.
+    Version,
+    /// `secret's digest` → enrolment token.
+    Token,
+    /// `org device` → device.
+    Device,
+    /// `org device` → newest report.
+    Report,
+    /// `org group` → desired state.
+    DesiredState,
+    /// `rollout id` → rollout.
+    Rollout,
+    /// `org app number` → rollout id, counted up from 1.
+    AppRollout,
+}
+
+impl Table {
+    /// The table's name, as it is stored.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Org => "org",
+            Self::AccessKey => "access_key",
+            Self::Repository => "repository",
+            Self::RepositoryBlob => "repository_blob",
+            Self::Holding => "holding",
+            Self::Manifest => "manifest",
+            Self::Tag => "tag",
+            Self::Referrer => "referrer",
+            Self::HashList => "hash_list",
+            Self::ListedBlob => "listed_blob",
+            Self::TufFile => "tuf_file",
+            Self::Version => "version",
+            Self::Token => "token",
+            Self::Device => "device",
+            Self::Report => "report",
+            Self::DesiredState => "desired_state",
+            Self::Rollout => "rollout",
+            Self::AppRollout => "app_rollout",
+        }
+    }
+}
+
+/// A change of one record: table, key, and the new value or none.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Change(pub Table, pub String, pub Option<Box<RawValue>>);
+
+impl Change {
+    /// About how many bytes the change takes in the journal.
+    pub fn bytes(&self) -> usize {
+        const PUNCTUATION_BYTES: usize = 32;
+        self.1.len() + self.2.as_ref().map_or(0, |value| value.get().len()) + PUNCTUATION_BYTES
+    }
+}
+
+/// Why records cannot be read.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the index {0}; it is rebuilt from the journal at the next start")]
+pub struct IndexError(pub String);
+
+/// The key of these parts.
+pub fn key(parts: &[&dyn std::fmt::Display]) -> String {
+    let parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
+    parts.join(" ")
+}
+
+/// The beginning of all keys that go on after these parts.
+pub fn under(parts: &[&dyn std::fmt::Display]) -> String {
+    key(parts) + " "
+}
+
+/// Which records of a table to read.
+#[derive(Clone, Copy, Debug)]
+pub struct Range<'a> {
+    /// The beginning of their keys.
+    pub prefix: &'a str,
+    /// Only those after this rest of the key, if given.
+    pub after: Option<&'a str>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl<'a> Range<'a> {
+    /// All records whose keys begin with `prefix`.
+    pub const fn all(prefix: &'a str) -> Self {
+        Self { prefix, after: None, limit: usize::MAX }
+    }
+}
+
+/// A record's key without the prefix that was asked for, and its value in JSON.
+pub type Found = (String, Vec<u8>);
+
+/// Something that records can be read from.
+pub trait Records {
+    /// The value of a record in JSON.
+    ///
+    /// # Errors
+    /// When the index fails.
+    fn raw(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, IndexError>;
+
+    /// Records in the order of their keys.
+    ///
+    /// # Errors
+    /// When the index fails.
+    fn raw_scan(&self, table: Table, range: Range<'_>) -> Result<Vec<Found>, IndexError>;
+
+    /// The value of a record.
+    ///
+    /// # Errors
+    /// When the index fails, or holds something else than was stored.
+    fn get<T: DeserializeOwned>(&self, table: Table, key: &str) -> Result<Option<T>, IndexError> {
+        self.raw(table, key)?.map(|value| decode(table, &value)).transpose()
+    }
+
+    /// Whether there is a record.
+    ///
+    /// # Errors
+    /// When the index fails.
+    fn contains(&self, table: Table, key: &str) -> Result<bool, IndexError> {
+        Ok(self.raw(table, key)?.is_some())
+    }
+
+    /// Records in the order of their keys.
+    ///
+    /// # Errors
+    /// When the index fails, or holds something else than was stored.
+    fn scan<T: DeserializeOwned>(&self, table: Table, range: Range<'_>) -> Result<Vec<(String, T)>, IndexError> {
+        self.raw_scan(table, range)?.into_iter().map(|(rest, value)| Ok((rest, decode(table, &value)?))).collect()
+    }
+}
+
+fn decode<T: DeserializeOwned>(table: Table, value: &[u8]) -> Result<T, IndexError> {
+    serde_json::from_slice(value).map_err(|error| IndexError(format!("holds an unreadable {}: {error}", table.name())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_reads_what_it_prints() {
+        let text = r#"[["tag","acme/web 1","sha256:00"],["tag","acme/web 2",null]]"#;
+        let changes: Vec<Change> = serde_json::from_str(text).unwrap();
+        assert_eq!((changes[0].0, changes[0].1.as_str()), (Table::Tag, "acme/web 1"));
+        assert!(changes[0].2.is_some() && changes[1].2.is_none());
+        assert_eq!(serde_json::to_string(&changes).unwrap(), text);
+    }
+
+    #[test]
+    fn a_table_is_stored_under_its_name() {
+        for table in [Table::Org, Table::RepositoryBlob, Table::DesiredState, Table::AppRollout] {
+            assert_eq!(serde_json::to_value(table).unwrap(), table.name());
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! A socket whose bytes are counted, and whose writing is slowed to a rate shared by all sockets of the same meter.
+//!
+//! Not here: what the bytes mean. They are counted under TLS, as they go to the kernel.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// Bytes that one write may reserve of the rate: small against a millisecond at gigabit speed, so that sockets take turns.
+const SLICE_BYTES: usize = 16 << 10;
+
+/// Idle time that a meter may make up for: about what a timer is late.
+const BURST: Duration = Duration::from_millis(5);
+
+/// Counts, and limits, the bytes of the sockets it is given to.
+#[derive(Clone, Debug)]
+pub struct Meter(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    written: AtomicU64,
+    read: AtomicU64,
+    bytes_per_second: Option<u64>,
+    /// When the bytes reserved so far are paid for.
+    free_at: Mutex<Instant>,
+}
+
+impl Meter {
+    /// A meter that lets through at most `bytes_per_second` in writing, or as much as the socket takes.
+    pub fn new(bytes_per_second: Option<u64>) -> Self {
+        Self(Arc::new(State {
+            written: AtomicU64::new(0),
+            read: AtomicU64::new(0),
+            bytes_per_second: bytes_per_second.filter(|rate| *rate > 0),
+            free_at: Mutex::new(Instant::now()),
+        }))
+    }
+
+    /// Bytes written to the sockets so far.
+    pub fn written(&self) -> u64 {
+        self.0.written.load(Ordering::Relaxed)
+    }
+
+    /// Bytes read from the sockets so far.
+    pub fn read(&self) -> u64 {
+        self.0.read.load(Ordering::Relaxed)
+    }
+
+    /// Reserves `bytes` of the rate; the moment from which they may be written.
+    fn reserve(&self, bytes: usize) -> Option<Instant> {
+        let rate = self.0.bytes_per_second?;
+        let now = Instant::now();
+        let mut free_at = self.0.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = (*free_at).max(now.checked_sub(BURST).unwrap_or(now));
+        *free_at = start + Duration::from_nanos((bytes as u64).saturating_mul(1_000_000_000) / rate);
+        Some(start)
+    }
+}
+
+/// A socket under a meter.
+#[derive(Debug)]
+pub struct Metered<S> {
+    socket: S,
+    meter: Meter,
+    reserved: usize,
+    wait: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Metered<S> {
+    /// Puts `socket` under `meter`.
+    pub const fn new(socket: S, meter: Meter) -> Self {
+        Self { socket, meter, reserved: 0, wait: None }
+    }
+
+    /// Ready when some of `wanted` bytes may be written: how many.
+    fn poll_allowance(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<usize> {
+        if self.meter.0.bytes_per_second.is_none() {
+            return Poll::Ready(wanted);
+        }
+        if self.reserved == 0 {
+            let slice = wanted.min(SLICE_BYTES);
+            if let Some(start) = self.meter.reserve(slice).filter(|start| *start > Instant::now()) {
+                self.wait = Some(Box::pin(tokio::time::sleep_until(start)));
+            }
+            self.reserved = slice;
+        }
+        if let Some(wait) = &mut self.wait {
+            ready!(wait.as_mut().poll(cx));
+            self.wait = None;
+        }
+        Poll::Ready(self.reserved.min(wanted))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = ready!(Pin::new(&mut self.socket).poll_read(cx, buf));
+        self.meter.0.read.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        Poll::Ready(result)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let allowed = ready!(self.poll_allowance(cx, buf.len()));
+        let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &buf[..allowed]))?;
+        self.reserved = self.reserved.saturating_sub(written);
+        self.meter.0.written.fetch_add(written as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test(start_paused = true)]
+    async fn two_sockets_share_the_rate_and_every_byte_is_counted() {
+        let meter = Meter::new(Some(1_000_000));
+        let started = Instant::now();
+        let send = |meter: Meter| async move {
+            let (near, mut far) = tokio::io::duplex(1 << 20);
+            let mut near = Metered::new(near, meter);
+            near.write_all(&[0; 500_000]).await.unwrap();
+            drop(near);
+            let mut received = Vec::new();
+            far.read_to_end(&mut received).await.unwrap();
+            received.len()
+        };
+        let (one, other) = tokio::join!(send(meter.clone()), send(meter.clone()));
+        assert_eq!((one + other) as u64, meter.written());
+        let elapsed = started.elapsed().as_secs_f64();
+        assert!((0.9..1.1).contains(&elapsed), "{elapsed}");
+    }
+
+    #[tokio::test]
+    async fn without_a_rate_nothing_waits() {
+        let meter = Meter::new(None);
+        let (near, _far) = tokio::io::duplex(1 << 20);
+        Metered::new(near, meter.clone()).write_all(&[0; 1 << 20]).await.unwrap();
+        assert_eq!((meter.written(), meter.read()), (1 << 20, 0));
+    }
+}

@@ -1,0 +1,123 @@
+//! The one QUIC endpoint of a device: mutual TLS under the device CA, and frames on its streams.
+//!
+//! Not here: which peers are dialled and what is said; see `device::swarm`.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use protocol::wire::ALPN;
+use protocol::wire::codec::{self, FrameRefused, Framed};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, RecvStream, SendStream, ServerConfig, TransportConfig, VarInt};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::identity::DeviceIdentity;
+use super::tls::DeviceCredentials;
+
+/// Asked of the kernel for each direction, which may grant less: with its default of 208 KiB, bursts of a fast LAN are lost.
+const SOCKET_BUFFER_BYTES: usize = 2 << 20;
+/// Bytes in flight on one stream: covers a gigabit at 4 ms, far more than a LAN's round trip.
+const STREAM_WINDOW_BYTES: u32 = 512 << 10;
+/// Bytes in flight towards this node on one connection; times the peers of a site it bounds the memory for receiving.
+const RECEIVE_WINDOW_BYTES: u32 = 2 << 20;
+/// Bytes unacknowledged towards one peer.
+const SEND_WINDOW_BYTES: u64 = 1 << 20;
+/// Streams that a peer may have open: its requests in flight and waiting, and the control stream.
+const STREAMS_MAX: u32 = 64;
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+const IDLE_MS: u32 = 15_000;
+/// A datagram that fits an Ethernet frame; larger ones with segmentation offload can stall a path unnoticed.
+const MTU_BYTES_MAX: u16 = 1452;
+
+/// Opens the endpoint on `listen`.
+///
+/// # Errors
+/// When the address cannot be used, or the credentials do not fit together.
+pub fn open(credentials: &DeviceCredentials, listen: SocketAddr) -> anyhow::Result<Endpoint> {
+    let transport = Arc::new(transport());
+    let crypto = QuicServerConfig::try_from(credentials.peer_server(ALPN)?).context("the QUIC server needs TLS 1.3 with AES-128")?;
+    let mut server = ServerConfig::with_crypto(Arc::new(crypto));
+    server.transport_config(transport.clone()).migration(false);
+    let crypto = QuicClientConfig::try_from(credentials.peer_client(ALPN)?).context("the QUIC client needs TLS 1.3 with AES-128")?;
+    let mut client = ClientConfig::new(Arc::new(crypto));
+    client.transport_config(transport);
+    let socket = socket(listen).with_context(|| format!("taking UDP port {listen} for the swarm; is another node running? choose another with --swarm-listen"))?;
+    let runtime = quinn::default_runtime().context("QUIC needs the async runtime")?;
+    let mut endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime).context("opening the QUIC endpoint")?;
+    endpoint.set_default_client_config(client);
+    Ok(endpoint)
+}
+
+/// Who is on the other end of a connection, from its certificate; TLS has checked the organisation already.
+///
+/// # Errors
+/// When there is no certificate, which the handshake does not let happen.
+pub fn identity(connection: &Connection) -> anyhow::Result<DeviceIdentity> {
+    let chain = connection
+        .peer_identity()
+        .and_then(|identity| identity.downcast::<Vec<rustls_pki_types::CertificateDer<'static>>>().ok())
+        .context("the peer showed no certificate")?;
+    let leaf = chain.first().context("the peer showed no certificate")?;
+    Ok(DeviceIdentity::from_certificate(leaf)?)
+}
+
+/// Why a frame could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The stream ended or broke.
+    #[error("the stream ended before a whole frame")]
+    Stream(#[from] quinn::ReadExactError),
+    /// The peer sent something that is no message.
+    #[error(transparent)]
+    Refused(#[from] FrameRefused),
+}
+
+/// Reads one frame.
+///
+/// # Errors
+/// When the stream ends, or the frame is refused.
+pub async fn read_frame<T: Framed>(stream: &mut RecvStream) -> Result<T, FrameError> {
+    let mut prefix = [0; 4];
+    stream.read_exact(&mut prefix).await?;
+    let mut body = vec![0; codec::frame_length(prefix)?];
+    stream.read_exact(&mut body).await?;
+    Ok(codec::decode(&body)?)
+}
+
+/// Writes one frame.
+///
+/// # Errors
+/// When the stream broke.
+pub async fn write_frame<T: Framed>(stream: &mut SendStream, message: &T) -> Result<(), quinn::WriteError> {
+    stream.write_all(&codec::encode(message)).await
+}
+
+fn transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES)
+        .datagram_receive_buffer_size(None)
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))));
+    let mut discovery = quinn::MtuDiscoveryConfig::default();
+    discovery.upper_bound(MTU_BYTES_MAX);
+    transport.mtu_discovery_config(Some(discovery));
+    transport
+}
+
+fn socket(listen: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
+    if listen.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES)?;
+    socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
+    socket.bind(&listen.into())?;
+    Ok(socket.into())
+}

@@ -1,0 +1,42 @@
+//! Who may say what: keys, the TUF repository of each organisation, and its verification (DESIGN.md §3).
+//!
+//! | module | holds | used by |
+//! |---|---|---|
+//! | [`operator_keys`] | root, targets and app key, and the operator's trust anchor | operator |
+//! | [`online_key`] | the seed's key for desired states, snapshots and timestamps | seed |
+//! | [`metadata`] | names, content, signatures and lifetimes of TUF documents | all |
+//! | [`repository`] | a new repository, and the online files that keep it fresh | operator, seed |
+//! | [`publication`] | a new version: made by the operator, checked by the seed | operator, seed |
+//! | [`source`] | where metadata comes from, and the limits on it | all |
+//! | [`client`] | verification, with floors that survive a restart | device, operator |
+//! | `rules` | checks that the TUF library leaves to its caller | client, publication |
+//! | `durable`, `key_file` | small files, whole or absent; keys in PEM form | all |
+//! | [`refused`] | why something is not believed | all |
+//!
+//! Not here: what statements mean, see `protocol::statement`; transport certificates, see `transport::tls`.
+
+pub mod client;
+mod durable;
+mod key_file;
+pub mod metadata;
+pub mod online_key;
+pub mod operator_keys;
+pub mod publication;
+pub mod refused;
+pub mod repository;
+mod rules;
+pub mod source;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+
+pub use client::{Refreshed, VerifiedRepository};
+pub use key_file::KeyError;
+pub use metadata::statement_digest;
+pub use online_key::OnlineSigner;
+pub use operator_keys::OperatorKeys;
+pub use publication::{CheckedPublication, Publication, PublicationRefused, check_publication, prepare_version};
+pub use refused::TrustRefused;
+pub use repository::{RepositoryFiles, new_repository, renewal_due};
+pub use rules::PublishedVersions;
+pub use source::{MetadataSource, SourceError, StoredMetadata};

@@ -1,0 +1,172 @@
+//! Which addresses to dial, and when again: configured peers for ever, hinted ones until they proved useless.
+//!
+//! Not here: sockets, and who a peer is once connected.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::name::NodeId;
+use crate::rendezvous;
+use crate::time::Instant;
+
+/// Addresses kept at most: a few times the largest neighbourhood; what a peer tells beyond them is not believed.
+pub const ADDRESSES_MAX: usize = 256;
+
+/// A hinted address is forgotten after this many failures in a row: it is stale, or was never true.
+const HINT_FAILURES_MAX: u32 = 6;
+const RETRY_MIN: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// The machine; `poll_dial` is its only effect.
+#[derive(Debug)]
+pub struct Dialer {
+    me: NodeId,
+    seed: u64,
+    draws: u64,
+    addresses: BTreeMap<SocketAddr, Address>,
+    due: VecDeque<SocketAddr>,
+}
+
+#[derive(Debug)]
+struct Address {
+    configured: bool,
+    failures: u32,
+    state: State,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Waiting(Instant),
+    Dialling,
+    Connected(NodeId),
+    Own,
+}
+
+impl Dialer {
+    /// The machine of node `me`; `seed` makes its random choices reproducible.
+    pub const fn new(me: NodeId, seed: u64) -> Self {
+        Self { me, seed, draws: 0, addresses: BTreeMap::new(), due: VecDeque::new() }
+    }
+
+    /// A peer may be found at `address`; `configured` says that the operator said so.
+    pub fn on_learned(&mut self, now: Instant, address: SocketAddr, configured: bool) {
+        if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
+            return;
+        }
+        if !configured && self.addresses.len() >= ADDRESSES_MAX {
+            return;
+        }
+        let known = self.addresses.entry(address).or_insert(Address { configured, failures: 0, state: State::Waiting(now) });
+        known.configured |= configured;
+    }
+
+    /// The dialled `address` is `node`, which is connected now, over this or another connection.
+    pub fn on_connected(&mut self, address: SocketAddr, node: NodeId) {
+        if let Some(known) = self.addresses.get_mut(&address) {
+            known.failures = 0;
+            known.state = if node == self.me { State::Own } else { State::Connected(node) };
+        }
+    }
+
+    /// Dialling `address` failed.
+    pub fn on_failed(&mut self, now: Instant, address: SocketAddr) {
+        self.draws += 1;
+        let draw = rendezvous::draw(self.seed, self.draws);
+        let Some(known) = self.addresses.get_mut(&address) else { return };
+        known.failures = known.failures.saturating_add(1);
+        if !known.configured && known.failures >= HINT_FAILURES_MAX {
+            self.addresses.remove(&address);
+            return;
+        }
+        let pause = RETRY_MIN.saturating_mul(1 << known.failures.min(10)).min(RETRY_MAX);
+        let micros = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
+        known.state = State::Waiting(now + Duration::from_micros(micros / 2 + draw % (micros / 2 + 1)));
+    }
+
+    /// The last connection to `node` is gone.
+    pub fn on_left(&mut self, now: Instant, node: NodeId) {
+        for known in self.addresses.values_mut().filter(|known| known.state == State::Connected(node)) {
+            known.state = State::Waiting(now + RETRY_MIN);
+        }
+    }
+
+    /// Takes note that time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for (address, known) in &mut self.addresses {
+            if matches!(known.state, State::Waiting(due) if due <= now) {
+                known.state = State::Dialling;
+                self.due.push_back(*address);
+            }
+        }
+    }
+
+    /// The next address that the driver must dial.
+    pub fn poll_dial(&mut self) -> Option<SocketAddr> {
+        self.due.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] is to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let due = |known: &Address| match known.state {
+            State::Waiting(due) => Some(due),
+            State::Dialling | State::Connected(_) | State::Own => None,
+        };
+        self.addresses.values().filter_map(due).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: NodeId = NodeId([0; 32]);
+    const PEER: NodeId = NodeId([1; 32]);
+
+    fn due(dialer: &mut Dialer, now: Instant) -> Vec<SocketAddr> {
+        dialer.handle_timeout(now);
+        std::iter::from_fn(|| dialer.poll_dial()).collect()
+    }
+
+    #[test]
+    fn dials_once_until_the_outcome_is_known_and_again_when_the_peer_left() {
+        let (mut dialer, address, now) = (Dialer::new(ME, 1), "10.0.0.2:7446".parse().unwrap(), Instant::ZERO);
+        dialer.on_learned(now, address, false);
+        assert_eq!(due(&mut dialer, now), [address]);
+        dialer.on_learned(now, address, false);
+        assert_eq!(due(&mut dialer, now + RETRY_MAX), []);
+        dialer.on_connected(address, PEER);
+        assert_eq!(dialer.poll_timeout(), None);
+        dialer.on_left(now, PEER);
+        assert_eq!(due(&mut dialer, now + RETRY_MIN), [address]);
+    }
+
+    #[test]
+    fn forgets_a_useless_hint_but_never_a_configured_peer() {
+        let mut dialer = Dialer::new(ME, 1);
+        let (hinted, configured) = ("10.0.0.2:1".parse().unwrap(), "10.0.0.3:1".parse().unwrap());
+        dialer.on_learned(Instant::ZERO, hinted, false);
+        dialer.on_learned(Instant::ZERO, configured, true);
+        let mut now = Instant::ZERO;
+        for _ in 0..20 {
+            now = now + RETRY_MAX;
+            for address in due(&mut dialer, now) {
+                dialer.on_failed(now, address);
+            }
+        }
+        assert_eq!(due(&mut dialer, now + RETRY_MAX), [configured]);
+    }
+
+    #[test]
+    fn does_not_dial_itself_again_and_ignores_impossible_addresses() {
+        let (mut dialer, own) = (Dialer::new(ME, 1), "127.0.0.1:7446".parse().unwrap());
+        dialer.on_learned(Instant::ZERO, own, true);
+        assert_eq!(due(&mut dialer, Instant::ZERO), [own]);
+        dialer.on_connected(own, ME);
+        dialer.on_left(Instant::ZERO, ME);
+        for impossible in ["0.0.0.0:1", "224.0.0.1:1", "10.0.0.1:0"] {
+            dialer.on_learned(Instant::ZERO, impossible.parse().unwrap(), true);
+        }
+        assert_eq!(due(&mut dialer, Instant::ZERO + RETRY_MAX), []);
+    }
+}

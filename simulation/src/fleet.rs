@@ -1,0 +1,59 @@
+//! A whole run: sites shared out over threads by their index, outcomes put together in the order of sites. Threads share
+//! nothing but the number of the next site, so that they change the time of a run and nothing else.
+//!
+//! Not here: what happens at a site; see `site`.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::checker::Violation;
+use crate::report::Report;
+use crate::scenario::Scenario;
+use crate::site::{Site, SiteOutcome};
+
+/// Runs `scenario` on `threads` threads; `progress` is told how many sites are done, out of order at times.
+///
+/// # Errors
+/// When a rule does not hold at some site, or it is not done in time: the first such site.
+pub fn run(scenario: &Scenario, threads: NonZeroUsize, progress: &(impl Fn(u32) + Sync)) -> Result<Report, Violation> {
+    let threads = threads.get().min(scenario.sites as usize);
+    let (outcomes, seconds) = timed(|| run_sites(scenario, threads, progress));
+    let outcomes = outcomes.into_iter().collect::<Result<Vec<SiteOutcome>, Violation>>()?;
+    Ok(Report::new(scenario, threads, seconds, &outcomes))
+}
+
+fn run_sites(scenario: &Scenario, threads: usize, progress: &(impl Fn(u32) + Sync)) -> Vec<Result<SiteOutcome, Violation>> {
+    let (next, done) = (AtomicU32::new(0), AtomicU32::new(0));
+    let work = || {
+        let mut outcomes = Vec::new();
+        loop {
+            let site = next.fetch_add(1, Ordering::Relaxed);
+            if site >= scenario.sites {
+                return outcomes;
+            }
+            outcomes.push((site, Site::new(scenario, site).run()));
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1);
+        }
+    };
+    let mut outcomes: Vec<(u32, Result<SiteOutcome, Violation>)> = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut outcomes = work();
+        for other in others {
+            match other.join() {
+                Ok(theirs) => outcomes.extend(theirs),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        outcomes
+    });
+    outcomes.sort_unstable_by_key(|(site, _)| *site);
+    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+}
+
+/// What `run` gives, and the wall time that it took, in seconds.
+#[expect(clippy::disallowed_methods, reason = "the one place that measures wall time; no decision depends on it")]
+fn timed<T>(run: impl FnOnce() -> T) -> (T, f64) {
+    let start = std::time::Instant::now();
+    let outcome = run();
+    (outcome, start.elapsed().as_secs_f64())
+}

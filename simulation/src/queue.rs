@@ -1,0 +1,109 @@
+//! What happens next at one site. Entries are ordered by time, device and a counter of the device: a total order that
+//! depends on nothing but the run itself.
+//!
+//! Not here: what follows from it; see [`crate::site`].
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::ops::Range;
+
+use protocol::swarm::{AskId, FetchEnd, FetchId};
+use protocol::wire::Message;
+
+/// What happens to a device. Peers are named by their index at the site.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    /// It starts, and wants the blob.
+    Started,
+    /// It and the devices that started before it find each other.
+    Discovered,
+    /// It dies without a word.
+    Killed,
+    /// Its timer rings.
+    TimerRang,
+    /// It is connected to a peer.
+    PeerJoined { peer: u32 },
+    /// It notices that a peer is gone.
+    PeerLeft { peer: u32 },
+    /// A control message arrives.
+    Received { from: u32, message: Message },
+    /// A peer's request arrives.
+    Asked { by: u32, fetch: FetchId, units: Range<u32> },
+    /// A request that it serves is over.
+    AskEnded { ask: AskId },
+    /// The first bytes that a peer serves arrive.
+    ServingReached { ask: AskId, fetch: FetchId },
+    /// A peer's refusal arrives.
+    FetchRefused { fetch: FetchId, end: FetchEnd },
+    /// The first byte of a fetch over the WAN arrives.
+    WanReached { fetch: FetchId },
+    /// The next unit over the site's WAN link is whole, if the link's schedule is still this one.
+    WanUnitDue { schedule: u64 },
+    /// The next unit of a flow on the LAN is whole, if the flow's schedule is still this one.
+    LanUnitDue { slot: usize, schedule: u64 },
+    /// The digest of the whole blob was checked.
+    BlobVerified,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    at: u64,
+    device: u32,
+    count: u64,
+    slot: usize,
+}
+
+/// The events of a site that are still to come.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    keys: BinaryHeap<Reverse<Key>>,
+    happenings: Vec<Option<Happening>>,
+    free: Vec<usize>,
+    counts: Vec<u64>,
+}
+
+impl Queue {
+    pub(crate) fn new(devices: usize) -> Self {
+        Self { keys: BinaryHeap::new(), happenings: Vec::new(), free: Vec::new(), counts: vec![0; devices] }
+    }
+
+    /// `happening` comes to `device` at `at`, in microseconds of virtual time.
+    pub(crate) fn push(&mut self, at: u64, device: u32, happening: Happening) {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.happenings.push(None);
+            self.happenings.len() - 1
+        });
+        self.happenings[slot] = Some(happening);
+        let count = &mut self.counts[device as usize];
+        *count += 1;
+        self.keys.push(Reverse(Key { at, device, count: *count, slot }));
+    }
+
+    /// The next event, its time and its device.
+    pub(crate) fn pop(&mut self) -> Option<(u64, u32, Happening)> {
+        let Reverse(key) = self.keys.pop()?;
+        let happening = self.happenings[key.slot].take()?;
+        self.free.push(key.slot);
+        Some((key.at, key.device, happening))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_is_time_then_device_then_first_come() {
+        let mut queue = Queue::new(3);
+        for (at, device, peer) in [(5, 2, 0), (5, 1, 1), (4, 2, 2), (5, 1, 3), (5, 0, 4)] {
+            queue.push(at, device, Happening::PeerJoined { peer });
+        }
+        let order: Vec<(u64, u32, u32)> = std::iter::from_fn(|| queue.pop())
+            .map(|(at, device, happening)| match happening {
+                Happening::PeerJoined { peer } => (at, device, peer),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(order, [(4, 2, 2), (5, 0, 4), (5, 1, 1), (5, 1, 3), (5, 2, 0)]);
+    }
+}

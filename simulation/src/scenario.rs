@@ -1,0 +1,348 @@
+//! What a run is asked to do: flags over a scenario file over defaults.
+//!
+//! A scenario file is TOML. Its keys are those of [`Choices`], `[[kill]]` tables with `site`, `device` (its index at the
+//! site) and `at_ms`, and a table `[parameters]` with those of [`Rules`]. What a run decides depends on nothing else:
+//! neither on threads nor on the machine.
+//!
+//! ```toml
+//! devices = 40
+//! sites = 2
+//! wan_mbit = 20
+//!
+//! [[kill]]
+//! site = 0
+//! device = 3
+//! at_ms = 2500
+//!
+//! [parameters]
+//! window_spans = 4
+//! ```
+//!
+//! Not here: what happens then; see [`crate::fleet`].
+
+mod rules;
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use protocol::geometry::{Geometry, UNIT_BYTES};
+use protocol::swarm::parameters::Parameters;
+use serde::Deserialize;
+
+pub use rules::Rules;
+
+/// The death of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kill {
+    /// The site, from 0.
+    pub site: u32,
+    /// The device's index at the site, from 0.
+    pub device: u32,
+    /// The moment, in milliseconds of virtual time.
+    pub at_ms: u64,
+}
+
+impl FromStr for Kill {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = || {
+            let (place, at_ms) = text.split_once('@')?;
+            let (site, device) = place.split_once(':')?;
+            Some(Self { site: site.parse().ok()?, device: device.parse().ok()?, at_ms: at_ms.parse().ok()? })
+        };
+        parts().ok_or_else(|| "expected SITE:DEVICE@MS, such as 0:3@2500".to_owned())
+    }
+}
+
+/// What was chosen, in a scenario file or by flags.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Choices {
+    /// Devices of the fleet, spread evenly over the sites [default: 1000]
+    #[arg(long, value_name = "N")]
+    pub devices: Option<u32>,
+    /// Sites, each with a WAN link and a LAN of its own [default: 50]
+    #[arg(long, value_name = "S")]
+    pub sites: Option<u32>,
+    /// Where identities, start times and random choices come from [default: 1]
+    #[arg(long, value_name = "K")]
+    pub seed: Option<u64>,
+    /// Pieces of the blob that every device wants; up to 2047 a piece is 64 KiB, up to 4096 it is 1 MiB, above it is 4 MiB
+    /// [default: 256]
+    #[arg(long, value_name = "N")]
+    pub pieces: Option<u32>,
+    /// A site's WAN link, in Mbit/s [default: 50]
+    #[arg(long, value_name = "MBIT")]
+    pub wan_mbit: Option<u64>,
+    /// A device's LAN capacity, up and down each, in Mbit/s [default: 1000]
+    #[arg(long, value_name = "MBIT")]
+    pub lan_mbit: Option<u64>,
+    /// From the request to the first byte over the WAN [default: 20]
+    #[arg(long, value_name = "MS")]
+    pub wan_rtt_ms: Option<u64>,
+    /// How long a control message takes, in microseconds [default: 1000]
+    #[arg(long, value_name = "US")]
+    pub lan_latency_us: Option<u64>,
+    /// Devices start at random moments of this time [default: 1000]
+    #[arg(long, value_name = "MS")]
+    pub start_spread_ms: Option<u64>,
+    /// From a device's start until it and its site's devices are connected [default: 200]
+    #[arg(long, value_name = "MS")]
+    pub discovery_ms: Option<u64>,
+    /// From a device's death until its peers notice [default: 15000, a node's idle timeout]
+    #[arg(long, value_name = "MS")]
+    pub loss_ms: Option<u64>,
+    /// Virtual time after which a run that is not done has failed [default: 60 s + four times the bound + starts + losses]
+    #[arg(long, value_name = "MS")]
+    pub limit_ms: Option<u64>,
+    /// Kills a device, at a moment of virtual time; may be given again
+    #[arg(long, value_name = "SITE:DEVICE@MS")]
+    pub kill: Vec<Kill>,
+    /// Rules of the swarm that differ from those of a node.
+    #[command(flatten)]
+    pub parameters: Rules,
+}
+
+impl Choices {
+    /// Reads a scenario file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not a scenario: with file, line and column.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the scenario {}", path.display()))?;
+        match toml::from_str(&text) {
+            Ok(choices) => Ok(choices),
+            Err(error) => {
+                let (line, column) = line_and_column(&text, error.span().map_or(0, |span| span.start));
+                bail!("{}:{line}:{column}: {}", path.display(), error.message())
+            }
+        }
+    }
+
+    /// These choices, and those of `others` where nothing was chosen; kills add up.
+    #[must_use]
+    pub fn or(self, others: Self) -> Self {
+        Self {
+            devices: self.devices.or(others.devices),
+            sites: self.sites.or(others.sites),
+            seed: self.seed.or(others.seed),
+            pieces: self.pieces.or(others.pieces),
+            wan_mbit: self.wan_mbit.or(others.wan_mbit),
+            lan_mbit: self.lan_mbit.or(others.lan_mbit),
+            wan_rtt_ms: self.wan_rtt_ms.or(others.wan_rtt_ms),
+            lan_latency_us: self.lan_latency_us.or(others.lan_latency_us),
+            start_spread_ms: self.start_spread_ms.or(others.start_spread_ms),
+            discovery_ms: self.discovery_ms.or(others.discovery_ms),
+            loss_ms: self.loss_ms.or(others.loss_ms),
+            limit_ms: self.limit_ms.or(others.limit_ms),
+            kill: self.kill.into_iter().chain(others.kill).collect(),
+            parameters: self.parameters.or(others.parameters),
+        }
+    }
+}
+
+/// A run, complete and checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scenario {
+    /// Devices of the fleet.
+    pub devices: u32,
+    /// Sites.
+    pub sites: u32,
+    /// Where identities, start times and random choices come from.
+    pub seed: u64,
+    /// Pieces of the blob.
+    pub pieces: u32,
+    pub(crate) wan_mbit: u64,
+    pub(crate) lan_mbit: u64,
+    pub(crate) wan_rtt_ms: u64,
+    pub(crate) lan_latency_us: u64,
+    pub(crate) start_spread_ms: u64,
+    pub(crate) discovery_ms: u64,
+    pub(crate) loss_ms: u64,
+    pub(crate) kills: Vec<Kill>,
+    pub(crate) parameters: Parameters,
+    limit_ms: Option<u64>,
+    rules: Rules,
+}
+
+const PIECES_MAX: u32 = 1 << 18;
+const MBIT_MAX: u64 = 1_000_000;
+const MS_MAX: u64 = 7 * 24 * 3600 * 1000;
+
+impl TryFrom<Choices> for Scenario {
+    type Error = anyhow::Error;
+
+    fn try_from(choices: Choices) -> anyhow::Result<Self> {
+        let mut kills = choices.kill;
+        kills.sort_unstable();
+        let scenario = Self {
+            devices: choices.devices.unwrap_or(1000),
+            sites: choices.sites.unwrap_or(50),
+            seed: choices.seed.unwrap_or(1),
+            pieces: choices.pieces.unwrap_or(256),
+            wan_mbit: choices.wan_mbit.unwrap_or(50),
+            lan_mbit: choices.lan_mbit.unwrap_or(1000),
+            wan_rtt_ms: choices.wan_rtt_ms.unwrap_or(20),
+            lan_latency_us: choices.lan_latency_us.unwrap_or(1000),
+            start_spread_ms: choices.start_spread_ms.unwrap_or(1000),
+            discovery_ms: choices.discovery_ms.unwrap_or(200),
+            loss_ms: choices.loss_ms.unwrap_or(15_000),
+            limit_ms: choices.limit_ms,
+            kills,
+            parameters: choices.parameters.applied(Parameters::default()),
+            rules: choices.parameters,
+        };
+        scenario.check()?;
+        Ok(scenario)
+    }
+}
+
+impl Scenario {
+    fn check(&self) -> anyhow::Result<()> {
+        ensure!(self.sites >= 1, "`sites` must be at least 1");
+        ensure!(self.devices >= self.sites, "`devices` is {}, fewer than one for each of the {} sites", self.devices, self.sites);
+        ensure!((1..=PIECES_MAX).contains(&self.pieces), "`pieces` must be from 1 to {PIECES_MAX}");
+        for (name, mbit) in [("wan_mbit", self.wan_mbit), ("lan_mbit", self.lan_mbit)] {
+            ensure!((1..=MBIT_MAX).contains(&mbit), "`{name}` must be from 1 to {MBIT_MAX}");
+        }
+        let times = [
+            ("wan_rtt_ms", self.wan_rtt_ms),
+            ("lan_latency_us", self.lan_latency_us),
+            ("start_spread_ms", self.start_spread_ms),
+            ("discovery_ms", self.discovery_ms),
+            ("loss_ms", self.loss_ms),
+            ("limit_ms", self.limit_ms.unwrap_or(0)),
+        ];
+        for (name, time) in times.into_iter().chain(self.kills.iter().map(|kill| ("at_ms", kill.at_ms))) {
+            ensure!(time <= MS_MAX, "`{name}` is {time}, more than {MS_MAX}");
+        }
+        for Kill { site, device, .. } in &self.kills {
+            ensure!(*site < self.sites, "`kill` names site {site}, but the last one is {}", self.sites - 1);
+            let last = self.devices_of(*site) - 1;
+            ensure!(*device <= last, "`kill` names device {device} of site {site}, but the last one there is {last}");
+        }
+        Ok(())
+    }
+
+    /// How many devices `site` has: the first sites have one more if it does not come out even.
+    pub(crate) const fn devices_of(&self, site: u32) -> u32 {
+        self.devices / self.sites + (site < self.devices % self.sites) as u32
+    }
+
+    /// The cut of the smallest kind of blob that has as many pieces.
+    pub(crate) fn geometry(&self) -> Geometry {
+        let piece_bytes = match self.pieces {
+            ..2048 => UNIT_BYTES,
+            2048..=4096 => 1 << 20,
+            4097.. => 4 << 20,
+        };
+        Geometry::listed(u64::from(self.pieces) * piece_bytes)
+    }
+
+    /// The least time in which the blob can reach the `receivers` devices of a site that survive:
+    /// max(F/w, F/d, nF/(w+Σu)), in microseconds.
+    pub(crate) fn bound_us(&self, site: u32, receivers: u32) -> u64 {
+        let bits = self.geometry().size() * 8;
+        let all = self.wan_mbit + u64::from(self.devices_of(site)) * self.lan_mbit;
+        (bits / self.wan_mbit).max(bits / self.lan_mbit).max(bits * u64::from(receivers) / all)
+    }
+
+    /// The virtual time after which a site that is not done has failed, in microseconds.
+    pub(crate) fn limit_us(&self, site: u32) -> u64 {
+        let kills = self.kills.iter().filter(|kill| kill.site == site).map(|kill| kill.at_ms + self.loss_ms).sum::<u64>();
+        let bound_ms = self.bound_us(site, self.devices_of(site)) / 1000;
+        let usual = 60_000 + 4 * bound_ms + self.start_spread_ms + self.discovery_ms + kills;
+        self.limit_ms.unwrap_or(usual) * 1000
+    }
+
+    /// The command that runs this scenario.
+    pub fn command(&self) -> String {
+        let mut command = "hedgerow-sim run".to_owned();
+        let numbers = [
+            ("devices", u64::from(self.devices)),
+            ("sites", u64::from(self.sites)),
+            ("seed", self.seed),
+            ("pieces", u64::from(self.pieces)),
+            ("wan-mbit", self.wan_mbit),
+            ("lan-mbit", self.lan_mbit),
+            ("wan-rtt-ms", self.wan_rtt_ms),
+            ("lan-latency-us", self.lan_latency_us),
+            ("start-spread-ms", self.start_spread_ms),
+            ("discovery-ms", self.discovery_ms),
+            ("loss-ms", self.loss_ms),
+        ];
+        let limit = self.limit_ms.map(|limit| ("limit-ms", limit));
+        for (flag, number) in numbers.into_iter().chain(limit).chain(self.rules.flags()) {
+            let _infallible = write!(command, " --{flag} {number}");
+        }
+        for Kill { site, device, at_ms } in &self.kills {
+            let _infallible = write!(command, " --kill {site}:{device}@{at_ms}");
+        }
+        command
+    }
+}
+
+fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scenario(text: &str) -> anyhow::Result<Scenario> {
+        Scenario::try_from(toml::from_str::<Choices>(text)?)
+    }
+
+    #[test]
+    fn every_device_is_at_one_site_and_every_piece_count_has_a_blob() {
+        let scenario = scenario("devices = 11\nsites = 4").unwrap();
+        assert_eq!((0..4).map(|site| scenario.devices_of(site)).collect::<Vec<_>>(), [3, 3, 3, 2]);
+        for pieces in [1, 255, 256, 2047, 2048, 4096, 4097, PIECES_MAX] {
+            assert_eq!(Scenario { pieces, ..scenario.clone() }.geometry().pieces(), pieces);
+        }
+    }
+
+    #[test]
+    fn the_bound_is_that_of_the_narrowest_place() {
+        let text = |wan: u64, lan: u64| format!("devices = 10\nsites = 1\nwan_mbit = {wan}\nlan_mbit = {lan}");
+        let bits = 256 * UNIT_BYTES * 8;
+        assert_eq!(scenario(&text(50, 1000)).unwrap().bound_us(0, 10), bits / 50);
+        assert_eq!(scenario(&text(1000, 50)).unwrap().bound_us(0, 5), bits / 50);
+        assert_eq!(scenario(&text(100, 95)).unwrap().bound_us(0, 10), bits / 95);
+        assert_eq!(scenario(&text(50, 50)).unwrap().bound_us(0, 11), bits / 50);
+    }
+
+    #[test]
+    fn a_scenario_that_cannot_be_run_is_refused_with_the_key() {
+        for (text, key) in [
+            ("sites = 0", "`sites`"),
+            ("devices = 3\nsites = 4", "`devices`"),
+            ("pieces = 0", "`pieces`"),
+            ("wan_mbit = 0", "`wan_mbit`"),
+            ("discovery_ms = 99999999999", "`discovery_ms`"),
+            ("[[kill]]\nsite = 50\ndevice = 0\nat_ms = 1", "`kill`"),
+            ("[[kill]]\nsite = 1\ndevice = 20\nat_ms = 1", "`kill`"),
+        ] {
+            let refused = scenario(text).unwrap_err().to_string();
+            assert!(refused.contains(key), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn flags_come_before_the_file() {
+        let flags = Choices { seed: Some(7), kill: vec!["0:1@5".parse().unwrap()], ..Choices::default() };
+        let file: Choices = toml::from_str("seed = 8\npieces = 9\n[[kill]]\nsite = 0\ndevice = 0\nat_ms = 3").unwrap();
+        let scenario = Scenario::try_from(flags.or(file)).unwrap();
+        assert_eq!((scenario.seed, scenario.pieces, scenario.kills.len()), (7, 9, 2));
+        assert!(scenario.command().ends_with("--kill 0:0@3 --kill 0:1@5"), "{}", scenario.command());
+        assert!("0:1".parse::<Kill>().is_err() && "0@1".parse::<Kill>().is_err());
+    }
+}

@@ -1,0 +1,327 @@
+//! One site: its devices, each with the machine that a real node runs, and what happens to them in virtual time.
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`carry_out`] | what the machines want done |
+//! | [`transfers`] | requests, flows, and the units that come of them |
+//!
+//! Not here: other sites; they share nothing.
+
+mod carry_out;
+mod transfers;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::rc::Rc;
+
+use protocol::bits::Bits;
+use protocol::digest::Digest;
+use protocol::geometry::Geometry;
+use protocol::name::NodeId;
+use protocol::rendezvous;
+use protocol::swarm::{AskId, FetchId, Input, Swarm};
+use protocol::time::Instant;
+use protocol::verify::VerifiedBlob;
+
+use crate::checker::{Checker, Violation};
+use crate::decisions::DecisionLog;
+use crate::network::lan::Lan;
+use crate::network::wan::WanLink;
+use crate::node_ids::node_id;
+use crate::queue::{Happening, Queue};
+use crate::scenario::Scenario;
+use crate::site_log::{SiteLog, SiteView};
+
+/// What is drawn for a device, so that one draw does not repeat another.
+mod purpose {
+    pub(super) const MACHINE: u64 = 1;
+    pub(super) const START: u64 = 2;
+}
+
+#[derive(Debug)]
+struct Device {
+    id: NodeId,
+    starts_at: u64,
+    alive: bool,
+    complete: bool,
+    machine: Option<Swarm<SiteView>>,
+    /// The time of the one timer event that counts.
+    armed: Option<u64>,
+    fetches: BTreeMap<FetchId, OpenFetch>,
+    /// The requests of peers that are not over, and who asked.
+    asks: BTreeMap<AskId, (u32, FetchId)>,
+    next_ask: u64,
+}
+
+/// A fetch that is not over.
+#[derive(Clone, Debug)]
+struct OpenFetch {
+    /// The peer that is asked; none for the WAN.
+    server: Option<u32>,
+    units: Range<u32>,
+    /// What the peer calls the request, once it arrived there.
+    ask: Option<AskId>,
+    /// The flow on the LAN, once it runs.
+    slot: Option<usize>,
+}
+
+/// What a site did.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SiteOutcome {
+    pub(crate) digest: [u8; 32],
+    pub(crate) events: u64,
+    pub(crate) messages: u64,
+    pub(crate) message_bytes: u64,
+    pub(crate) wan_bytes: u64,
+    pub(crate) lan_bytes: u64,
+    pub(crate) stored_twice: u64,
+    pub(crate) complete: u32,
+    pub(crate) killed: u32,
+    /// From the first byte over the WAN to the last device that is complete.
+    pub(crate) duration_us: u64,
+    pub(crate) bound_us: u64,
+    pub(crate) view_bytes: u64,
+}
+
+/// A site in the middle of a run.
+#[derive(Debug)]
+pub(crate) struct Site<'a> {
+    scenario: &'a Scenario,
+    index: u32,
+    blob: Digest,
+    geometry: Geometry,
+    now: u64,
+    queue: Queue,
+    devices: Vec<Device>,
+    wan: WanLink,
+    wan_schedule: u64,
+    lan: Lan,
+    log: Rc<RefCell<SiteLog>>,
+    decisions: DecisionLog,
+    checker: Checker,
+    incomplete: u32,
+    outcome: SiteOutcome,
+}
+
+impl<'a> Site<'a> {
+    pub(crate) fn new(scenario: &'a Scenario, index: u32) -> Self {
+        let geometry = scenario.geometry();
+        let count = scenario.devices_of(index);
+        let devices: Vec<Device> = (0..count).map(|device| Device::new(scenario, index, device)).collect();
+        let mut site = Self {
+            scenario,
+            index,
+            blob: Digest::sha256(b"the blob of hedgerow-sim"),
+            geometry,
+            now: 0,
+            queue: Queue::new(devices.len()),
+            wan: WanLink::new(scenario.wan_mbit),
+            wan_schedule: 0,
+            lan: Lan::new(scenario.lan_mbit, devices.len()),
+            log: Rc::new(RefCell::new(SiteLog::new(devices.len(), geometry.pieces()))),
+            decisions: DecisionLog::new(),
+            checker: Checker::new(devices.len(), geometry, scenario.parameters.clone()),
+            incomplete: count,
+            outcome: SiteOutcome::default(),
+            devices,
+        };
+        for device in 0..count {
+            let starts_at = site.devices[device as usize].starts_at;
+            site.queue.push(starts_at, device, Happening::Started);
+        }
+        for kill in scenario.kills.iter().filter(|kill| kill.site == index) {
+            site.queue.push(kill.at_ms * 1000, kill.device, Happening::Killed);
+        }
+        site
+    }
+
+    /// Runs until every device that survives is complete.
+    pub(crate) fn run(mut self) -> Result<SiteOutcome, Violation> {
+        let limit = self.scenario.limit_us(self.index);
+        while self.incomplete > 0 {
+            let Some((at, device, happening)) = self.queue.pop() else {
+                return Err(self.violation(format!("nothing is left to happen, but {}", self.laggards())));
+            };
+            if at > limit {
+                let seconds = limit / 1_000_000;
+                return Err(self.violation(format!("not done after {seconds} s of virtual time: {}", self.laggards())));
+            }
+            self.now = at;
+            if self.devices[device as usize].alive {
+                self.happen(device, happening).map_err(|what| self.violation(what))?;
+            }
+        }
+        Ok(self.finish())
+    }
+
+    fn finish(self) -> SiteOutcome {
+        let survivors = self.outcome.complete;
+        SiteOutcome {
+            digest: self.decisions.finish(),
+            wan_bytes: self.wan.delivered(),
+            lan_bytes: self.lan.delivered(),
+            stored_twice: self.checker.stored_twice(),
+            duration_us: self.wan.first_byte_at().map_or(0, |first| self.now - first),
+            bound_us: self.scenario.bound_us(self.index, survivors),
+            view_bytes: self.log.borrow().bytes() as u64,
+            ..self.outcome
+        }
+    }
+
+    fn violation(&self, what: String) -> Violation {
+        Violation { site: self.index, at_us: self.now, what, command: self.scenario.command() }
+    }
+
+    fn laggards(&self) -> String {
+        let lagging = (0..).zip(&self.devices).filter(|(_, device)| device.alive && !device.complete);
+        let words: Vec<String> = lagging.take(3).map(|(device, _)| self.checker.progress(device)).collect();
+        format!("{} devices are incomplete ({})", self.incomplete, words.join(", "))
+    }
+
+    fn happen(&mut self, device: u32, happening: Happening) -> Result<(), String> {
+        match happening {
+            Happening::Started => self.start(device),
+            Happening::Discovered => {
+                self.discover(device);
+                Ok(())
+            }
+            Happening::Killed => {
+                self.kill(device);
+                Ok(())
+            }
+            Happening::TimerRang => self.timer_rang(device),
+            Happening::PeerJoined { peer } => self.input(device, Input::PeerJoined { peer: self.id(peer) }),
+            Happening::PeerLeft { peer } => self.peer_left(device, peer),
+            Happening::Received { from, message } => self.input(device, Input::Received { peer: self.id(from), message }),
+            Happening::Asked { by, fetch, units } => self.asked(device, by, fetch, units),
+            Happening::AskEnded { ask } => self.ask_ended(device, ask),
+            Happening::ServingReached { ask, fetch } => {
+                self.serving_reached(device, ask, fetch);
+                Ok(())
+            }
+            Happening::FetchRefused { fetch, end } => self.end_fetch(device, fetch, end),
+            Happening::WanReached { fetch } => {
+                self.wan_reached(device, fetch);
+                Ok(())
+            }
+            Happening::WanUnitDue { schedule } => self.wan_unit_due(schedule),
+            Happening::LanUnitDue { slot, schedule } => self.lan_unit_due(slot, schedule),
+            Happening::BlobVerified => {
+                let blob = VerifiedBlob::simulated(self.blob, self.geometry.size());
+                self.input(device, Input::BlobVerified { blob })
+            }
+        }
+    }
+
+    fn start(&mut self, index: u32) -> Result<(), String> {
+        let view = SiteView::new(Rc::clone(&self.log), self.blob);
+        let seed = draw(self.scenario.seed, self.index, index, purpose::MACHINE);
+        let (id, parameters) = (self.id(index), self.scenario.parameters.clone());
+        self.devices[index as usize].machine = Some(Swarm::new(Instant::from_micros(self.now), id, seed, parameters, view));
+        self.queue.push(self.now + self.scenario.discovery_ms * 1000, index, Happening::Discovered);
+        let held = Bits::new(self.geometry.units());
+        self.input(index, Input::Wanted { blob: self.blob, geometry: self.geometry, held })
+    }
+
+    /// Connects a device with all that started before it.
+    fn discover(&mut self, index: u32) {
+        let order = |other: u32| (self.devices[other as usize].starts_at, other);
+        let earlier: Vec<u32> = (0..self.count()).filter(|other| order(*other) < order(index)).collect();
+        for peer in earlier.into_iter().filter(|peer| self.devices[*peer as usize].alive) {
+            self.queue.push(self.now, index, Happening::PeerJoined { peer });
+            self.queue.push(self.now, peer, Happening::PeerJoined { peer: index });
+        }
+    }
+
+    fn kill(&mut self, index: u32) {
+        let device = &mut self.devices[index as usize];
+        device.alive = false;
+        device.machine = None;
+        self.outcome.killed += 1;
+        if device.complete {
+            device.complete = false;
+            self.outcome.complete -= 1;
+        } else {
+            self.incomplete -= 1;
+        }
+        self.stop_all_flows_of(index);
+        let noticed_at = self.now + self.scenario.loss_ms * 1000;
+        for peer in (0..self.count()).filter(|peer| *peer != index) {
+            self.queue.push(noticed_at, peer, Happening::PeerLeft { peer: index });
+        }
+    }
+
+    fn peer_left(&mut self, device: u32, peer: u32) -> Result<(), String> {
+        let asks = self.devices[device as usize].asks.iter();
+        let broken: Vec<AskId> = asks.filter(|(_, (asker, _))| *asker == peer).map(|(ask, _)| *ask).collect();
+        for ask in broken {
+            self.ask_ended(device, ask)?;
+        }
+        self.input(device, Input::PeerLeft { peer: self.id(peer) })
+    }
+
+    /// Hands an input to a machine and does what it wants done; nothing to a machine that has not started.
+    fn input(&mut self, device: u32, input: Input) -> Result<(), String> {
+        let Some(machine) = &mut self.devices[device as usize].machine else { return Ok(()) };
+        self.outcome.events += 1;
+        machine.handle_input(Instant::from_micros(self.now), input);
+        self.carry_out(device)
+    }
+
+    fn timer_rang(&mut self, index: u32) -> Result<(), String> {
+        let device = &mut self.devices[index as usize];
+        if device.armed != Some(self.now) {
+            return Ok(());
+        }
+        device.armed = None;
+        let due = device.machine.as_ref().and_then(Swarm::poll_timeout).is_some_and(|due| due.as_micros() <= self.now);
+        if due {
+            self.report_progress(index)?;
+            if let Some(machine) = &mut self.devices[index as usize].machine {
+                self.outcome.events += 1;
+                machine.handle_timeout(Instant::from_micros(self.now));
+            }
+        }
+        self.carry_out(index)
+    }
+
+    /// Arms the timer, unless one rings early enough already: then it looks again.
+    fn arm(&mut self, index: u32) {
+        let device = &mut self.devices[index as usize];
+        let Some(due) = device.machine.as_ref().and_then(Swarm::poll_timeout) else { return };
+        let due = due.as_micros().max(self.now + 1);
+        if device.armed.is_none_or(|armed| due < armed) {
+            device.armed = Some(due);
+            self.queue.push(due, index, Happening::TimerRang);
+        }
+    }
+
+    fn id(&self, device: u32) -> NodeId {
+        self.devices[device as usize].id
+    }
+
+    fn count(&self) -> u32 {
+        self.scenario.devices_of(self.index)
+    }
+}
+
+impl Device {
+    fn new(scenario: &Scenario, site: u32, index: u32) -> Self {
+        Self {
+            id: node_id(scenario.seed, site, index),
+            starts_at: draw(scenario.seed, site, index, purpose::START) % (scenario.start_spread_ms * 1000 + 1),
+            alive: true,
+            complete: false,
+            machine: None,
+            armed: None,
+            fetches: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            next_ask: 0,
+        }
+    }
+}
+
+fn draw(seed: u64, site: u32, device: u32, purpose: u64) -> u64 {
+    rendezvous::draw(rendezvous::draw(seed, u64::from(site)), u64::from(device) << 8 | purpose)
+}

@@ -1,0 +1,99 @@
+//! What the machines want done: every effect is recorded, checked and carried out.
+//!
+//! Not here: how flows go on after they started; see [`super::transfers`].
+
+use std::ops::Range;
+
+use protocol::swarm::{AskId, Effect, Event, FetchEnd, FetchId, Source};
+
+use super::{OpenFetch, Site};
+use crate::node_ids::index_of;
+use crate::queue::Happening;
+
+impl Site<'_> {
+    /// Takes everything that a machine has to say.
+    pub(super) fn carry_out(&mut self, device: u32) -> Result<(), String> {
+        while let Some(effect) = self.devices[device as usize].machine.as_mut().and_then(protocol::swarm::Swarm::poll_effect) {
+            let frame_bytes = self.decisions.record(self.now, device, &effect);
+            self.outcome.message_bytes += frame_bytes;
+            self.carry_out_one(device, effect)?;
+        }
+        while let Some(event) = self.devices[device as usize].machine.as_mut().and_then(protocol::swarm::Swarm::poll_event) {
+            self.checker.told(device, &event)?;
+            if let Event::BlobComplete { .. } = event {
+                self.devices[device as usize].complete = true;
+                self.outcome.complete += 1;
+                self.incomplete -= 1;
+            }
+        }
+        self.arm(device);
+        Ok(())
+    }
+
+    fn carry_out_one(&mut self, device: u32, effect: Effect) -> Result<(), String> {
+        match effect {
+            Effect::Send { peer, message } => {
+                self.outcome.messages += 1;
+                let at = self.now + self.scenario.lan_latency_us;
+                self.queue.push(at, index_of(&peer), Happening::Received { from: device, message });
+            }
+            Effect::Fetch { fetch, source, blob: _, units } => self.fetch(device, fetch, source, units)?,
+            Effect::Cancel { fetch } => self.cancel(device, fetch),
+            Effect::VerifyBlob { .. } => self.queue.push(self.now, device, Happening::BlobVerified),
+            Effect::DiscardUnits { .. } => return Err(format!("device {device} throws its units away, though no list lies")),
+            Effect::Serve { ask } => self.serve(device, ask)?,
+            Effect::RefuseNotHeld { ask } => self.refuse(device, ask, FetchEnd::NotHeld),
+            Effect::RefuseBusy { ask } => self.refuse(device, ask, FetchEnd::Busy),
+            Effect::Disconnect { peer } => self.disconnect(device, index_of(&peer)),
+        }
+        Ok(())
+    }
+
+    fn fetch(&mut self, device: u32, fetch: FetchId, source: Source, units: Range<u32>) -> Result<(), String> {
+        self.checker.fetch_asked(device, fetch, source, units.clone())?;
+        let server = match source {
+            Source::Wan => {
+                let first_byte_at = self.now + self.scenario.wan_rtt_ms * 1000;
+                self.queue.push(first_byte_at, device, Happening::WanReached { fetch });
+                None
+            }
+            Source::Peer(peer) => {
+                let (peer, at) = (index_of(&peer), self.now + self.scenario.lan_latency_us);
+                self.queue.push(at, peer, Happening::Asked { by: device, fetch, units: units.clone() });
+                Some(peer)
+            }
+        };
+        self.devices[device as usize].fetches.insert(fetch, OpenFetch { server, units, ask: None, slot: None });
+        Ok(())
+    }
+
+    fn cancel(&mut self, device: u32, fetch: FetchId) {
+        let Some(open) = self.close_fetch(device, fetch) else { return };
+        self.stop_flow(device, fetch, &open);
+        if let (Some(server), Some(ask)) = (open.server, open.ask) {
+            self.queue.push(self.now + self.scenario.lan_latency_us, server, Happening::AskEnded { ask });
+        }
+    }
+
+    fn serve(&mut self, device: u32, ask: AskId) -> Result<(), String> {
+        let Some((asker, fetch)) = self.devices[device as usize].asks.get(&ask).copied() else { return Ok(()) };
+        let Some(units) = self.devices[asker as usize].fetches.get(&fetch).map(|open| open.units.clone()) else { return Ok(()) };
+        self.checker.serving(device, ask, units)?;
+        self.queue.push(self.now + self.scenario.lan_latency_us, asker, Happening::ServingReached { ask, fetch });
+        Ok(())
+    }
+
+    fn refuse(&mut self, device: u32, ask: AskId, end: FetchEnd) {
+        let Some((asker, fetch)) = self.devices[device as usize].asks.remove(&ask) else { return };
+        self.queue.push(self.now + self.scenario.lan_latency_us, asker, Happening::FetchRefused { fetch, end });
+    }
+
+    /// Closes the connection of two devices, and with it every flow between them.
+    fn disconnect(&mut self, device: u32, peer: u32) {
+        for (one, other) in [(device, peer), (peer, device)] {
+            self.stop_flows_between(one, other);
+        }
+        self.queue.push(self.now, device, Happening::PeerLeft { peer });
+        self.queue.push(self.now + self.scenario.lan_latency_us, peer, Happening::PeerLeft { peer: device });
+    }
+}

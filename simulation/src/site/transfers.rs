@@ -1,0 +1,141 @@
+//! Requests, the flows that answer them, and the units that come of them.
+//!
+//! Not here: who asks whom for what; the machines decide that.
+
+use std::ops::Range;
+
+use protocol::swarm::{AskId, FetchEnd, FetchId, Input};
+use protocol::verify::UnitProof;
+
+use super::{OpenFetch, Site};
+use crate::network::{Arrival, UnitsToCome};
+use crate::queue::Happening;
+
+impl Site<'_> {
+    /// A request arrives, unless it was cancelled on its way.
+    pub(super) fn asked(&mut self, device: u32, by: u32, fetch: FetchId, units: Range<u32>) -> Result<(), String> {
+        let ask = AskId(self.devices[device as usize].next_ask);
+        let Some(open) = self.devices[by as usize].fetches.get_mut(&fetch) else { return Ok(()) };
+        open.ask = Some(ask);
+        let server = &mut self.devices[device as usize];
+        server.next_ask += 1;
+        server.asks.insert(ask, (by, fetch));
+        self.input(device, Input::Asked { peer: self.id(by), ask, blob: self.blob, units })
+    }
+
+    /// A request that a device serves is over: all was sent, or the stream broke.
+    pub(super) fn ask_ended(&mut self, device: u32, ask: AskId) -> Result<(), String> {
+        self.devices[device as usize].asks.remove(&ask);
+        self.checker.ask_over(device, ask);
+        self.input(device, Input::AskEnded { ask })
+    }
+
+    pub(super) fn serving_reached(&mut self, device: u32, ask: AskId, fetch: FetchId) {
+        let Some(open) = self.devices[device as usize].fetches.get(&fetch).filter(|open| open.ask == Some(ask)) else { return };
+        let Some(server) = open.server.filter(|server| self.devices[*server as usize].alive) else { return };
+        let to_come = UnitsToCome::new(self.geometry, open.units.clone());
+        let slot = self.lan.start(self.now, server, device, fetch, to_come, &mut self.queue);
+        if let Some(open) = self.devices[device as usize].fetches.get_mut(&fetch) {
+            open.slot = Some(slot);
+        }
+    }
+
+    pub(super) fn wan_reached(&mut self, device: u32, fetch: FetchId) {
+        let Some(open) = self.devices[device as usize].fetches.get(&fetch) else { return };
+        let to_come = UnitsToCome::new(self.geometry, open.units.clone());
+        self.wan.start(self.now, device, fetch, to_come);
+        self.schedule_wan();
+    }
+
+    pub(super) fn wan_unit_due(&mut self, schedule: u64) -> Result<(), String> {
+        if schedule != self.wan_schedule {
+            return Ok(());
+        }
+        let arrival = self.wan.take_due(self.now);
+        self.schedule_wan();
+        arrival.map_or(Ok(()), |arrival| self.arrived(arrival))
+    }
+
+    pub(super) fn lan_unit_due(&mut self, slot: usize, schedule: u64) -> Result<(), String> {
+        let arrival = self.lan.take_due(self.now, slot, schedule, &mut self.queue);
+        arrival.map_or(Ok(()), |arrival| self.arrived(arrival))
+    }
+
+    fn arrived(&mut self, arrival: Arrival) -> Result<(), String> {
+        let Arrival { device, fetch, unit, last } = arrival;
+        self.checker.unit_arrived(device, fetch, unit)?;
+        if let Some(open) = self.devices[device as usize].fetches.get_mut(&fetch).filter(|_| last) {
+            open.slot = None;
+        }
+        self.input(device, Input::UnitStored { fetch, proof: UnitProof::simulated(self.blob, unit) })?;
+        if last { self.end_fetch(device, fetch, FetchEnd::Complete) } else { Ok(()) }
+    }
+
+    /// A fetch is over, unless it was cancelled before.
+    pub(super) fn end_fetch(&mut self, device: u32, fetch: FetchId, end: FetchEnd) -> Result<(), String> {
+        let Some(open) = self.close_fetch(device, fetch) else { return Ok(()) };
+        if let (Some(server), Some(ask), FetchEnd::Complete) = (open.server, open.ask, end) {
+            self.queue.push(self.now, server, Happening::AskEnded { ask });
+        }
+        self.input(device, Input::FetchEnded { fetch, end })
+    }
+
+    pub(super) fn close_fetch(&mut self, device: u32, fetch: FetchId) -> Option<OpenFetch> {
+        self.checker.fetch_over(device, fetch);
+        self.devices[device as usize].fetches.remove(&fetch)
+    }
+
+    /// Stops the flow of a fetch, if it has one.
+    pub(super) fn stop_flow(&mut self, device: u32, fetch: FetchId, open: &OpenFetch) {
+        if let Some(slot) = open.slot {
+            self.lan.stop(self.now, slot, &mut self.queue);
+        } else if open.server.is_none() {
+            self.wan.stop(self.now, device, fetch);
+            self.schedule_wan();
+        }
+    }
+
+    /// Stops what `device` serves to `peer`; the fetches stay open, with nothing more to come.
+    pub(super) fn stop_flows_between(&mut self, device: u32, peer: u32) {
+        let fetches = self.devices[peer as usize].fetches.values_mut();
+        let slots: Vec<usize> = fetches.filter(|open| open.server == Some(device)).filter_map(|open| open.slot.take()).collect();
+        for slot in slots {
+            self.lan.stop(self.now, slot, &mut self.queue);
+        }
+    }
+
+    /// Stops every flow to and from a device that died.
+    pub(super) fn stop_all_flows_of(&mut self, device: u32) {
+        for (fetch, open) in std::mem::take(&mut self.devices[device as usize].fetches) {
+            self.stop_flow(device, fetch, &open);
+        }
+        for peer in 0..self.count() {
+            self.stop_flows_between(device, peer);
+        }
+    }
+
+    /// Says how many bytes of each fetch arrived, units that are not whole too.
+    pub(super) fn report_progress(&mut self, device: u32) -> Result<(), String> {
+        let open = &self.devices[device as usize].fetches;
+        let flows: Vec<(FetchId, Option<usize>, bool)> =
+            open.iter().map(|(fetch, open)| (*fetch, open.slot, open.server.is_none())).collect();
+        for (fetch, slot, over_wan) in flows {
+            let bytes = match slot {
+                Some(slot) => self.lan.progress(self.now, slot),
+                None if over_wan => self.wan.progress(self.now, device, fetch),
+                None => 0,
+            };
+            if bytes > 0 {
+                self.input(device, Input::Progressed { fetch, bytes })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn schedule_wan(&mut self) {
+        self.wan_schedule += 1;
+        if let Some((at, device)) = self.wan.next_due() {
+            self.queue.push(at, device, Happening::WanUnitDue { schedule: self.wan_schedule });
+        }
+    }
+}
