@@ -48,7 +48,13 @@ pub async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener
 }
 
 /// Serves `router` until `stop` says so, then lets requests that are under way end.
-pub async fn serve(listener: TcpListener, tls: Option<Arc<rustls::ServerConfig>>, meter: Meter, router: Router, mut stop: watch::Receiver<bool>) {
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    meter: Meter,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) {
     let acceptor = tls.map(TlsAcceptor::from);
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));

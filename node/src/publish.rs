@@ -124,7 +124,7 @@ async fn resolve(api: &SeedApi, repository: &RepositoryName, tag: &Tag) -> anyho
     let mut images = BTreeMap::new();
     for descriptor in index.manifests() {
         let attestation = descriptor.platform().as_ref().is_some_and(|platform| platform.os().to_string() == "unknown");
-        if attestation || is_index(&descriptor.media_type().to_string()) {
+        if attestation || is_index(descriptor.media_type().as_ref()) {
             continue;
         }
         let wanted: Digest = descriptor.digest().to_string().parse()?;

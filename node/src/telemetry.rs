@@ -5,8 +5,6 @@
 //!
 //! Not here: the figures themselves.
 
-use std::sync::Arc;
-
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -56,9 +54,9 @@ pub async fn stop_signal() {
 }
 
 /// The registry's figures in the OpenMetrics text format.
-pub async fn metrics(registry: Arc<Registry>) -> Response {
+pub fn metrics(registry: &Registry) -> Response {
     let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, &registry) {
+    match prometheus_client::encoding::text::encode(&mut text, registry) {
         Ok(()) => ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics cannot be encoded");

@@ -12,6 +12,12 @@ pub mod version;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// The part of every document that is read first: the rest may look different in another format.
+#[derive(serde::Deserialize)]
+struct Formatted {
+    format: u32,
+}
+
 /// The right to call a TUF-verified target an [`version::AcceptedStatement`]. There is one a process, made in `main` and
 /// handed to the code that runs the TUF library.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ impl DecisionLog {
         Self { hasher: Sha256::new(), buffer: Vec::with_capacity(2 * FLUSH_BYTES), last: None }
     }
 
-    /// Takes an effect of `device`; for a message, the bytes of its frame.
+    /// Takes an effect of `device`; for a message, returns the bytes of its frame, else none.
     pub(crate) fn record(&mut self, at: u64, device: u32, effect: &Effect) -> u64 {
         let mut frame_bytes = 0;
         match effect {
@@ -119,7 +119,7 @@ mod tests {
         let all = [
             digest(&[]),
             digest(std::slice::from_ref(&serve)),
-            digest(&[refuse.clone()]),
+            digest(std::slice::from_ref(&refuse)),
             digest(&[later]),
             digest(&[other]),
             digest(&[serve.clone(), refuse.clone()]),

@@ -4,6 +4,7 @@
 //! Not here: what happens at a site; see `site`.
 
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::checker::Violation;
@@ -31,7 +32,7 @@ fn run_sites(scenario: &Scenario, threads: usize, progress: &(impl Fn(u32) + Syn
             if site >= scenario.sites {
                 return outcomes;
             }
-            outcomes.push((site, Site::new(scenario, site).run()));
+            outcomes.push((site, run_site(scenario, site)));
             progress(done.fetch_add(1, Ordering::Relaxed) + 1);
         }
     };
@@ -48,6 +49,12 @@ fn run_sites(scenario: &Scenario, threads: usize, progress: &(impl Fn(u32) + Syn
     });
     outcomes.sort_unstable_by_key(|(site, _)| *site);
     outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+}
+
+/// Runs one site; a machine that panics is a violation like any other.
+fn run_site(scenario: &Scenario, site: u32) -> Result<SiteOutcome, Violation> {
+    let panicked = || Violation { site, at_us: 0, what: "panicked, as said above".to_owned(), command: scenario.command() };
+    catch_unwind(AssertUnwindSafe(|| Site::new(scenario, site).run())).unwrap_or_else(|_panic| Err(panicked()))
 }
 
 /// What `run` gives, and the wall time that it took, in seconds.

@@ -277,7 +277,8 @@ impl Scenario {
             ("loss-ms", self.loss_ms),
         ];
         let limit = self.limit_ms.map(|limit| ("limit-ms", limit));
-        for (flag, number) in numbers.into_iter().chain(limit).chain(self.rules.flags()) {
+        let numbers = numbers.into_iter().chain(limit).map(|(flag, number)| (flag, number.to_string()));
+        for (flag, number) in numbers.chain(self.rules.flags()) {
             let _infallible = write!(command, " --{flag} {number}");
         }
         for Kill { site, device, at_ms } in &self.kills {

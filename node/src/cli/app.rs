@@ -34,7 +34,9 @@ impl std::str::FromStr for TaggedApp {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> anyhow::Result<Self> {
-        let Some((path, tag)) = text.rsplit_once(':') else { anyhow::bail!("what to publish is written ORG/APP:TAG, for example acme/web:1.0") };
+        let Some((path, tag)) = text.rsplit_once(':') else {
+            anyhow::bail!("what to publish is written ORG/APP:TAG, for example acme/web:1.0")
+        };
         Ok(Self { path: path.parse()?, tag: tag.parse()? })
     }
 }
@@ -105,7 +107,11 @@ impl Versions {
                 let platforms: Vec<&str> = version.statements.keys().map(protocol::name::Platform::as_str).collect();
                 format!("{:>6}  {}", version.version, platforms.join(", "))
             };
-            if versions.is_empty() { "no version is published".to_owned() } else { versions.iter().map(line).collect::<Vec<_>>().join("\n") }
+            if versions.is_empty() {
+                "no version is published".to_owned()
+            } else {
+                versions.iter().map(line).collect::<Vec<_>>().join("\n")
+            }
         })
     }
 }

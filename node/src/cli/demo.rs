@@ -4,5 +4,7 @@
 pub struct Demo {}
 impl Demo {
     /// Runs.
-    pub async fn run(self, _log: crate::telemetry::LogFormat) -> anyhow::Result<()> { anyhow::bail!("not yet") }
+    pub async fn run(self, _log: crate::telemetry::LogFormat) -> anyhow::Result<()> {
+        anyhow::bail!("not yet")
+    }
 }

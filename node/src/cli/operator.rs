@@ -80,7 +80,10 @@ impl SeedApi {
     }
 
     async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
-        let response = request.send().await.with_context(|| format!("the seed at {} cannot be reached; is it running, and is --url right?", self.base))?;
+        let response = request
+            .send()
+            .await
+            .with_context(|| format!("the seed at {} cannot be reached; is it running, and is --url right?", self.base))?;
         checked(response).await
     }
 

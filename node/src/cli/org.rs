@@ -58,13 +58,19 @@ impl Create {
         let keys = OperatorKeys::generate(&self.keys, &self.org)?;
         let metadata = new_repository(&keys, &online, wall_time());
         let root = metadata.first().context("a new repository has a root")?.content.clone();
-        let created: OrgCreated = api.post("/api/v1/orgs", &NewOrg { org: self.org.clone(), files: metadata }).await.with_context(|| {
-            format!("the organisation was not created; remove its unused keys in {} before trying again", keys.dir().display())
-        })?;
+        let created: OrgCreated =
+            api.post("/api/v1/orgs", &NewOrg { org: self.org.clone(), files: metadata }).await.with_context(|| {
+                format!("the organisation was not created; remove its unused keys in {} before trying again", keys.dir().display())
+            })?;
         keys.store_trusted_root(root.as_bytes())?;
         tracing::warn!("{}", keys.unsealed_warning());
         self.output.print(&created, || {
-            format!("organisation {} created, keys in {}\naccess key {} (shown once)", created.org, keys.dir().display(), created.access_key)
+            format!(
+                "organisation {} created, keys in {}\naccess key {} (shown once)",
+                created.org,
+                keys.dir().display(),
+                created.access_key
+            )
         })
     }
 }

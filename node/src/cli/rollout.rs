@@ -55,7 +55,8 @@ impl Command {
         match self {
             Self::Start(start) => {
                 let new = NewRollout { app: start.app.app, version: start.version, group: start.group };
-                let status: RolloutStatus = start.operator.connect()?.post(&format!("/api/v1/orgs/{}/rollouts", start.app.org), &new).await?;
+                let status: RolloutStatus =
+                    start.operator.connect()?.post(&format!("/api/v1/orgs/{}/rollouts", start.app.org), &new).await?;
                 start.output.print(&status, || describe(&status))
             }
             Self::Status(status) => {

@@ -69,7 +69,7 @@ pub async fn run(parts: Parts, mut news: mpsc::Receiver<News>) {
         };
         tokio::select! {
             heard = news.recv() => match heard {
-                Some(news) => driver.on_news(news),
+                Some(news) => driver.on_news(&news),
                 None => return,
             },
             () = timer => driver.agent.handle_timeout(clock.now()),
@@ -98,8 +98,8 @@ impl Driver {
         self.agent.handle_input(self.clock.now(), input);
     }
 
-    fn on_news(&mut self, news: News) {
-        match news {
+    fn on_news(&mut self, news: &News) {
+        match *news {
             News::Stored(blob) => {
                 self.catalogue(|catalogue| catalogue.note_stored(blob));
                 self.input(Input::BlobStored { blob });

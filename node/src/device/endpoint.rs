@@ -139,7 +139,8 @@ impl IntoResponse for Refused {
 
 async fn only_local_names(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
     let named = request.headers().get(HOST).and_then(|host| host.to_str().ok()).or_else(|| request.uri().host());
-    let name = named.map(|host| host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(name, _)| name));
+    let name =
+        named.map(|host| host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(name, _)| name));
     if name.is_some_and(|name| HOSTS.contains(&name)) {
         return next.run(request).await;
     }
@@ -197,7 +198,8 @@ async fn manifest(state: &EndpointState, method: &Method, repository: &Repositor
     let (digest, media_type) = {
         let catalogue = state.catalogue.read().unwrap_or_else(PoisonError::into_inner);
         let unknown = || {
-            let message = format!("no version that this device accepted names {repository}:{reference}; only signed versions are served here");
+            let message =
+                format!("no version that this device accepted names {repository}:{reference}; only signed versions are served here");
             Refused::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", message)
         };
         let digest = match reference.parse::<Digest>() {

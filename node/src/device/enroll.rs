@@ -122,7 +122,8 @@ async fn ask(token: &Token, request: &EnrolRequest) -> anyhow::Result<Enrolled> 
         .timeout(std::time::Duration::from_secs(60))
         .build()?;
     let url = format!("{}/enroll", token.device_url.trim_end_matches('/'));
-    let response = http.post(&url).json(request).send().await.with_context(|| format!("the seed at {} cannot be reached", token.device_url))?;
+    let response =
+        http.post(&url).json(request).send().await.with_context(|| format!("the seed at {} cannot be reached", token.device_url))?;
     let body = bounded(checked(response).await?, BODY_BYTES_MAX).await?;
     serde_json::from_slice(&body).context("the seed's answer to the enrolment cannot be read")
 }

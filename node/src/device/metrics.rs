@@ -63,7 +63,11 @@ impl Collector for DeviceCollector {
         let metrics = &self.0;
         let lan = DeviceMetrics::get(&metrics.lan_received_before) + DeviceMetrics::get(&metrics.lan_received_live);
         let counters = [
-            ("hedgerow_device_stored_wan_bytes", "Bytes of whole blobs that came over the WAN", DeviceMetrics::get(&metrics.stored_from_wan)),
+            (
+                "hedgerow_device_stored_wan_bytes",
+                "Bytes of whole blobs that came over the WAN",
+                DeviceMetrics::get(&metrics.stored_from_wan),
+            ),
             ("hedgerow_device_stored_lan_bytes", "Bytes of whole blobs that came from peers", DeviceMetrics::get(&metrics.stored_from_lan)),
             ("hedgerow_device_lan_received_bytes", "Bytes of datagrams received from peers", lan),
             ("hedgerow_device_units_refused", "Units that did not match their hash", DeviceMetrics::get(&metrics.refused_units)),

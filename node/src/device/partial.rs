@@ -53,7 +53,9 @@ impl Partial {
         };
         let partial = Self(Arc::new(attempt().with_context(|| format!("opening the partial blob {}", content_path.display()))?));
         let held = match verifier {
-            Some(verifier) => partial.verify_marked(verifier).with_context(|| format!("reading the partial blob {}", content_path.display()))?,
+            Some(verifier) => {
+                partial.verify_marked(verifier).with_context(|| format!("reading the partial blob {}", content_path.display()))?
+            }
             None => Bits::new(geometry.units()),
         };
         Ok((partial, held))

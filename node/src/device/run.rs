@@ -76,11 +76,11 @@ pub async fn run(config: DeviceConfig, token: TrustToken, announce: impl FnOnce(
     let catalogue = Arc::new(RwLock::new(Catalogue::default()));
     let (stop, stopped) = watch::channel(false);
     let endpoint_router = endpoint::router(EndpointState { catalogue: catalogue.clone(), blobs: blobs.clone() });
-    let endpoint_server =
-        tokio::spawn(listener::serve(registry_listener, None, Meter::new(None), endpoint_router, stopped.clone()));
+    let endpoint_server = tokio::spawn(listener::serve(registry_listener, None, Meter::new(None), endpoint_router, stopped.clone()));
     let metrics_server = tokio::spawn(listener::serve(metrics_listener, None, Meter::new(None), metrics_router(&metrics), stopped));
 
-    let parts = swarm::Parts { endpoint: quic_endpoint.clone(), me, seed, client: client.clone(), blobs, partial_dir, metrics: metrics.clone() };
+    let parts =
+        swarm::Parts { endpoint: quic_endpoint.clone(), me, seed, client: client.clone(), blobs, partial_dir, metrics: metrics.clone() };
     let (handle, news) = swarm::start(parts);
     handle.learned(config.peers.clone(), true).await;
     let ready = Ready {
@@ -123,7 +123,7 @@ fn metrics_router(metrics: &Arc<DeviceMetrics>) -> Router {
     registry.register_collector(Box::new(DeviceCollector(metrics.clone())));
     let registry = Arc::new(registry);
     Router::new()
-        .route("/metrics", get(move || telemetry::metrics(registry.clone())))
+        .route("/metrics", get(move || async move { telemetry::metrics(&registry) }))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(|| async { "ok\n" }))
 }

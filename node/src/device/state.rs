@@ -139,7 +139,8 @@ impl DeviceDir {
         if !path.exists() {
             return Ok(Progress { format: FORMAT, ..Progress::default() });
         }
-        let progress: Progress = serde_json::from_str(&files::read_text(&path)?).with_context(|| format!("{} is broken", path.display()))?;
+        let progress: Progress =
+            serde_json::from_str(&files::read_text(&path)?).with_context(|| format!("{} is broken", path.display()))?;
         if progress.format != FORMAT {
             bail!("{} has format {}, this program reads {FORMAT}; update it", path.display(), progress.format);
         }

@@ -15,7 +15,8 @@ use super::Seed;
 use super::registry::auth::{AuthError, Principal, authenticate};
 use super::trust::ORG_SCOPES;
 use crate::api::{
-    ApiError, BODY_BYTES_MAX, HashListQuery, HashLists, NewOrg, NewRollout, NewToken, OrgCreated, Published, RolloutStatus, SeedTrust, TokenMade,
+    ApiError, BODY_BYTES_MAX, HashListQuery, HashLists, NewOrg, NewRollout, NewToken, OrgCreated, Published, RolloutStatus, SeedTrust,
+    TokenMade,
 };
 use crate::store::meta::{Scope, VersionRecord};
 use crate::trust::{Publication, publication, statement_digest};
@@ -76,7 +77,9 @@ impl From<AuthError> for Refused {
     fn from(error: AuthError) -> Self {
         match &error {
             AuthError::Failed(cause) => Self::failed(cause),
-            AuthError::Missing | AuthError::Invalid | AuthError::Scope(_) => Self::new(StatusCode::UNAUTHORIZED, "unauthorized", error.to_string()),
+            AuthError::Missing | AuthError::Invalid | AuthError::Scope(_) => {
+                Self::new(StatusCode::UNAUTHORIZED, "unauthorized", error.to_string())
+            }
         }
     }
 }
@@ -113,7 +116,11 @@ async fn trust(State(seed): State<Arc<Seed>>, headers: HeaderMap) -> Result<Json
     Ok(Json(seed.trust()))
 }
 
-async fn create_org(State(seed): State<Arc<Seed>>, headers: HeaderMap, Json(new): Json<NewOrg>) -> Result<(StatusCode, Json<OrgCreated>), Refused> {
+async fn create_org(
+    State(seed): State<Arc<Seed>>,
+    headers: HeaderMap,
+    Json(new): Json<NewOrg>,
+) -> Result<(StatusCode, Json<OrgCreated>), Refused> {
     authenticate(&headers, seed.store.as_ref()).await?.require(Scope::Seed)?;
     Ok((StatusCode::CREATED, Json(seed.create_org(new, ORG_SCOPES.to_vec()).await?)))
 }
@@ -191,7 +198,11 @@ async fn rollout_status(
     Ok(Json(seed.rollout_status(&org, &app).await?))
 }
 
-async fn metadata(State(seed): State<Arc<Seed>>, Path((org, path)): Path<(OrgName, String)>, headers: HeaderMap) -> Result<Response, Refused> {
+async fn metadata(
+    State(seed): State<Arc<Seed>>,
+    Path((org, path)): Path<(OrgName, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
     member(&seed, &headers, &org, Scope::Pull).await?;
     tuf_file(&seed, &org, &path).await
 }

@@ -62,13 +62,7 @@ impl Seed {
         self.metrics.count_enrolment();
         tracing::info!(event = "device_enrolled", %org, device = %request.device, "device enrolled");
         let root = self.current_root(&org).await.map_err(|error| Refused::failed(error.as_ref()))?;
-        Ok(Enrolled {
-            org,
-            device: request.device,
-            certificate: leaf.pem,
-            authority: self.authority.pem().to_owned(),
-            root,
-        })
+        Ok(Enrolled { org, device: request.device, certificate: leaf.pem, authority: self.authority.pem().to_owned(), root })
     }
 
     /// Whether the store knows the device under the key that its certificate names.
@@ -116,7 +110,8 @@ impl Seed {
     /// When there is none.
     pub async fn rollout_status(&self, org: &OrgName, app: &AppName) -> Result<RolloutStatus, Refused> {
         let Some(rollout) = self.store.rollout(org, app).await? else {
-            let message = format!("{org}/{app} has no rollout; start one with `hedgerow rollout start {org}/{app} --version N --group all`");
+            let message =
+                format!("{org}/{app} has no rollout; start one with `hedgerow rollout start {org}/{app} --version N --group all`");
             return Err(Refused::new(StatusCode::NOT_FOUND, "no_rollout", message));
         };
         let (devices, reports) = (self.store.devices(org).await?, self.store.reports(org).await?);

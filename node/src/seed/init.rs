@@ -82,7 +82,8 @@ pub async fn init(mut new: NewSeed) -> anyhow::Result<SeedMade> {
     let root = metadata.first().context("a new repository has a root")?.content.clone();
     keys.store_trusted_root(root.as_bytes())?;
     let scopes = ORG_SCOPES.into_iter().chain([Scope::Seed]).collect();
-    let created = seed.create_org(NewOrg { org: new.org, files: metadata }, scopes).await.map_err(|refused| anyhow::anyhow!("{refused}"))?;
+    let created =
+        seed.create_org(NewOrg { org: new.org, files: metadata }, scopes).await.map_err(|refused| anyhow::anyhow!("{refused}"))?;
     tracing::warn!("{}", keys.unsealed_warning());
 
     files::write_new(&file, toml::to_string_pretty(&new.settings)?.as_bytes(), Access::Public)?;
@@ -111,7 +112,11 @@ pub(super) fn open(config: &SeedConfig, authority: CertificateAuthority) -> anyh
 fn refuse_keys_below_data(keys: &Path, data: &Path) -> anyhow::Result<()> {
     let (keys, data) = (keys.canonicalize()?, data.canonicalize()?);
     if keys.starts_with(&data) {
-        bail!("--keys {} lies below --data {}; whoever takes the seed would get the keys that sign versions: choose a folder outside", keys.display(), data.display());
+        bail!(
+            "--keys {} lies below --data {}; whoever takes the seed would get the keys that sign versions: choose a folder outside",
+            keys.display(),
+            data.display()
+        );
     }
     Ok(())
 }
@@ -121,6 +126,8 @@ fn with_chosen_port(listen: &str, flag: &str) -> anyhow::Result<String> {
     if address.port() != 0 {
         return Ok(listen.to_owned());
     }
-    let chosen = TcpListener::bind(address).and_then(|listener| listener.local_addr()).with_context(|| format!("choosing a port for {flag} {listen}"))?;
+    let chosen = TcpListener::bind(address)
+        .and_then(|listener| listener.local_addr())
+        .with_context(|| format!("choosing a port for {flag} {listen}"))?;
     Ok(chosen.to_string())
 }

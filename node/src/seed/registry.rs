@@ -46,22 +46,19 @@ use query::Query;
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// Manifests that are taken in at the same time; each takes up to some 20 MiB while it is parsed and recorded.
-const MANIFESTS_AT_ONCE: usize = 2;
-
 /// What the registry works on. Clones share it.
 #[derive(Clone)]
 pub struct RegistryState {
     store: Arc<dyn MetaStore>,
     blobs: BlobStore,
     uploads: Arc<uploads::Uploads>,
-    manifests: Arc<Semaphore>,
+    manifest_kib: Arc<Semaphore>,
 }
 
 impl RegistryState {
     /// The registry on these records and blobs, with no uploads under way.
     pub fn new(store: Arc<dyn MetaStore>, blobs: BlobStore) -> Self {
-        Self { store, blobs, uploads: Arc::default(), manifests: Arc::new(Semaphore::new(MANIFESTS_AT_ONCE)) }
+        Self { store, blobs, uploads: Arc::default(), manifest_kib: Arc::new(Semaphore::new(manifests::KIB_AT_ONCE)) }
     }
 }
 

@@ -89,7 +89,7 @@ fn metrics_router(collector: SeedCollector) -> Router {
     registry.register_collector(Box::new(collector));
     let registry = Arc::new(registry);
     Router::new()
-        .route("/metrics", get(move || telemetry::metrics(registry.clone())))
+        .route("/metrics", get(move || async move { telemetry::metrics(&registry) }))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(|| async { "ok\n" }))
 }

@@ -46,7 +46,7 @@ impl Seed {
     pub async fn publish(&self, org: &OrgName, publication: &Publication) -> Result<Published, Refused> {
         let source = StoredMetadata { store: self.store.as_ref(), org };
         let current = RepositoryFiles::load(&source, Some(&publication.app)).await.map_err(|refused| Refused::failed(&refused))?;
-        let checked = check_publication(org, &current, publication, &self.signer, wall_time()).map_err(refused)?;
+        let checked = check_publication(org, &current, publication, &self.signer, wall_time()).map_err(|error| refused(&error))?;
         for (digest, statement) in checked.statements {
             self.blobs.put(Some(digest), statement.into()).await.map_err(|error| Refused::failed(&error))?;
         }
@@ -87,11 +87,11 @@ pub async fn keep_fresh(seed: Arc<Seed>) {
     }
 }
 
-fn refused(refused: PublicationRefused) -> Refused {
+fn refused(refused: &PublicationRefused) -> Refused {
     let status = if refused.is_conflict() {
         StatusCode::CONFLICT
     } else if matches!(refused, PublicationRefused::Repository(_)) {
-        return Refused::failed(&refused);
+        return Refused::failed(refused);
     } else {
         StatusCode::BAD_REQUEST
     };

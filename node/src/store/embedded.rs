@@ -1,6 +1,6 @@
 //! The records of one data directory: [`MetaStore`] on journal and index.
 //!
-//! Writes go through the one thread of [`super::writer`]; reads go to the index, on the blocking pool. A read that finds the
+//! Writes go through the one thread of `writer`; reads go to the index, on the blocking pool. A read that finds the
 //! index broken has it built again and is repeated once.
 //!
 //! Not here: the rules of who may write what; see `seed`.

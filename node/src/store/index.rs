@@ -4,7 +4,7 @@
 //! sled lost is noticed before a checkpoint could make the loss lasting. sled panics on some damage; every call into it is
 //! guarded.
 //!
-//! Not here: writing the journal ([`super::journal`]), and when to do what ([`super::writer`]). All calls block.
+//! Not here: writing the journal ([`super::journal`]), and when to do what (`writer`). All calls block.
 
 use std::collections::HashMap;
 use std::fs;

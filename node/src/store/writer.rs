@@ -8,6 +8,7 @@
 //! Not here: what operations do; see [`super::embedded`].
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
@@ -133,7 +134,7 @@ impl Engine {
                 let result = committed.clone().map_err(|failure| MetaError::Failed(failure.into())).and(result);
                 drop(reply.send(result));
             }
-            if self.journal.checkpoint_due() {
+            if self.broken.is_none() && self.journal.checkpoint_due() {
                 self.checkpoint();
             }
         }
@@ -174,7 +175,7 @@ impl Engine {
         let index = self.index.current();
         let written = index.verify().map_err(Into::into).and_then(|()| self.journal.checkpoint(index.records()));
         if let Err(error) = written {
-            tracing::error!(%error, "no checkpoint of the journal was written; the next try is after 64 MiB more");
+            tracing::error!(%error, "no checkpoint of the journal was written; a later change tries again");
             if index.verify().is_err() {
                 drop(self.rebuild());
             }
@@ -210,7 +211,8 @@ impl<'a> Group<'a> {
     fn run(&mut self, operation: Operation, reply: Reply) {
         let mut transaction =
             Transaction { index: self.index, earlier: &self.newest, newest: Newest::new(), changes: Vec::new(), bytes: 0 };
-        let result = operation(&mut transaction);
+        let panicked = |_| Err(MetaError::Failed(anyhow::anyhow!("the operation panicked; nothing of it was kept")));
+        let result = catch_unwind(AssertUnwindSafe(|| operation(&mut transaction))).unwrap_or_else(panicked);
         let Transaction { newest, changes, bytes, .. } = transaction;
         match &result {
             Ok(()) => {

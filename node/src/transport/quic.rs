@@ -10,7 +10,9 @@ use anyhow::Context;
 use protocol::wire::ALPN;
 use protocol::wire::codec::{self, FrameRefused, Framed};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, RecvStream, SendStream, ServerConfig, TransportConfig, VarInt};
+use quinn::{
+    ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, RecvStream, SendStream, ServerConfig, TransportConfig, VarInt,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::identity::DeviceIdentity;
@@ -43,7 +45,8 @@ pub fn open(credentials: &DeviceCredentials, listen: SocketAddr) -> anyhow::Resu
     let crypto = QuicClientConfig::try_from(credentials.peer_client(ALPN)?).context("the QUIC client needs TLS 1.3 with AES-128")?;
     let mut client = ClientConfig::new(Arc::new(crypto));
     client.transport_config(transport);
-    let socket = socket(listen).with_context(|| format!("taking UDP port {listen} for the swarm; is another node running? choose another with --swarm-listen"))?;
+    let socket = socket(listen)
+        .with_context(|| format!("taking UDP port {listen} for the swarm; is another node running? choose another with --swarm-listen"))?;
     let runtime = quinn::default_runtime().context("QUIC needs the async runtime")?;
     let mut endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime).context("opening the QUIC endpoint")?;
     endpoint.set_default_client_config(client);

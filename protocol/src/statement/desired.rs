@@ -146,11 +146,7 @@ impl AcceptedDesiredState {
     ) -> Result<Self, DesiredStateRefused> {
         let payload = Envelope::open(bytes, PAYLOAD_TYPE, &online.key)?;
         let malformed = |error: serde_json::Error| DesiredStateRefused::Malformed(error.to_string());
-        #[derive(Deserialize)]
-        struct Formatted {
-            format: u32,
-        }
-        let Formatted { format } = serde_json::from_slice(&payload).map_err(malformed)?;
+        let super::Formatted { format } = serde_json::from_slice(&payload).map_err(malformed)?;
         if format != FORMAT {
             return Err(DesiredStateRefused::OtherFormat(format));
         }

@@ -143,12 +143,8 @@ impl VersionStatement {
         if bytes.len() > STATEMENT_BYTES_MAX {
             return Err(StatementRefused::TooLarge("more than 4 MiB"));
         }
-        #[derive(Deserialize)]
-        struct Formatted {
-            format: u32,
-        }
         let malformed = |error: serde_json::Error| StatementRefused::Malformed(error.to_string());
-        let Formatted { format } = serde_json::from_slice(bytes).map_err(malformed)?;
+        let super::Formatted { format } = serde_json::from_slice(bytes).map_err(malformed)?;
         if format != FORMAT {
             return Err(StatementRefused::OtherFormat(format));
         }

@@ -34,9 +34,9 @@ macro_rules! rules {
             }
 
             /// The flags that choose these rules.
-            pub(crate) fn flags(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-                let counts = [$(($count_flag, self.$count.map(|count| count as u64)),)*];
-                let times = [$(($time_flag, self.$time.map(u64::from)),)*];
+            pub(crate) fn flags(&self) -> impl Iterator<Item = (&'static str, String)> + use<> {
+                let counts = [$(($count_flag, self.$count.map(|count| count.to_string())),)*];
+                let times = [$(($time_flag, self.$time.map(|millis| millis.to_string())),)*];
                 counts.into_iter().chain(times).filter_map(|(flag, number)| Some((flag, number?)))
             }
         }

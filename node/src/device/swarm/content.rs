@@ -71,7 +71,9 @@ impl Content {
     /// Looks for a wanted blob in the store, or opens its partial files.
     pub(super) fn open(&self, blob: Digest, size: u64, proof: Proof) -> impl Future<Output = anyhow::Result<Opened>> + use<> {
         let (store, dir) = (self.store.clone(), self.partial_dir.clone());
-        async move { tokio::task::spawn_blocking(move || open(&store, &dir, blob, size, &proof)).await.context("opening a blob was interrupted")? }
+        async move {
+            tokio::task::spawn_blocking(move || open(&store, &dir, blob, size, &proof)).await.context("opening a blob was interrupted")?
+        }
     }
 
     /// Forgets a partial blob and its files.

@@ -28,6 +28,10 @@ const TAG: HeaderName = HeaderName::from_static("oci-tag");
 /// The largest manifest, in bytes (distribution-spec: registries should take at least 4 MiB).
 const MANIFEST_BYTES_MAX: usize = 4 << 20;
 
+/// KiB of manifests that are taken in at the same time: while a manifest is parsed and recorded, it takes some five times
+/// its size in memory.
+pub(super) const KIB_AT_ONCE: usize = 8 << 10;
+
 /// The most tags that one push may set (the specification asks for at least 10).
 const TAGS_MAX: usize = 32;
 
@@ -72,8 +76,9 @@ pub(super) async fn put(
 ) -> Result<Response, Refused> {
     call.must_own(repository)?;
     let tags = tags(call, &reference)?;
-    let place = call.state.manifests.acquire().await.map_err(|error| Refused::Failed(error.into()))?;
     let (parts, body) = request.into_parts();
+    let place = call.state.manifest_kib.acquire_many(kib(&parts.headers)).await;
+    let place = place.map_err(|error| Refused::Failed(error.into()))?;
     let bytes = timeout(BODY_TIME_MAX, read(body)).await;
     let bytes =
         bytes.map_err(|_| Refused::ManifestInvalid("the manifest took longer than a minute to arrive; send it again".into()))??;
@@ -117,6 +122,13 @@ fn tags(call: &Call<'_>, reference: &Reference) -> Result<Vec<Tag>, Refused> {
         return Err(Refused::TooManyTags(format!("one push may set at most {TAGS_MAX} tags")));
     }
     Ok(tags)
+}
+
+/// How many KiB the body may have: what it announces, or the most.
+fn kib(headers: &HeaderMap) -> u32 {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let bytes = announced.map_or(MANIFEST_BYTES_MAX, |bytes| bytes.min(MANIFEST_BYTES_MAX));
+    u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
 }
 
 async fn read(body: Body) -> Result<Bytes, Refused> {

@@ -82,6 +82,9 @@ pub(super) async fn patch(call: &Call<'_>, repository: &RepositoryName, id: &str
     let bytes = chunk(request.headers(), repository, id, upload.ingest()?.size())?;
     let received = receive(call, upload.ingest()?, request.into_body(), bytes).await;
     let flushed = upload.ingest()?.flush().await;
+    if flushed.is_err() {
+        call.state.uploads.remove(id);
+    }
     received?;
     flushed?;
     progress(StatusCode::ACCEPTED, repository, id, upload.ingest()?.size())

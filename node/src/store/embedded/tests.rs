@@ -271,3 +271,68 @@ async fn all_of_it_comes_back_from_the_journal_alone() {
     assert_eq!(store.manifest(&repository(), &tagged).await.unwrap(), Some(manifest("one")));
     assert_eq!(store.orgs().await.unwrap(), [org()]);
 }
+
+/// Set for the process that a test kills: the data directory that it writes to.
+const VICTIM_DIR: &str = "HEDGEROW_TEST_VICTIM_DIR";
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_kill() {
+    let (dir, store) = store().await;
+    drop(store);
+    let mut expected = 0;
+    for round in 0..6 {
+        let mut victim = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--ignored", "--nocapture", "store::embedded::tests::victim_of_a_kill"])
+            .env(VICTIM_DIR, dir.path())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(victim.stdout.take().unwrap()));
+        let acknowledged = lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("kept ")?.parse::<usize>().ok());
+        for (count, number) in acknowledged.enumerate() {
+            assert_eq!(number, expected, "numbers go on without a gap");
+            expected += 1;
+            if count == 40 + 30 * round {
+                victim.kill().unwrap();
+            }
+        }
+        victim.wait().unwrap();
+        let store = EmbeddedStore::open(dir.path()).unwrap();
+        let tags = store.tags(&repository(), None, usize::MAX - 1).await.unwrap().unwrap();
+        assert!(tags.len() == expected || tags.len() == expected + 1, "{} acknowledged, {} found", expected, tags.len());
+        store.index.current().verify().unwrap();
+        expected = tags.len();
+    }
+}
+
+#[tokio::test]
+#[ignore = "is run by what_was_acknowledged_survives_a_kill, and ends only by being killed"]
+async fn victim_of_a_kill() {
+    let Some(dir) = std::env::var_os(VICTIM_DIR) else { return };
+    let store = EmbeddedStore::open(Path::new(&dir)).unwrap();
+    let start = store.tags(&repository(), None, 1_000_000).await.unwrap().map_or(0, |tags| tags.len());
+    for number in start.. {
+        let tag = format!("{number:06}").parse().unwrap();
+        store.put_manifest(&repository(), manifest(&number.to_string()), &[tag]).await.unwrap();
+        println!("kept {number}");
+    }
+}
+
+#[tokio::test]
+async fn an_operation_that_panics_takes_nobody_along() {
+    let (_dir, store) = store().await;
+    let panicked = store.write(|_| panic!("on purpose")).await;
+    assert!(matches!(panicked, Err(MetaError::Failed(_))));
+    store.link_blob(&repository(), &Digest::sha256(b"x"), 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_index_that_fails_while_running_is_built_again() {
+    let (_dir, store) = store().await;
+    let failing = store.index.current();
+    store.writer.rebuild(Arc::clone(&failing)).await.unwrap();
+    assert!(!Arc::ptr_eq(&failing, &store.index.current()));
+    store.link_blob(&repository(), &Digest::sha256(b"x"), 1).await.unwrap();
+    assert_eq!(store.orgs().await.unwrap(), [org()]);
+    store.index.current().verify().unwrap();
+}
