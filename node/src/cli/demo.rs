@@ -1,10 +1,44 @@
-//! Placeholder.
-/// Demo.
-#[derive(Debug, clap::Args)]
-pub struct Demo {}
+//! `hedgerow demo`.
+//!
+//! Not here: what it does; see [`crate::demo`].
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Output;
+use crate::demo::report::Progress;
+use crate::demo::{DEVICES_MAX, SIZE_MIN, Settings, run};
+use crate::telemetry::LogFormat;
+
+/// `demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// How many devices.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=DEVICES_MAX))]
+    devices: u64,
+    /// Bytes of version 1 that one device needs, at least 4 MiB; met within 2 %.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(SIZE_MIN..))]
+    size: u64,
+    /// The rate of the seed's line to all devices together, in Mbit/s.
+    #[arg(long, value_name = "MBIT", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    wan_mbit: u64,
+    /// Put all data directories and logs into this new folder, and leave them there.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+}
+
 impl Demo {
-    /// Runs.
-    pub async fn run(self, _log: crate::telemetry::LogFormat) -> anyhow::Result<()> {
-        anyhow::bail!("not yet")
+    /// Carries out the subcommand.
+    ///
+    /// # Errors
+    /// With what failed, why, and what to do.
+    pub async fn run(self, log: LogFormat) -> anyhow::Result<()> {
+        let settings = Settings { devices: self.devices, size: self.size, wan_mbit: self.wan_mbit, keep: self.keep };
+        let report = run(settings, Progress::new(log)).await?;
+        self.output.print(&report, || report.text())?;
+        report.check()
     }
 }

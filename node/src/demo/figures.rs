@@ -183,7 +183,7 @@ impl Counters {
         let both = || self.devices.iter().zip(&before.devices);
         Moved {
             wan_bytes: self.sent - before.sent,
-            lan_bytes: both().map(|(after, before)| after.lan - before.lan).sum(),
+            lan_bytes: both().map(|(after, before)| after.lan.saturating_sub(before.lan)).sum(),
             seconds,
             total_seconds,
             devices: both().map(|(after, before)| (after.stored_wan - before.stored_wan, after.stored_lan - before.stored_lan)).collect(),

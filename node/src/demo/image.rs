@@ -16,7 +16,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use oci_spec::image::{
     Descriptor, DescriptorBuilder, ImageConfigurationBuilder, ImageIndexBuilder, ImageManifestBuilder, MediaType, PlatformBuilder,
-    RootFsBuilder, SCHEMA_VERSION_VERSION_2,
+    RootFsBuilder, SCHEMA_VERSION,
 };
 use protocol::digest::Digest;
 use protocol::name::Platform;
@@ -165,7 +165,7 @@ fn release(tag: &'static str, own: Layers<'_>, other: Layers<'_>) -> anyhow::Res
         let configuration = configuration(platform, layers)?;
         let configuration = Blob { digest: Digest::sha256(&configuration), size: configuration.len() as u64, content: Content::Bytes(configuration) };
         let manifest = ImageManifestBuilder::default()
-            .schema_version(SCHEMA_VERSION_VERSION_2)
+            .schema_version(SCHEMA_VERSION)
             .media_type(MediaType::ImageManifest)
             .config(descriptor(MediaType::ImageConfig, configuration.size, configuration.digest)?)
             .layers(layers.iter().map(|layer| descriptor(MediaType::ImageLayer, layer.size, layer.digest)).collect::<anyhow::Result<Vec<_>>>()?)
@@ -192,7 +192,7 @@ fn release(tag: &'static str, own: Layers<'_>, other: Layers<'_>) -> anyhow::Res
         }
         documents.push(manifest);
     }
-    let index = ImageIndexBuilder::default().schema_version(SCHEMA_VERSION_VERSION_2).media_type(MediaType::ImageIndex).manifests(named).build()?;
+    let index = ImageIndexBuilder::default().schema_version(SCHEMA_VERSION).media_type(MediaType::ImageIndex).manifests(named).build()?;
     let index = Document::new(MediaType::ImageIndex, index.to_string()?);
     content.insert(index.digest, index.bytes.len() as u64);
     documents.push(index);

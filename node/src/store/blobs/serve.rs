@@ -23,9 +23,9 @@ const BLOCK_BYTES_MIN: u64 = 16 << 10;
 /// Blocks of one stream that are read or wait to be sent at the same time.
 const BLOCKS_AHEAD: usize = 2;
 
-/// Bytes that all blocks of all streams may take together, until blocks cannot get smaller; a quarter of the memory that
+/// Bytes that all blocks of all streams may take together, until blocks cannot get smaller; an eighth of the memory that
 /// a whole node may use.
-const READ_AHEAD_BYTES_MAX: u64 = 16 << 20;
+const READ_AHEAD_BYTES_MAX: u64 = 8 << 20;
 
 /// How many streams of one store are open.
 #[derive(Debug, Default)]
@@ -110,7 +110,7 @@ mod tests {
         let open = || store.stream(File::open(&path).unwrap(), 0..600 << 10);
         let many: Vec<_> = (0..127).map(|_| open()).collect();
         let mut stream = Box::pin(open());
-        assert_eq!(stream.next().await.unwrap().unwrap().len(), 64 << 10);
+        assert_eq!(stream.next().await.unwrap().unwrap().len(), 32 << 10);
         drop(many);
         assert_eq!(read(&store, &path, 0..600 << 10).await.unwrap().len(), 600 << 10);
     }
