@@ -1,1 +1,28 @@
-//! Placeholder.
+//! The product from outside: what tests need to start real seeds and devices, to talk to them, and to see what happened.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`program`] | where the binaries under test are, and which other tools are there |
+//! | [`process`] | processes: started, waited for, stopped, never left behind |
+//! | [`wait`] | waiting for something to become true, with a deadline |
+//! | [`log`] | the events in a process's log |
+//! | [`http`] | HTTP/1.1 over a plain socket, and metrics |
+//! | [`image`] | images made for tests, as OCI layouts |
+//! | [`seed`] | a seed, and its operator's commands |
+//! | [`device`] | a device |
+//! | [`client`] | skopeo, podman and docker |
+//!
+//! It knows the product by its contracts only: commands, JSON, HTTP, files named in the documentation. What fails here
+//! panics, because it is called by tests; a process whose test panics shows the end of its log.
+//!
+//! Not here: the tests; see `tests/acceptance`.
+
+pub mod client;
+pub mod device;
+pub mod http;
+pub mod image;
+pub mod log;
+pub mod process;
+pub mod program;
+pub mod seed;
+pub mod wait;

@@ -1,0 +1,126 @@
+//! HTTP/1.1 over a plain socket, one request a connection, and metrics.
+//!
+//! Not here: TLS.
+
+use std::io::{Read, Write as _};
+use std::net::TcpStream;
+
+use crate::wait::PATIENCE;
+
+/// A head longer than this is none.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its body.
+    pub body: Vec<u8>,
+    head: String,
+}
+
+/// An answer whose body has not been read yet.
+#[derive(Debug)]
+pub struct Incoming {
+    /// The status.
+    pub status: u16,
+    /// Where the body comes from.
+    pub body: TcpStream,
+    head: String,
+}
+
+impl Answer {
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// What a client can tell two answers apart by: everything but the date.
+    pub fn shape(&self) -> (u16, Vec<String>, String) {
+        let mut headers: Vec<String> =
+            self.head.lines().skip(1).filter(|line| !line.to_ascii_lowercase().starts_with("date:")).map(str::to_owned).collect();
+        headers.sort();
+        (self.status, headers, self.text())
+    }
+}
+
+/// Asks for `url`.
+///
+/// # Panics
+/// When nobody answers.
+#[track_caller]
+pub fn get(url: &str, headers: &[(&str, &str)]) -> Answer {
+    send("GET", url, headers, &[])
+}
+
+/// Sends a request and reads the whole answer.
+///
+/// # Panics
+/// When nobody answers, or the answer breaks off.
+#[track_caller]
+pub fn send(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    let Incoming { status, body: mut socket, head } = begin(method, url, headers, body);
+    let length = header(&head, "content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    assert!(header(&head, "transfer-encoding").is_none(), "{method} {url}: this client does not read chunks");
+    let mut content = vec![0; if method == "HEAD" { 0 } else { length }];
+    socket.read_exact(&mut content).unwrap_or_else(|error| panic!("{method} {url}: the answer broke off: {error}"));
+    Answer { status, body: content, head }
+}
+
+/// Sends a request and reads the head of the answer.
+///
+/// # Panics
+/// When nobody answers.
+#[track_caller]
+pub fn begin(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Incoming {
+    let (authority, path) = split(url);
+    let mut socket = TcpStream::connect(authority).unwrap_or_else(|error| panic!("{method} {url}: nobody listens: {error}"));
+    socket.set_read_timeout(Some(PATIENCE)).expect("a time is set");
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str("\r\n");
+    // A server may answer and close before it has read everything.
+    let sent = socket.write_all(request.as_bytes()).and_then(|()| socket.write_all(body));
+    let head = read_head(&mut socket).unwrap_or_else(|error| panic!("{method} {url}: no answer: {error} (sent: {sent:?})"));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Incoming { status: status.unwrap_or_else(|| panic!("{method} {url}: not HTTP: {head}")), body: socket, head }
+}
+
+/// The value of a counter or gauge at `url`.
+///
+/// # Panics
+/// When nobody answers.
+#[track_caller]
+pub fn metric(url: &str, name: &str) -> u64 {
+    let text = get(url, &[]).text();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("{url} has no {name}:\n{text}")).trim().parse().expect("a metric is a number")
+}
+
+fn split(url: &str) -> (&str, &str) {
+    let rest = url.strip_prefix("http://").unwrap_or_else(|| panic!("not a plain HTTP URL: {url}"));
+    rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash))
+}
+
+fn read_head(socket: &mut TcpStream) -> std::io::Result<String> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && head.len() < HEAD_BYTES_MAX {
+        socket.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    Ok(String::from_utf8_lossy(&head).trim_end().to_owned())
+}
+
+fn header<'a>(head: &'a str, wanted: &str) -> Option<&'a str> {
+    let headers = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    headers.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim())
+}
