@@ -42,6 +42,8 @@ use crate::{files, telemetry};
 pub const DEVICES_MAX: u64 = 64;
 /// The smallest image that has more than 500 files.
 pub const SIZE_MIN: u64 = 4 << 20;
+/// The largest image: its largest layer is then below what the registry takes as one blob.
+pub const SIZE_MAX: u64 = 64 << 30;
 
 const ORG: &str = "demo";
 const APP: &str = "demo/kiosk";
@@ -61,7 +63,7 @@ const ROLLOUT_TIME: Duration = Duration::from_secs(120);
 pub struct Settings {
     /// How many devices, from 1 to [`DEVICES_MAX`].
     pub devices: u64,
-    /// What a device needs of version 1, in bytes; at least [`SIZE_MIN`].
+    /// What a device needs of version 1, in bytes; from [`SIZE_MIN`] to [`SIZE_MAX`].
     pub size: u64,
     /// The rate of the seed's line to all devices.
     pub wan_mbit: u64,
@@ -181,8 +183,21 @@ impl Stage {
         let program = Program::this(work)?;
         let (data, keys) = (work.join("seed"), work.join("keys"));
         let loopback = "127.0.0.1:0";
-        let init: [&dyn AsRef<std::ffi::OsStr>; 13] =
-            [&"seed", &"init", &"--data", &data, &"--keys", &keys, &"--org", &ORG, &"--listen", &loopback, &"--device-listen", &loopback, &"--json"];
+        let init: [&dyn AsRef<std::ffi::OsStr>; 13] = [
+            &"seed",
+            &"init",
+            &"--data",
+            &data,
+            &"--keys",
+            &keys,
+            &"--org",
+            &ORG,
+            &"--listen",
+            &loopback,
+            &"--device-listen",
+            &loopback,
+            &"--json",
+        ];
         let made: SeedMade = program.ask(&arguments(&init), &[]).await?;
         let rate = settings.wan_mbit.to_string();
         let run = arguments(&[&"seed", &"run", &"--data", &data, &"--egress-mbit", &rate, &"--metrics-listen", &loopback, &"--json"]);
@@ -197,14 +212,20 @@ impl Stage {
         ];
         let device_metrics = start_devices(&program, &operator, work, settings.devices, processes).await?;
         progress.say(format!("devices: {} enrolled and running", settings.devices));
-        let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(10)).build().context("making the HTTP client")?;
+        let http =
+            reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(10)).build().context("making the HTTP client")?;
         Ok(Self {
             settings: settings.clone(),
             progress,
             work: work.to_owned(),
             program,
             operator,
-            registry: Registry { http: http.clone(), url: made.url.clone(), access_key: made.access_key.clone(), repository: APP.to_owned() },
+            registry: Registry {
+                http: http.clone(),
+                url: made.url.clone(),
+                access_key: made.access_key.clone(),
+                repository: APP.to_owned(),
+            },
             sources: Sources {
                 http,
                 seed_metrics: ready.metrics_url,
@@ -242,7 +263,13 @@ impl Stage {
     }
 
     /// Rolls a version out to all devices; what that moved.
-    async fn deliver(&self, processes: &mut Processes, version: u64, release: &Release, before: Option<&Release>) -> anyhow::Result<VersionReport> {
+    async fn deliver(
+        &self,
+        processes: &mut Processes,
+        version: u64,
+        release: &Release,
+        before: Option<&Release>,
+    ) -> anyhow::Result<VersionReport> {
         let (devices, changed_bytes) = (self.settings.devices, release.changed_bytes(before));
         let one_copy = Duration::from_secs(changed_bytes * 8 / (self.settings.wan_mbit * 1_000_000));
         let time_max = ROLLOUT_TIME + one_copy * 4 * u32::try_from(devices)?;

@@ -10,13 +10,14 @@
 //! | [`source`] | where metadata comes from, and the limits on it | all |
 //! | [`client`] | verification, with floors that survive a restart | device, operator |
 //! | `rules` | checks that the TUF library leaves to its caller | client, publication |
-//! | `durable`, `key_file` | small files, whole or absent; keys in PEM form | all |
+//! | `cache`, `key_file` | verified metadata on disk; keys in PEM form | all |
 //! | [`refused`] | why something is not believed | all |
 //!
 //! Not here: what statements mean, see `protocol::statement`; transport certificates, see `transport::tls`.
 
+mod cache;
 pub mod client;
-mod durable;
+
 mod key_file;
 pub mod metadata;
 pub mod online_key;

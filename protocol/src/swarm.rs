@@ -27,6 +27,7 @@ mod wan;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::bits::Bits;
 use crate::digest::Digest;
@@ -443,11 +444,10 @@ impl<V: PeerView> Swarm<V> {
     fn on_unit_stored(&mut self, now: Instant, fetch: FetchId, proof: UnitProof) {
         let Some(known) = self.fetches.get_mut(&fetch).filter(|known| known.blob == proof.blob()) else { return };
         known.progressed_at = now;
-        if let Some(download) = self.downloads.get(&proof.blob()).filter(|download| download.geometry.units() > 1) {
-            known.bytes += download.geometry.unit_bytes();
-        }
         let source = known.source;
         let Some(download) = self.downloads.get_mut(&proof.blob()) else { return };
+        let so_far = download.geometry.bytes_of(known.units.start..proof.unit() + 1);
+        known.bytes = known.bytes.max(so_far.end - so_far.start);
         if source == Source::Wan {
             self.wan_progressed_at = now;
             self.wan_failures = 0;
@@ -572,15 +572,20 @@ impl<V: PeerView> Swarm<V> {
     }
 
     fn give_up_stalled_fetches(&mut self, now: Instant) {
-        let limit = |source| match source {
-            Source::Wan => self.parameters.wan_stall,
-            Source::Peer(_) => self.parameters.pull_stall,
-        };
-        let stalled: Vec<FetchId> =
-            self.fetches.iter().filter(|(_, fetch)| now.since(fetch.progressed_at) >= limit(fetch.source)).map(|(id, _)| *id).collect();
+        let stalled = |fetch: &Fetch| now.since(fetch.progressed_at) >= self.patience(fetch);
+        let stalled: Vec<FetchId> = self.fetches.iter().filter(|(_, fetch)| stalled(fetch)).map(|(id, _)| *id).collect();
         for id in stalled {
             self.effects.push_back(Effect::Cancel { fetch: id });
             self.on_fetch_ended(now, id, FetchEnd::Failed);
+        }
+    }
+
+    /// How long a fetch may go without progress. A request that has brought nothing yet may be waiting in the peer's queue.
+    const fn patience(&self, fetch: &Fetch) -> Duration {
+        match fetch.source {
+            Source::Wan => self.parameters.wan_stall,
+            Source::Peer(_) if fetch.bytes == 0 => self.parameters.queue_wait,
+            Source::Peer(_) => self.parameters.pull_stall,
         }
     }
 

@@ -65,11 +65,16 @@ pub fn get(url: &str, headers: &[(&str, &str)]) -> Answer {
 /// When nobody answers, or the answer breaks off.
 #[track_caller]
 pub fn send(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-    let Incoming { status, body: mut socket, head } = begin(method, url, headers, body);
+    whole(method, begin(method, url, headers, body))
+}
+
+#[track_caller]
+fn whole(method: &str, incoming: Incoming) -> Answer {
+    let Incoming { status, body: mut socket, head } = incoming;
     let length = header(&head, "content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-    assert!(header(&head, "transfer-encoding").is_none(), "{method} {url}: this client does not read chunks");
+    assert!(header(&head, "transfer-encoding").is_none(), "this client does not read chunks: {head}");
     let mut content = vec![0; if method == "HEAD" { 0 } else { length }];
-    socket.read_exact(&mut content).unwrap_or_else(|error| panic!("{method} {url}: the answer broke off: {error}"));
+    socket.read_exact(&mut content).unwrap_or_else(|error| panic!("the answer broke off: {error}: {head}"));
     Answer { status, body: content, head }
 }
 
@@ -80,9 +85,24 @@ pub fn send(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> A
 #[track_caller]
 pub fn begin(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Incoming {
     let (authority, path) = split(url);
+    begin_as(method, authority, authority, path, headers, body)
+}
+
+/// Asks the server at `url` for `path` by another name of its host.
+///
+/// # Panics
+/// When nobody answers.
+#[track_caller]
+pub fn send_as(method: &str, url: &str, host: &str, path: &str) -> Answer {
+    whole(method, begin_as(method, split(url).0, host, path, &[], &[]))
+}
+
+#[track_caller]
+fn begin_as(method: &str, authority: &str, host: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Incoming {
+    let url = format!("{authority}{path}");
     let mut socket = TcpStream::connect(authority).unwrap_or_else(|error| panic!("{method} {url}: nobody listens: {error}"));
     socket.set_read_timeout(Some(PATIENCE)).expect("a time is set");
-    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }

@@ -102,7 +102,7 @@ impl Layout {
         let mut named = Vec::new();
         for (architecture, layers) in platforms {
             let layers: Vec<Value> = layers.iter().map(|layer| put(path, layer.bytes(), LAYER)).collect();
-            let digests: Vec<String> = layers.iter().map(|layer| digest_of(layer)).collect();
+            let digests: Vec<String> = layers.iter().map(digest_of).collect();
             let config =
                 json!({"architecture": architecture, "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": digests}});
             let config = put(path, config.to_string().as_bytes(), CONFIG);

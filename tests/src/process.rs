@@ -4,10 +4,11 @@
 //! Not here: which processes; see [`crate::seed`], [`crate::device`] and [`crate::client`].
 
 use std::fs::OpenOptions;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -31,17 +32,29 @@ impl Outcome {
     /// Runs a command to its end.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// When it cannot be started, or does not end within [`PATIENCE`].
     #[track_caller]
     pub fn of(command: &mut Command) -> Self {
-        let output = command.stdin(Stdio::null()).output();
-        let output = output.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        Self {
-            command: format!("{command:?}"),
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = child.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let stdout = read_all(child.stdout.take().expect("stdout is a pipe"));
+        let stderr = read_all(child.stderr.take().expect("stderr is a pipe"));
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("a child can be waited for") {
+                break Some(status);
+            }
+            if Instant::now() >= deadline {
+                let _ = child.kill();
+                let _ = child.wait();
+                break None;
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        let text = |reader: thread::JoinHandle<Vec<u8>>| String::from_utf8_lossy(&reader.join().unwrap_or_default()).into_owned();
+        let (stdout, stderr) = (text(stdout), text(stderr));
+        let status = status.unwrap_or_else(|| panic!("{command:?} did not end\nstdout: {stdout}\nstderr: {stderr}"));
+        Self { command: format!("{command:?}"), code: status.code(), stdout, stderr }
     }
 
     /// Itself, if the exit code is 0.
@@ -200,4 +213,12 @@ impl Drop for Running {
             eprintln!("--- end of {} ---\n{}", self.log.path().display(), self.log.tail());
         }
     }
+}
+
+fn read_all(mut from: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut all = Vec::new();
+        let _ = from.read_to_end(&mut all);
+        all
+    })
 }

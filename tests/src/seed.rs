@@ -56,15 +56,21 @@ impl Seed {
     }
 
     /// Makes a seed.
+    #[track_caller]
+    pub fn init() -> Self {
+        Self::init_at("127.0.0.1:0", "127.0.0.1:0")
+    }
+
+    /// Makes a seed whose registry and API, and whose listener for devices, have these addresses.
     ///
     /// # Panics
     /// When that fails.
     #[track_caller]
-    pub fn init() -> Self {
+    pub fn init_at(listen: &str, device_listen: &str) -> Self {
         let home = tempfile::Builder::new().prefix("hedgerow-seed-").tempdir().expect("a temporary folder can be made");
         let (data, keys) = (home.path().join("data"), home.path().join("keys"));
         let mut command = program::hedgerow();
-        command.args(["seed", "init", "--org", ORG, "--listen", "127.0.0.1:0", "--device-listen", "127.0.0.1:0", "--json"]);
+        command.args(["seed", "init", "--org", ORG, "--listen", listen, "--device-listen", device_listen, "--json"]);
         let made = Outcome::of(command.arg("--data").arg(data).arg("--keys").arg(keys)).json();
         let log = Log::at(home.path().join("seed.log"));
         Self { process: None, log, ready: Value::Null, made, home }
@@ -261,13 +267,12 @@ impl Seed {
         self.metric("hedgerow_seed_blob_bytes_total")
     }
 
-    /// Copies its data directory to `to`, or back from there.
+    /// Copies a data directory to the new folder `to`.
     ///
     /// # Panics
     /// When it cannot be copied.
     #[track_caller]
     pub fn copy_directory(from: &Path, to: &Path) {
-        let copied = Outcome::of(Command::new("cp").arg("-a").arg(from).arg(to));
-        copied.succeeded();
+        Outcome::of(Command::new("cp").arg("-a").arg(from).arg(to)).succeeded();
     }
 }

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::Output;
 use crate::demo::report::Progress;
-use crate::demo::{DEVICES_MAX, SIZE_MIN, Settings, run};
+use crate::demo::{DEVICES_MAX, SIZE_MAX, SIZE_MIN, Settings, run};
 use crate::telemetry::LogFormat;
 
 /// `demo`.
@@ -17,8 +17,8 @@ pub struct Demo {
     /// How many devices.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=DEVICES_MAX))]
     devices: u64,
-    /// Bytes of version 1 that one device needs, at least 4 MiB; met within 2 %.
-    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(SIZE_MIN..))]
+    /// Bytes of version 1 that one device needs, 4 MiB to 64 GiB; met within 2 %.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(SIZE_MIN..=SIZE_MAX))]
     size: u64,
     /// The rate of the seed's line to all devices together, in Mbit/s.
     #[arg(long, value_name = "MBIT", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]

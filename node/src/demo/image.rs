@@ -163,12 +163,18 @@ fn release(tag: &'static str, own: Layers<'_>, other: Layers<'_>) -> anyhow::Res
     let (mut documents, mut named) = (Vec::new(), Vec::new());
     for (platform, layers) in [own, other] {
         let configuration = configuration(platform, layers)?;
-        let configuration = Blob { digest: Digest::sha256(&configuration), size: configuration.len() as u64, content: Content::Bytes(configuration) };
+        let configuration =
+            Blob { digest: Digest::sha256(&configuration), size: configuration.len() as u64, content: Content::Bytes(configuration) };
         let manifest = ImageManifestBuilder::default()
             .schema_version(SCHEMA_VERSION)
             .media_type(MediaType::ImageManifest)
             .config(descriptor(MediaType::ImageConfig, configuration.size, configuration.digest)?)
-            .layers(layers.iter().map(|layer| descriptor(MediaType::ImageLayer, layer.size, layer.digest)).collect::<anyhow::Result<Vec<_>>>()?)
+            .layers(
+                layers
+                    .iter()
+                    .map(|layer| descriptor(MediaType::ImageLayer, layer.size, layer.digest))
+                    .collect::<anyhow::Result<Vec<_>>>()?,
+            )
             .build()?;
         let manifest = Document::new(MediaType::ImageManifest, manifest.to_string()?);
         let (os, architecture, variant) = parts(platform);
@@ -257,7 +263,10 @@ mod tests {
         let made = |name: &str| build_from(&["/etc".into()], &dir.path().join(name), &"linux-arm64".parse().unwrap(), 4 << 20).unwrap();
         let (one, other) = (made("one"), made("other"));
         assert_eq!(one.releases[1].content, other.releases[1].content);
-        let layers = one.releases[0].documents.iter().filter_map(|document| serde_json::from_slice::<oci_spec::image::ImageManifest>(&document.bytes).ok());
+        let layers = one.releases[0]
+            .documents
+            .iter()
+            .filter_map(|document| serde_json::from_slice::<oci_spec::image::ImageManifest>(&document.bytes).ok());
         let bases: Vec<String> = layers.map(|manifest| manifest.layers()[0].digest().to_string()).collect();
         assert_eq!(bases.len(), 2);
         assert_eq!(bases[0], bases[1]);

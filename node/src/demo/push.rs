@@ -52,7 +52,8 @@ impl Registry {
             bar.inc(blob.size);
             return Ok(());
         }
-        let started = expect(self.request(Method::POST, &self.path("blobs/uploads/")).header(CONTENT_LENGTH, 0), StatusCode::ACCEPTED).await?;
+        let started =
+            expect(self.request(Method::POST, &self.path("blobs/uploads/")).header(CONTENT_LENGTH, 0), StatusCode::ACCEPTED).await?;
         let location = location(&started)?;
         let location = match &blob.content {
             Content::Bytes(_) => location,

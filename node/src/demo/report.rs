@@ -108,7 +108,10 @@ impl Report {
         for version in &self.versions {
             if version.verified != self.devices {
                 let (number, verified) = (version.version, version.verified);
-                anyhow::bail!("version {number} is whole and right on {verified} of {} devices only; use --keep DIR to look into it", self.devices);
+                anyhow::bail!(
+                    "version {number} is whole and right on {verified} of {} devices only; use --keep DIR to look into it",
+                    self.devices
+                );
             }
         }
         Ok(())

@@ -92,9 +92,7 @@ async fn answer(state: &RegistryState, mut request: Request) -> Result<Response,
     let method = request.method().clone();
     match (route, method) {
         (Route::Base, Method::GET | Method::HEAD) => Ok(axum::Json(serde_json::json!({})).into_response()),
-        (Route::Blob(repository, blob), Method::GET | Method::HEAD) => {
-            blobs::get(&call, &repository, &blob, request.headers()).await
-        }
+        (Route::Blob(repository, blob), Method::GET | Method::HEAD) => blobs::get(&call, &repository, &blob, request.headers()).await,
         (Route::Blob(repository, blob), Method::DELETE) => blobs::delete(&call, &repository, &blob).await,
         (Route::Uploads(repository), Method::POST) => uploads::start(&call, repository, request).await,
         (Route::Upload(repository, id), Method::GET | Method::HEAD) => uploads::status(&call, &repository, &id),

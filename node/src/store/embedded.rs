@@ -61,10 +61,7 @@ impl EmbeddedStore {
         Ok(read_from(self.index.current(), read).await??)
     }
 
-    async fn write(
-        &self,
-        operation: impl FnOnce(&mut Transaction<'_>) -> Result<(), MetaError> + Send + 'static,
-    ) -> Result<(), MetaError> {
+    async fn write(&self, operation: impl FnOnce(&mut Transaction<'_>) -> Result<(), MetaError> + Send + 'static) -> Result<(), MetaError> {
         self.writer.write(Box::new(operation)).await
     }
 }

@@ -140,12 +140,8 @@ impl Index {
             move |source| OpenError::Io { action, path, source }
         };
         let exists = |error: &io::Error| error.kind() != io::ErrorKind::NotFound;
-        fs::remove_dir_all(&broken)
-            .or_else(|error| if exists(&error) { Err(error) } else { Ok(()) })
-            .map_err(failed("remove", &broken))?;
-        fs::rename(&folder, &broken)
-            .or_else(|error| if exists(&error) { Err(error) } else { Ok(()) })
-            .map_err(failed("move", &folder))?;
+        fs::remove_dir_all(&broken).or_else(|error| if exists(&error) { Err(error) } else { Ok(()) }).map_err(failed("remove", &broken))?;
+        fs::rename(&folder, &broken).or_else(|error| if exists(&error) { Err(error) } else { Ok(()) }).map_err(failed("move", &folder))?;
         let index = Self::open_folder(&folder, journal.id()).map_err(ReplayError::from)?;
         index.replay(journal, None)?;
         if let Err(error) = fs::remove_dir_all(&broken).or_else(|error| if exists(&error) { Err(error) } else { Ok(()) }) {
@@ -156,11 +152,8 @@ impl Index {
     }
 
     fn open_folder(folder: &Path, journal: [u8; 16]) -> Result<Self, IndexError> {
-        let config = sled::Config::new()
-            .path(folder)
-            .cache_capacity(CACHE_BYTES)
-            .mode(sled::Mode::LowSpace)
-            .flush_every_ms(Some(FLUSH_EVERY_MS));
+        let config =
+            sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).mode(sled::Mode::LowSpace).flush_every_ms(Some(FLUSH_EVERY_MS));
         let give_up = Instant::now() + LOCK_WAIT;
         let db = loop {
             match guarded(|| config.open()) {

@@ -136,10 +136,8 @@ mod tests {
         let meter = Meter::new(Some(1_000_000));
         let (one, other) = (meter.clone(), meter);
         let idle = Instant::now() + Duration::from_secs(60);
-        let waits: Vec<Duration> = [&one, &other, &one, &other]
-            .iter()
-            .map(|meter| meter.reserve(idle, 10_000).unwrap().saturating_duration_since(idle))
-            .collect();
+        let waits: Vec<Duration> =
+            [&one, &other, &one, &other].iter().map(|meter| meter.reserve(idle, 10_000).unwrap().saturating_duration_since(idle)).collect();
         assert_eq!(waits, [0, 5, 15, 25].map(Duration::from_millis));
     }
 

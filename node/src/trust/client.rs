@@ -17,7 +17,7 @@ use protocol::time::WallTime;
 use sigstore_tuf::metadata::Metadata;
 use sigstore_tuf::{Error, TargetFile, Targets, TrustedMetadataSet};
 
-use super::durable::Cache;
+use super::cache::Cache;
 use super::metadata::{self, TIMESTAMP_FILE};
 use super::refused::TrustRefused;
 use super::rules::{PublishedVersions, authentic_snapshot, check_expiry, check_floor, check_path, check_target, pins, published_versions};

@@ -62,7 +62,7 @@ pub(super) fn create(path: &Path, key: &SigningKey) -> Result<(), KeyError> {
     let pem = KeypairBytes { secret_key: key.to_bytes(), public_key: None }
         .to_pkcs8_pem(LineEnding::LF)
         .map_err(|error| KeyError::Unreadable { path: path.to_owned(), detail: error.to_string() })?;
-    super::durable::create(path, pem.as_bytes()).map_err(|error| KeyError::io(path, error))
+    crate::files::write_new(path, pem.as_bytes(), crate::files::Access::Private).map_err(|error| KeyError::io(path, error.source))
 }
 
 /// Reads the key in `path`.

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use ed25519_dalek::SigningKey;
 use protocol::name::OrgName;
 
-use super::durable;
 use super::key_file::{self, KeyError};
+use crate::files::{self, Access};
 
 const ROOT_KEY: &str = "root.pem";
 const TARGETS_KEY: &str = "targets.pem";
@@ -43,10 +43,10 @@ impl OperatorKeys {
         if home.symlink_metadata().is_ok() {
             return Err(KeyError::Exists(home));
         }
-        durable::create_dir(dir).map_err(|error| KeyError::io(dir, error))?;
+        files::create_private_dir(dir).map_err(|error| KeyError::io(dir, error.source))?;
         let staged = tempfile::Builder::new()
             .prefix(".new-keys-")
-            .permissions(Permissions::from_mode(durable::DIR_MODE))
+            .permissions(Permissions::from_mode(files::PRIVATE_DIR_MODE))
             .tempdir_in(dir)
             .map_err(|error| KeyError::io(dir, error))?;
         let [root, targets, app] = [key_file::generate()?, key_file::generate()?, key_file::generate()?];
@@ -58,7 +58,7 @@ impl OperatorKeys {
             _ => KeyError::io(&home, error),
         })?;
         let _ = staged.keep();
-        durable::sync_dir(dir).map_err(|error| KeyError::io(dir, error))?;
+        files::sync_dir(dir).map_err(|error| KeyError::io(dir, error))?;
         Ok(Self { dir: home, org: org.clone(), root, targets, app })
     }
 
@@ -98,7 +98,7 @@ impl OperatorKeys {
     /// When the disk fails.
     pub fn store_trusted_root(&self, root: &[u8]) -> Result<(), KeyError> {
         let path = self.dir.join(TRUSTED_ROOT);
-        durable::replace(&path, root).map_err(|error| KeyError::io(&path, error))
+        files::replace(&path, root, Access::Public).map_err(|error| KeyError::io(&path, error.source))
     }
 
     /// What to tell an operator whose keys were written or read unsealed.

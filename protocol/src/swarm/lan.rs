@@ -3,7 +3,6 @@
 //!
 //! Not here: which pieces come over the WAN; see [`super::wan`].
 
-use super::parameters::Parameters;
 use super::peer_on_node::Peer;
 use super::peer_view::PeerView;
 use super::{Ban, Effect, Event, Fetch, FetchEnd, FetchId, Source, Swarm};
@@ -37,13 +36,12 @@ impl<V: PeerView> Swarm<V> {
         #[expect(clippy::cast_possible_truncation, reason = "below the number of pieces")]
         let start = self.draw_below(pieces as usize) as u32;
         let available = &self.downloads.get(&blob)?.available;
-        let first = available.range(start..).next().or_else(|| available.first()).copied()?;
-        let holders: Vec<NodeId> = self
-            .peers
-            .iter()
-            .filter(|(id, peer)| peer.busy_until <= now && is_usable(&self.parameters, peer, &blob) && self.view.holds(**id, &blob, first))
-            .map(|(id, _)| *id)
-            .collect();
+        let candidates: Vec<u32> =
+            available.range(start..).chain(available.range(..start)).take(self.parameters.candidates_max).copied().collect();
+        let (first, holders) = candidates.into_iter().find_map(|piece| {
+            let holders = self.idle_holders(now, &blob, piece);
+            (!holders.is_empty()).then_some((piece, holders))
+        })?;
         let peer = self.less_busy_of_two(&holders)?;
         let available = &self.downloads.get(&blob)?.available;
         let fits = |piece: u32| {
@@ -54,6 +52,11 @@ impl<V: PeerView> Swarm<V> {
         let more =
             (first + 1..pieces).take_while(|piece| available.contains(piece) && fits(*piece) && self.view.holds(peer, &blob, *piece));
         Some((peer, first..more.last().unwrap_or(first) + 1))
+    }
+
+    fn idle_holders(&self, now: Instant, blob: &Digest, piece: u32) -> Vec<NodeId> {
+        let holds = |id: &NodeId, peer: &Peer| peer.is_usable(&self.parameters, blob) && self.view.holds(*id, blob, piece);
+        self.peers.iter().filter(|(id, peer)| peer.busy_until <= now && holds(id, peer)).map(|(id, _)| *id).collect()
     }
 
     fn less_busy_of_two(&mut self, holders: &[NodeId]) -> Option<NodeId> {
@@ -67,7 +70,11 @@ impl<V: PeerView> Swarm<V> {
 
     pub(super) fn on_pull_ended(&mut self, now: Instant, id: NodeId, fetch: &Fetch, end: FetchEnd) {
         match end {
-            FetchEnd::Complete => {}
+            FetchEnd::Complete => {
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    peer.unfulfilled.remove(&fetch.blob);
+                }
+            }
             FetchEnd::Busy => {
                 if let Some(peer) = self.peers.get_mut(&id) {
                     peer.busy_until = now + self.parameters.busy_wait;
@@ -98,7 +105,7 @@ impl<V: PeerView> Swarm<V> {
 
     /// Whether `peer` holds `piece` and may be asked for it.
     pub(super) fn look_for_holders(&mut self, blob: Digest, piece: u32) {
-        let held = self.peers.iter().any(|(id, peer)| is_usable(&self.parameters, peer, &blob) && self.view.holds(*id, &blob, piece));
+        let held = self.peers.iter().any(|(id, peer)| peer.is_usable(&self.parameters, &blob) && self.view.holds(*id, &blob, piece));
         if let Some(download) = self.downloads.get_mut(&blob).filter(|_| held) {
             download.note_available(piece);
         }
@@ -109,7 +116,7 @@ impl<V: PeerView> Swarm<V> {
         let Some(download) = self.downloads.get_mut(&blob) else { return };
         download.reset_site();
         for piece in 0..download.geometry.pieces() {
-            let held = self.peers.iter().any(|(id, peer)| is_usable(&self.parameters, peer, &blob) && self.view.holds(*id, &blob, piece));
+            let held = self.peers.iter().any(|(id, peer)| peer.is_usable(&self.parameters, &blob) && self.view.holds(*id, &blob, piece));
             if held {
                 download.note_available(piece);
             }
@@ -120,8 +127,4 @@ impl<V: PeerView> Swarm<V> {
     pub(super) fn fetches_from(&self, peer: NodeId) -> Vec<FetchId> {
         self.fetches.iter().filter(|(_, fetch)| fetch.source == Source::Peer(peer)).map(|(id, _)| *id).collect()
     }
-}
-
-fn is_usable(parameters: &Parameters, peer: &Peer, blob: &Digest) -> bool {
-    peer.unfulfilled.get(blob).is_none_or(|count| *count < parameters.unfulfilled_max)
 }

@@ -12,6 +12,8 @@ pub struct Parameters {
     pub window_spans: usize,
     /// Spans that one node claims at a time: the next is claimed while the one before still arrives.
     pub claims_max: usize,
+    /// Missing pieces that are looked at, from a random one on, to find one with a holder that is not busy.
+    pub candidates_max: usize,
     /// Requests to peers in flight at a time; the best of a measured grid.
     pub pulls_max: usize,
     /// Most bytes of one request to a peer: small enough that a piece has many sources soon.
@@ -22,7 +24,7 @@ pub struct Parameters {
     pub answer_wait: Duration,
     /// Between a claim and the fetch: more than the LAN's round trip, so that a better claim can arrive.
     pub claim_wait: Duration,
-    /// A span that nobody claims falls to the next in line after this long.
+    /// A span that nobody claims falls to the next in line after this long: a few round trips of a busy LAN.
     pub rank_step: Duration,
     /// A claim without progress for this long, while other claims progress, is taken over.
     pub claim_stall: Duration,
@@ -35,8 +37,10 @@ pub struct Parameters {
     /// New pieces are gathered this long before they are announced: one message for many, well under a unit's time on a
     /// slow WAN.
     pub have_delay: Duration,
-    /// A request to a peer without progress for this long is given up.
+    /// A request to a peer that brought bytes, but none for this long, is given up.
     pub pull_stall: Duration,
+    /// A request to a peer that brought nothing for this long is given up: until then it may wait in the peer's queue.
+    pub queue_wait: Duration,
     /// A fetch over the WAN without progress for this long is given up.
     pub wan_stall: Duration,
     /// After this many requests that a peer did not fulfil, it is not asked for the blob again.
@@ -53,7 +57,8 @@ pub struct Parameters {
     pub seed_refusals_max: u32,
     /// Requests served at a time, over all peers.
     pub uploads_max: usize,
-    /// Requests of one peer that wait to be served; a further one is answered `Busy`.
+    /// Requests of one peer that wait to be served; a further one is answered `Busy`. When all places are taken and as many
+    /// requests wait, a peer may have one waiting.
     pub queue_per_peer_max: usize,
 }
 
@@ -62,18 +67,20 @@ impl Default for Parameters {
         Self {
             window_spans: 8,
             claims_max: 2,
+            candidates_max: 16,
             pulls_max: 8,
             pull_bytes_max: 256 << 10,
             hold_off: Duration::from_secs(2),
             answer_wait: Duration::from_millis(500),
             claim_wait: Duration::from_millis(10),
-            rank_step: Duration::from_millis(500),
+            rank_step: Duration::from_millis(100),
             claim_stall: Duration::from_millis(1500),
             claim_lapse: Duration::from_secs(10),
             demotion: Duration::from_secs(60),
             tick: Duration::from_millis(250),
             have_delay: Duration::from_millis(5),
             pull_stall: Duration::from_secs(2),
+            queue_wait: Duration::from_secs(10),
             wan_stall: Duration::from_secs(10),
             unfulfilled_max: 3,
             busy_wait: Duration::from_millis(50),

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::parameters::Parameters;
 use crate::digest::Digest;
 use crate::time::Instant;
 
@@ -20,4 +21,11 @@ pub(super) struct Peer {
     pub(super) busy_until: Instant,
     /// Until when it owns no spans, because a claim of its was taken over.
     pub(super) demoted_until: Instant,
+}
+
+impl Peer {
+    /// Whether the peer may be asked for `blob`: not after it failed to deliver what it said it holds.
+    pub(super) fn is_usable(&self, parameters: &Parameters, blob: &Digest) -> bool {
+        self.unfulfilled.get(blob).is_none_or(|count| *count < parameters.unfulfilled_max)
+    }
 }

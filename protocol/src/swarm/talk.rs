@@ -120,13 +120,16 @@ impl<V: PeerView> Swarm<V> {
     }
 
     fn note_pieces(&mut self, now: Instant, from: NodeId, blob: Digest, pieces: &[PieceRange]) {
+        let usable = self.peers.get(&from).is_some_and(|peer| peer.is_usable(&self.parameters, &blob));
         let Some(download) = self.downloads.get_mut(&blob).filter(|download| !download.seed_only) else { return };
         let count = download.geometry.pieces();
         for range in pieces.iter().filter(|range| range.start < count) {
             let range = range.start..range.end.min(count);
             self.view.record(from, &blob, range.clone(), count);
             for piece in range {
-                download.note_available(piece);
+                if usable {
+                    download.note_available(piece);
+                }
                 let span = download.geometry.span_of_piece(piece);
                 if let Some(claim) = download.claims.get_mut(&span).filter(|claim| claim.owner == from) {
                     claim.progressed_at = now;

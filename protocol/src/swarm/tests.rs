@@ -155,6 +155,69 @@ fn a_claim_of_a_peer_that_left_is_taken_over() {
 }
 
 #[test]
+fn progress_within_a_unit_keeps_a_slow_claim() {
+    let (bytes, verifier) = content(1);
+    let (blob, mut now) = (verifier.blob(), Instant::ZERO + 10 * SECOND);
+    let mut device = machine(1);
+    device.handle_input(now, Input::PeerJoined { peer: node(2) });
+    device.handle_input(now, want(&verifier));
+    device.handle_input(now, Input::Received { peer: node(2), message: Message::Holding { blob, wanted: true, pieces: vec![] } });
+    let (fetch, _, _) = next_fetches(&mut device, &mut now).remove(0);
+    device.handle_input(now, Input::UnitStored { fetch, proof: unit(&bytes, &verifier, 0) });
+    let told = |device: &mut Swarm<OwnView>| {
+        effects(device).into_iter().rev().find_map(|effect| match effect {
+            Effect::Send { message: Message::Progress { claims }, .. } => Some(claims[0].bytes),
+            _ => None,
+        })
+    };
+    device.handle_input(now, Input::Progressed { fetch, bytes: UNIT_BYTES + 1000 });
+    now = now + Parameters::default().tick;
+    device.handle_timeout(now);
+    assert_eq!(told(&mut device), Some(UNIT_BYTES + 1000));
+}
+
+#[test]
+fn waiting_in_a_peers_queue_does_not_count_against_it_and_what_it_holds_still_needs_no_wan() {
+    let (_, verifier) = content(4);
+    let (blob, start) = (verifier.blob(), Instant::ZERO + 10 * SECOND);
+    let mut device = machine(1);
+    device.handle_input(start, Input::PeerJoined { peer: node(2) });
+    device.handle_input(start, want(&verifier));
+    let holding = Message::Holding { blob, wanted: false, pieces: vec![PieceRange { start: 0, end: 32 }] };
+    device.handle_input(start, Input::Received { peer: node(2), message: holding });
+    assert!(!fetches(&effects(&mut device)).is_empty());
+    let mut now = start;
+    while now < start + Parameters::default().queue_wait - Duration::from_millis(500) {
+        now = device.poll_timeout().unwrap();
+        device.handle_timeout(now);
+        assert_eq!(effects(&mut device), []);
+    }
+}
+
+#[test]
+fn a_peer_that_never_delivers_is_left_and_the_wan_is_used() {
+    let (_, verifier) = content(1);
+    let (blob, mut now) = (verifier.blob(), Instant::ZERO + 10 * SECOND);
+    let mut device = machine(1);
+    device.handle_input(now, Input::PeerJoined { peer: node(2) });
+    device.handle_input(now, want(&verifier));
+    let holding = Message::Holding { blob, wanted: false, pieces: vec![PieceRange { start: 0, end: 8 }] };
+    device.handle_input(now, Input::Received { peer: node(2), message: holding });
+    for _ in 0..20 {
+        for (fetch, source, _) in next_fetches(&mut device, &mut now) {
+            if source == Source::Wan {
+                let have = Message::Have { blob, pieces: vec![PieceRange { start: 0, end: 8 }] };
+                device.handle_input(now, Input::Received { peer: node(2), message: have });
+                assert!(!effects(&mut device).contains(&Effect::Cancel { fetch }), "its word no longer counts");
+                return;
+            }
+            device.handle_input(now, Input::FetchEnded { fetch, end: FetchEnd::NotHeld });
+        }
+    }
+    panic!("the WAN was never used");
+}
+
+#[test]
 fn only_whole_requests_of_connected_peers_are_served() {
     let (bytes, verifier) = content(1);
     let mut device = machine(1);

@@ -19,8 +19,9 @@ pub(super) struct Uploads {
 impl Uploads {
     /// Takes a request; false if the peer has too many waiting already.
     pub(super) fn ask(&mut self, peer: NodeId, ask: AskId, parameters: &Parameters) -> bool {
+        let crowded = self.waiting.values().map(VecDeque::len).sum::<usize>() >= parameters.uploads_max;
         let queue = self.waiting.entry(peer).or_default();
-        if queue.len() >= parameters.queue_per_peer_max {
+        if queue.len() >= if crowded { 1 } else { parameters.queue_per_peer_max } {
             return false;
         }
         queue.push_back(ask);
@@ -68,9 +69,10 @@ mod tests {
         let parameters = Parameters { uploads_max: 2, queue_per_peer_max: 3, ..Parameters::default() };
         let (greedy, modest) = (NodeId([1; 32]), NodeId([2; 32]));
         let mut uploads = Uploads::default();
-        assert!((0..3).all(|ask| uploads.ask(greedy, AskId(ask), &parameters)));
-        assert!(!uploads.ask(greedy, AskId(3), &parameters));
+        assert!((0..2).all(|ask| uploads.ask(greedy, AskId(ask), &parameters)));
+        assert!(!uploads.ask(greedy, AskId(3), &parameters), "as many wait as are served, so one a peer may wait");
         assert!(uploads.ask(modest, AskId(9), &parameters));
+        assert!(!uploads.ask(modest, AskId(10), &parameters));
         assert_eq!(uploads.next(&parameters), Some(AskId(0)));
         assert_eq!(uploads.next(&parameters), Some(AskId(9)));
         assert_eq!(uploads.next(&parameters), None);

@@ -39,7 +39,7 @@ impl<V: PeerView> Swarm<V> {
             download.first_open_span += 1;
         }
         let (first, spans, answered) = (download.first_open_span, download.geometry.spans(), self.may_start(now, &blob));
-        let rivals = self.rivals(now, &blob);
+        let mut rivals: Option<Vec<NodeId>> = None;
         for span in first..spans {
             if *room == 0 || *window == 0 {
                 return;
@@ -53,6 +53,7 @@ impl<V: PeerView> Swarm<V> {
                 continue;
             }
             let since = *download.unclaimed_since.entry(span).or_insert(now);
+            let rivals = rivals.get_or_insert_with(|| self.rivals(now, &blob));
             let rank = rendezvous::rank(&blob, span, &self.me, rivals.iter());
             if now >= since + self.parameters.rank_step.saturating_mul(u32::try_from(rank).unwrap_or(u32::MAX)) {
                 self.claim(now, blob, span, !rivals.is_empty());

@@ -3,10 +3,24 @@
 //! | module | what is promised |
 //! |---|---|
 //! | [`path`] | push, sign, roll out, share, pull back byte for byte |
+//! | [`enrolment`] | who holds which keys, and which tokens enrol a device |
+//! | [`registry`] | container tools push and pull unmodified, and see what is theirs alone |
+//! | [`swarm`] | devices of another organisation and wrong bytes stay out |
+//! | [`faults`] | what is killed, stopped or restored from a backup does no harm |
+//! | [`operations`] | starting, stopping, recovering, and errors that say what to do |
+//! | [`simulation`] | the same run twice makes the same decisions |
+//! | [`demo`] | the whole path in one command, and what it costs |
 //!
 //! Not here: how tests start and see things; that is the library of this crate.
 
+mod demo;
+mod enrolment;
+mod faults;
+mod operations;
 mod path;
+mod registry;
+mod simulation;
+mod swarm;
 
 /// A file that is not listed here, or a second test binary, would never be run or would be built for itself.
 #[test]

@@ -37,6 +37,12 @@ pub(super) struct Job {
     pub(super) commands: mpsc::Sender<Command>,
 }
 
+/// How much of a fetch arrived, and when the machine was told.
+struct Received {
+    bytes: u64,
+    told: Instant,
+}
+
 /// Why a fetch ended early.
 enum Interrupted {
     Refused(UnitRefused),
@@ -119,10 +125,11 @@ impl Job {
     }
 
     async fn store_units(&self, stream: &mut (impl AsyncRead + Unpin), verifier: &Arc<UnitVerifier>) -> Result<(), Interrupted> {
+        let mut received = Received { bytes: 0, told: Instant::now() };
         for unit in self.units.clone() {
             let range = self.partial.geometry().bytes_of(unit..unit + 1);
             let mut bytes = vec![0; usize::try_from(range.end - range.start).context("a unit is at most 64 KiB")?];
-            stream.read_exact(&mut bytes).await.context("the stream ended early")?;
+            self.fill(stream, &mut bytes, &mut received).await?;
             let (partial, verifier) = (self.partial.clone(), verifier.clone());
             let stored = tokio::task::spawn_blocking(move || {
                 let unit = verifier.verify(unit, Bytes::from(bytes)).map_err(Interrupted::Refused)?;
@@ -135,25 +142,39 @@ impl Job {
         Ok(())
     }
 
+    /// Reads until `bytes` is full, and says now and then how far the fetch is: on a slow WAN a unit takes seconds.
+    async fn fill(&self, stream: &mut (impl AsyncRead + Unpin), bytes: &mut [u8], received: &mut Received) -> Result<(), Interrupted> {
+        let mut filled = 0;
+        while filled < bytes.len() {
+            let count = stream.read(&mut bytes[filled..]).await.context("the stream broke")?;
+            if count == 0 {
+                return Err(Interrupted::Broken(anyhow::anyhow!("the stream ended early")));
+            }
+            filled += count;
+            received.bytes += count as u64;
+            if received.told.elapsed() >= PROGRESS_INTERVAL {
+                received.told = Instant::now();
+                self.tell(Input::Progressed { fetch: self.fetch, bytes: received.bytes }).await;
+            }
+        }
+        Ok(())
+    }
+
     /// Stores a blob that is a single unit because only its whole digest proves it.
     async fn store_whole(&self, stream: &mut (impl AsyncRead + Unpin)) -> Result<(), Interrupted> {
         let size = self.partial.geometry().size();
         let mut hasher = BlobHasher::of(&self.blob);
-        let mut told = Instant::now();
+        let mut received = Received { bytes: 0, told: Instant::now() };
         while hasher.size() < size {
             let length = usize::try_from(size - hasher.size()).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
             let mut bytes = vec![0; length];
-            stream.read_exact(&mut bytes).await.context("the stream ended early")?;
+            self.fill(stream, &mut bytes, &mut received).await?;
             let (partial, offset) = (self.partial.clone(), hasher.size());
             let written = tokio::task::spawn_blocking(move || {
                 hasher.update(&bytes);
                 partial.write_unproven(offset, &bytes).map(|()| hasher)
             });
             hasher = written.await.context("storing was interrupted")?.context("writing; free disk space or check the disk")?;
-            if told.elapsed() >= PROGRESS_INTERVAL {
-                told = Instant::now();
-                self.tell(Input::Progressed { fetch: self.fetch, bytes: hasher.size() }).await;
-            }
         }
         let refused = |_| Interrupted::Refused(UnitRefused { blob: self.blob, unit: 0 });
         let proof = hasher.finish(self.blob).map_err(refused)?;

@@ -176,9 +176,7 @@ mod tests {
         for good in [basic(format!("anyone:{key}")), basic(format!(":{key}")), format!("Bearer {key}"), format!("bearer  {key}")] {
             assert!(parse_credentials(&good).is_some(), "{good}");
         }
-        for bad in
-            [key.clone(), basic(key.clone()), basic(format!("{key}:x")), "Basic %%".into(), format!("Digest {key}"), String::new()]
-        {
+        for bad in [key.clone(), basic(key.clone()), basic(format!("{key}:x")), "Basic %%".into(), format!("Digest {key}"), String::new()] {
             assert!(parse_credentials(&bad).is_none(), "{bad}");
         }
     }

@@ -17,12 +17,7 @@ use super::{CONTENT_DIGEST, Call, empty, header_value};
 use crate::store::meta::MetaError;
 
 /// `GET` and `HEAD /v2/<name>/blobs/<digest>`.
-pub(super) async fn get(
-    call: &Call<'_>,
-    repository: &RepositoryName,
-    blob: &Digest,
-    headers: &HeaderMap,
-) -> Result<Response, Refused> {
+pub(super) async fn get(call: &Call<'_>, repository: &RepositoryName, blob: &Digest, headers: &HeaderMap) -> Result<Response, Refused> {
     let unknown = || Refused::BlobUnknown(*blob);
     size(call, repository, blob).await?.ok_or_else(unknown)?;
     send(call, blob, HeaderValue::from_static("application/octet-stream"), headers).await?.ok_or_else(unknown)

@@ -68,20 +68,14 @@ fn text(reference: &Reference) -> String {
 }
 
 /// `PUT /v2/<name>/manifests/<reference>`, with more tags in `?tag=` if the reference is a digest.
-pub(super) async fn put(
-    call: &Call<'_>,
-    repository: &RepositoryName,
-    reference: Reference,
-    request: Request,
-) -> Result<Response, Refused> {
+pub(super) async fn put(call: &Call<'_>, repository: &RepositoryName, reference: Reference, request: Request) -> Result<Response, Refused> {
     call.must_own(repository)?;
     let tags = tags(call, &reference)?;
     let (parts, body) = request.into_parts();
     let place = call.state.manifest_kib.acquire_many(kib(&parts.headers)).await;
     let place = place.map_err(|error| Refused::Failed(error.into()))?;
     let bytes = timeout(BODY_TIME_MAX, read(body)).await;
-    let bytes =
-        bytes.map_err(|_| Refused::ManifestInvalid("the manifest took longer than a minute to arrive; send it again".into()))??;
+    let bytes = bytes.map_err(|_| Refused::ManifestInvalid("the manifest took longer than a minute to arrive; send it again".into()))??;
     let digest = match reference {
         Reference::Tag(_) => Digest::sha256(&bytes),
         Reference::Digest(wanted) => wanted,
@@ -146,9 +140,7 @@ async fn read(body: Body) -> Result<Bytes, Refused> {
 async fn check(call: &Call<'_>, repository: &RepositoryName, named: &Named) -> Result<(), Refused> {
     let blob = call.state.store.repository_blob(repository, &named.digest).await?;
     let size = match blob {
-        None if named.may_be_manifest => {
-            find(call, repository, &Reference::Digest(named.digest)).await?.map(|manifest| manifest.size)
-        }
+        None if named.may_be_manifest => find(call, repository, &Reference::Digest(named.digest)).await?.map(|manifest| manifest.size),
         found => found,
     };
     let size = size.ok_or(Refused::ManifestBlobUnknown(named.digest))?;

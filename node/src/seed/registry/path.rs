@@ -149,24 +149,15 @@ mod tests {
 
     #[test]
     fn refuses_the_rest() {
-        for path in [
-            "/v1/",
-            "/v2x/tags/list",
-            "/v2/acme/web",
-            "/v2/acme/web/tags",
-            "/v2/acme/web/tags/list/",
-            "/v2//",
-            "/v2/%",
-            "/v2/%ff/x",
-        ] {
+        for path in
+            ["/v1/", "/v2x/tags/list", "/v2/acme/web", "/v2/acme/web/tags", "/v2/acme/web/tags/list/", "/v2//", "/v2/%", "/v2/%ff/x"]
+        {
             assert!(matches!(parse(path), Err(Refused::NotFound(_) | Refused::NameInvalid(_))), "{path}");
         }
-        for path in ["/v2/web/tags/list", "/v2/Acme/web/tags/list", "/v2/acme/../tags/list", "/v2/acme//tags/list", "/v2/tags/list"]
-        {
+        for path in ["/v2/web/tags/list", "/v2/Acme/web/tags/list", "/v2/acme/../tags/list", "/v2/acme//tags/list", "/v2/tags/list"] {
             assert!(matches!(parse(path), Err(Refused::NameInvalid(_))), "{path}");
         }
-        for path in ["/v2/acme/web/blobs/sha256:baddigeststring", "/v2/acme/web/referrers/latest", "/v2/acme/web/manifests/md5:00"]
-        {
+        for path in ["/v2/acme/web/blobs/sha256:baddigeststring", "/v2/acme/web/referrers/latest", "/v2/acme/web/manifests/md5:00"] {
             assert!(matches!(parse(path), Err(Refused::DigestInvalid(_))), "{path}");
         }
         assert!(matches!(parse("/v2/acme/web/blobs/uploads/a%2Fb"), Err(Refused::NotFound(_))));

@@ -40,10 +40,7 @@ pub(super) async fn list(call: &Call<'_>, repository: &RepositoryName, subject: 
     }
     if let Some(last) = last {
         let filter = wanted.map(|wanted| format!("&artifactType={}", encode(wanted))).unwrap_or_default();
-        headers.insert(
-            header::LINK,
-            header_value(&format!("</v2/{repository}/referrers/{subject}?last={last}{filter}>; rel=\"next\""))?,
-        );
+        headers.insert(header::LINK, header_value(&format!("</v2/{repository}/referrers/{subject}?last={last}{filter}>; rel=\"next\""))?);
     }
     Ok(response)
 }

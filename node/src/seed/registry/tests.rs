@@ -161,10 +161,7 @@ async fn takes_whole_blobs_of_either_algorithm_and_refuses_wrong_ones() {
     }
     let location = header_of(&send(world.ask("POST", "/v2/acme/web/blobs/uploads/")).await, "location").to_owned();
     assert_eq!(code(send(world.ask("PUT", &location)).await).await, refused(400, "DIGEST_INVALID"));
-    assert_eq!(
-        code(send(world.ask("PUT", &format!("{location}?digest={wrong}")).body("x")).await).await,
-        refused(400, "DIGEST_INVALID")
-    );
+    assert_eq!(code(send(world.ask("PUT", &format!("{location}?digest={wrong}")).body("x")).await).await, refused(400, "DIGEST_INVALID"));
     assert_eq!(send(world.ask("HEAD", &format!("/v2/acme/web/blobs/{wrong}"))).await.status(), 404);
 }
 
@@ -173,9 +170,8 @@ async fn takes_chunks_in_order_and_goes_on_after_a_wrong_one() {
     let world = World::start().await;
     let digest = Digest::sha256(b"hedgerow");
     let location = header_of(&send(world.ask("POST", "/v2/acme/web/blobs/uploads/")).await, "location").to_owned();
-    let chunk = |method: &str, path: &str, range: &str, body: &'static str| {
-        world.ask(method, path).header("content-range", range).body(body)
-    };
+    let chunk =
+        |method: &str, path: &str, range: &str, body: &'static str| world.ask(method, path).header("content-range", range).body(body);
     let first = send(chunk("PATCH", &location, "0-4", "hedge")).await;
     assert_eq!((first.status().as_u16(), header_of(&first, "range")), (202, "0-4"));
     let early = send(chunk("PATCH", &location, "6-7", "ow")).await;
@@ -205,8 +201,7 @@ async fn an_upload_can_be_given_up() {
 async fn an_upload_that_broke_off_goes_on() {
     let world = World::start().await;
     let location = header_of(&send(world.ask("POST", "/v2/acme/web/blobs/uploads/")).await, "location").to_owned();
-    let head =
-        format!("PATCH {location} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: 300000\r\n\r\n", world.acme);
+    let head = format!("PATCH {location} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: 300000\r\n\r\n", world.acme);
     let content = content(300_000);
     let mut connection = tokio::net::TcpStream::connect(world.address).await.unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut connection, &[head.as_bytes(), &content[..200_000]].concat()).await.unwrap();
@@ -255,8 +250,7 @@ async fn keeps_manifests_byte_by_byte() {
     let config = world.push("acme/web", b"{}").await;
     let text = format!("{{ \"config\":{{\"mediaType\":\"a/c\",\"digest\":\"{config}\",\"size\":2}},\n\"layers\":[] }}");
     let digest = Digest::sha256(text.as_bytes());
-    let put =
-        world.ask("PUT", "/v2/acme/web/manifests/1").header("content-type", format!("{OCI}; charset=utf-8")).body(text.clone());
+    let put = world.ask("PUT", "/v2/acme/web/manifests/1").header("content-type", format!("{OCI}; charset=utf-8")).body(text.clone());
     let put = send(put).await;
     assert_eq!((put.status().as_u16(), header_of(&put, "docker-content-digest")), (201, digest.to_string().as_str()));
     for reference in ["1".to_owned(), digest.to_string()] {
@@ -273,42 +267,30 @@ async fn keeps_manifests_byte_by_byte() {
     let got = send(world.ask("GET", "/v2/acme/web/manifests/a")).await;
     assert_eq!(header_of(&got, "docker-content-digest"), Digest::sha512(text.as_bytes()).to_string());
     let wrong = format!("/v2/acme/web/manifests/{}", Digest::sha256(b"wrong"));
-    assert_eq!(
-        code(send(world.ask("PUT", &wrong).header("content-type", OCI).body(text)).await).await,
-        refused(400, "DIGEST_INVALID")
-    );
+    assert_eq!(code(send(world.ask("PUT", &wrong).header("content-type", OCI).body(text)).await).await, refused(400, "DIGEST_INVALID"));
 }
 
 #[tokio::test]
 async fn refuses_manifests_of_what_is_not_there() {
     let world = World::start().await;
     let layer = world.push("acme/web", b"layer").await;
-    let image =
-        |digest: &Digest, size: u64| serde_json::json!({ "layers": [{ "mediaType": "a/l", "digest": digest, "size": size }] });
+    let image = |digest: &Digest, size: u64| serde_json::json!({ "layers": [{ "mediaType": "a/l", "digest": digest, "size": size }] });
     let path = "/v2/acme/web/manifests/1";
     let missing = world.put_manifest(path, &image(&Digest::sha256(b"missing"), 5)).await;
     assert_eq!(code(missing).await, refused(400, "MANIFEST_BLOB_UNKNOWN"));
-    assert_eq!(
-        code(world.put_manifest("/v2/acme/api/manifests/1", &image(&layer, 5)).await).await,
-        refused(400, "MANIFEST_BLOB_UNKNOWN")
-    );
+    assert_eq!(code(world.put_manifest("/v2/acme/api/manifests/1", &image(&layer, 5)).await).await, refused(400, "MANIFEST_BLOB_UNKNOWN"));
     assert_eq!(code(world.put_manifest(path, &image(&layer, 6)).await).await, refused(400, "MANIFEST_INVALID"));
-    assert_eq!(
-        code(world.put_manifest("/v2/acme/web/manifests/.x", &image(&layer, 5)).await).await,
-        refused(400, "MANIFEST_INVALID")
-    );
+    assert_eq!(code(world.put_manifest("/v2/acme/web/manifests/.x", &image(&layer, 5)).await).await, refused(400, "MANIFEST_INVALID"));
     let image = image(&layer, 5);
     assert_eq!(world.put_manifest(path, &image).await.status(), 201);
-    let index = |digest: Digest| serde_json::json!({ "mediaType": INDEX, "manifests": [{ "digest": digest, "size": image.to_string().len() }] });
+    let index =
+        |digest: Digest| serde_json::json!({ "mediaType": INDEX, "manifests": [{ "digest": digest, "size": image.to_string().len() }] });
     let put = |index: Value| send(world.ask("PUT", path).header("content-type", INDEX).body(index.to_string()));
     assert_eq!(put(index(Digest::sha256(image.to_string().as_bytes()))).await.status(), 201);
     assert_eq!(code(put(index(Digest::sha256(b"x"))).await).await, refused(400, "MANIFEST_BLOB_UNKNOWN"));
     let annotations = |size: usize| serde_json::json!({ "annotations": { "a": "x".repeat(size) } });
     assert_eq!(world.put_manifest("/v2/acme/web/manifests/big", &annotations(4_000_000)).await.status(), 201);
-    assert_eq!(
-        code(world.put_manifest("/v2/acme/web/manifests/big", &annotations(4 << 20)).await).await,
-        refused(413, "SIZE_INVALID")
-    );
+    assert_eq!(code(world.put_manifest("/v2/acme/web/manifests/big", &annotations(4 << 20)).await).await, refused(413, "SIZE_INVALID"));
 }
 
 #[tokio::test]
@@ -433,15 +415,13 @@ async fn skopeo_copies_an_image_in_and_out() {
     let dir = tempfile::tempdir().unwrap();
     let manifest = write_layout(&dir.path().join("in"));
     let image = format!("docker://{}/acme/web:1", world.address);
-    let (source, target) =
-        (format!("oci:{}:1", dir.path().join("in").display()), format!("oci:{}:1", dir.path().join("out").display()));
+    let (source, target) = (format!("oci:{}:1", dir.path().join("in").display()), format!("oci:{}:1", dir.path().join("out").display()));
     let credentials = format!("KEY:{}", world.acme);
     skopeo(["copy", "--preserve-digests", "--dest-tls-verify=false", "--dest-creds", &credentials, &source, &image]).await;
     skopeo(["copy", "--preserve-digests", "--src-tls-verify=false", "--src-creds", &credentials, &image, &target]).await;
     let got = std::fs::read(dir.path().join("out/blobs/sha256").join(Digest::sha256(&manifest).hex())).unwrap();
     assert!(got == manifest);
-    let listed =
-        skopeo(["inspect", "--tls-verify=false", "--creds", &credentials, &image, "--format", "{{.Digest}} {{.RepoTags}}"]).await;
+    let listed = skopeo(["inspect", "--tls-verify=false", "--creds", &credentials, &image, "--format", "{{.Digest}} {{.RepoTags}}"]).await;
     assert_eq!(listed.trim(), format!("{} [1]", Digest::sha256(&manifest)));
     skopeo(["delete", "--tls-verify=false", "--creds", &credentials, &image]).await;
     assert_eq!(send(world.ask("GET", "/v2/acme/web/manifests/1")).await.status(), 404);
@@ -468,8 +448,7 @@ fn write_layout(dir: &Path) -> Vec<u8> {
     let config = serde_json::json!({ "os": "linux", "architecture": "amd64", "rootfs": { "type": "layers", "diff_ids": [diff] } });
     let config = put("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
     let layers = [put("application/vnd.oci.image.layer.v1.tar", &layer)];
-    let manifest =
-        serde_json::json!({ "schemaVersion": 2, "mediaType": OCI, "config": config, "layers": layers }).to_string().into_bytes();
+    let manifest = serde_json::json!({ "schemaVersion": 2, "mediaType": OCI, "config": config, "layers": layers }).to_string().into_bytes();
     let mut named = put(OCI, &manifest);
     named["annotations"] = serde_json::json!({ "org.opencontainers.image.ref.name": "1" });
     let index = serde_json::json!({ "schemaVersion": 2, "manifests": [named] });

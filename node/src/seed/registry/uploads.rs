@@ -152,9 +152,8 @@ async fn receive(call: &Call<'_>, ingest: &mut Ingest, body: Body, expected: Opt
 }
 
 async fn next(body: &mut BodyDataStream) -> Result<Option<Bytes>, Refused> {
-    let broken = |error: axum::Error| {
-        Refused::UploadInvalid(format!("the body broke off: {error}; ask for the upload's status, then go on"))
-    };
+    let broken =
+        |error: axum::Error| Refused::UploadInvalid(format!("the body broke off: {error}; ask for the upload's status, then go on"));
     let idle = |_| Refused::UploadInvalid("no bytes arrived for a minute; ask for the upload's status, then go on".into());
     timeout(BODY_IDLE, body.try_next()).await.map_err(idle)?.map_err(broken)
 }

@@ -144,11 +144,7 @@ impl Written {
         }
     }
 
-    fn finish(
-        mut self: Box<Self>,
-        store: &BlobStore,
-        wanted: Option<Digest>,
-    ) -> Result<(VerifiedBlob, Option<HashList>), IngestError> {
+    fn finish(mut self: Box<Self>, store: &BlobStore, wanted: Option<Digest>) -> Result<(VerifiedBlob, Option<HashList>), IngestError> {
         self.file(store)?;
         let Self { file: Some(file), hasher, list } = *self else { return Err(IngestError::Broken) };
         let verified = match wanted {

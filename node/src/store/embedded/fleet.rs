@@ -16,12 +16,7 @@ use crate::store::meta::{
 use crate::store::records::{IndexError, Range, Records, Table, key, under};
 use crate::store::writer::Transaction;
 
-pub(super) fn create_org(
-    t: &mut Transaction<'_>,
-    org: &OrgName,
-    access_key: &AccessKeyRecord,
-    files: &[TufFile],
-) -> Result<(), MetaError> {
+pub(super) fn create_org(t: &mut Transaction<'_>, org: &OrgName, access_key: &AccessKeyRecord, files: &[TufFile]) -> Result<(), MetaError> {
     if t.contains(Table::Org, org.as_str())? {
         return Err(MetaError::Conflict(format!("organisation {org} exists already; choose another name")));
     }
@@ -44,12 +39,7 @@ fn put_files(t: &mut Transaction<'_>, org: &OrgName, files: &[TufFile]) -> Resul
     files.iter().try_for_each(|file| t.put(Table::TufFile, key(&[org, &file.name]), file))
 }
 
-pub(super) fn put_tuf_files(
-    t: &mut Transaction<'_>,
-    org: &OrgName,
-    expected: &TufFile,
-    files: &[TufFile],
-) -> Result<(), MetaError> {
+pub(super) fn put_tuf_files(t: &mut Transaction<'_>, org: &OrgName, expected: &TufFile, files: &[TufFile]) -> Result<(), MetaError> {
     const TIMESTAMP: &str = "timestamp.json";
     must_exist(t, org)?;
     let kept: Option<TufFile> = t.get(Table::TufFile, &key(&[org, &TIMESTAMP]))?;
@@ -102,12 +92,7 @@ pub(super) fn usable(token: Option<TokenRecord>, now: WallTime) -> Result<TokenR
     }
 }
 
-pub(super) fn enroll(
-    t: &mut Transaction<'_>,
-    secret_sha256: &Digest,
-    device: &DeviceRecord,
-    now: WallTime,
-) -> Result<(), MetaError> {
+pub(super) fn enroll(t: &mut Transaction<'_>, secret_sha256: &Digest, device: &DeviceRecord, now: WallTime) -> Result<(), MetaError> {
     let mut token = usable(t.get(Table::Token, &secret_sha256.to_string())?, now)?;
     if token.org != device.org {
         return Err(TokenRefused::Unknown.into());
@@ -116,9 +101,7 @@ pub(super) fn enroll(
     let known: Option<DeviceRecord> = t.get(Table::Device, &stored)?;
     if known.is_some_and(|known| known.key_sha256 != device.key_sha256) {
         let (org, id) = (&device.org, &device.id);
-        return Err(MetaError::Conflict(format!(
-            "device {id} of {org} is enrolled with another key; choose another name for this one"
-        )));
+        return Err(MetaError::Conflict(format!("device {id} of {org} is enrolled with another key; choose another name for this one")));
     }
     token.used = true;
     t.put(Table::Token, secret_sha256.to_string(), &token)?;
@@ -150,10 +133,7 @@ pub(super) fn put_desired_state(
     let kept: Option<DesiredStateRecord> = t.get(Table::DesiredState, &stored)?;
     let kept = kept.map(|kept| kept.counter);
     if kept != expected || kept.is_some_and(|kept| kept >= state.counter) {
-        return Err(MetaError::Conflict(format!(
-            "the desired state of group {} of {org} changed meanwhile; try again",
-            state.group
-        )));
+        return Err(MetaError::Conflict(format!("the desired state of group {} of {org} changed meanwhile; try again", state.group)));
     }
     t.put(Table::DesiredState, stored, state)?;
     rollout.map_or(Ok(()), |rollout| put_rollout(t, org, rollout))

@@ -142,9 +142,7 @@ pub(super) fn delete_tag(
         return Err(MetaError::Missing(format!("tag {tag} in {repository}")));
     };
     if expected.is_some_and(|expected| expected != target) {
-        return Err(MetaError::Conflict(format!(
-            "tag {tag} in {repository} points at {target} by now; look again before deleting it"
-        )));
+        return Err(MetaError::Conflict(format!("tag {tag} in {repository} points at {target} by now; look again before deleting it")));
     }
     t.delete(Table::Tag, stored)
 }
@@ -162,11 +160,7 @@ pub(super) fn tags(
     names(&records.raw_scan(Table::Tag, range)?).map(Some)
 }
 
-pub(super) fn referrers(
-    records: &impl Records,
-    repository: &RepositoryName,
-    subject: &Digest,
-) -> Result<Vec<ManifestRecord>, IndexError> {
+pub(super) fn referrers(records: &impl Records, repository: &RepositoryName, subject: &Digest) -> Result<Vec<ManifestRecord>, IndexError> {
     let digests: Vec<Digest> = names(&records.raw_scan(Table::Referrer, Range::all(&under(&[repository, subject])))?)?;
     let manifests = digests.iter().map(|digest| records.get(Table::Manifest, &key(&[repository, digest])));
     manifests.filter_map(Result::transpose).collect()

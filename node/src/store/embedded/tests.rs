@@ -220,8 +220,7 @@ async fn a_desired_state_is_replaced_by_who_saw_it() {
     let (_dir, store) = store().await;
     let (web, at) = ("web".parse().unwrap(), |n| Counter { epoch: 1, n });
     let state = |n| DesiredStateRecord { group: "all".into(), counter: at(n), expires: NOW, envelope: n.to_string() };
-    let rollout =
-        |id: &str| RolloutRecord { id: id.into(), app: "web".parse().unwrap(), version: 1, group: "all".into(), started: NOW };
+    let rollout = |id: &str| RolloutRecord { id: id.into(), app: "web".parse().unwrap(), version: 1, group: "all".into(), started: NOW };
     assert!(is_conflict(&store.put_desired_state(&org(), Some(at(0)), state(1), None).await));
     store.put_desired_state(&org(), None, state(1), Some(rollout("r1"))).await.unwrap();
     assert!(is_conflict(&store.put_desired_state(&org(), None, state(2), None).await));
@@ -277,12 +276,15 @@ const VICTIM_DIR: &str = "HEDGEROW_TEST_VICTIM_DIR";
 
 #[tokio::test]
 async fn what_was_acknowledged_survives_a_kill() {
+    if let Some(dir) = std::env::var_os(VICTIM_DIR) {
+        return write_until_killed(Path::new(&dir)).await;
+    }
     let (dir, store) = store().await;
     drop(store);
     let mut expected = 0;
     for round in 0..6 {
         let mut victim = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "--ignored", "--nocapture", "store::embedded::tests::victim_of_a_kill"])
+            .args(["--exact", "--nocapture", "store::embedded::tests::what_was_acknowledged_survives_a_kill"])
             .env(VICTIM_DIR, dir.path())
             .stdout(std::process::Stdio::piped())
             .spawn()
@@ -305,11 +307,8 @@ async fn what_was_acknowledged_survives_a_kill() {
     }
 }
 
-#[tokio::test]
-#[ignore = "is run by what_was_acknowledged_survives_a_kill, and ends only by being killed"]
-async fn victim_of_a_kill() {
-    let Some(dir) = std::env::var_os(VICTIM_DIR) else { return };
-    let store = EmbeddedStore::open(Path::new(&dir)).unwrap();
+async fn write_until_killed(dir: &Path) {
+    let store = EmbeddedStore::open(dir).unwrap();
     let start = store.tags(&repository(), None, 1_000_000).await.unwrap().map_or(0, |tags| tags.len());
     for number in start.. {
         let tag = format!("{number:06}").parse().unwrap();

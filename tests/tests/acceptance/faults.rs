@@ -1,0 +1,241 @@
+//! What is killed, stopped, taken over or restored from a backup does no harm.
+//!
+//! Not here: wrong bytes of peers; see `swarm`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
+
+use tests::device::{Device, UNIT_BYTES};
+use tests::http;
+use tests::image::{Layer, Layout, digest};
+use tests::process::Outcome;
+use tests::seed::Seed;
+use tests::wait;
+
+const MIB: u64 = 1 << 20;
+/// What a device asks the seed for at a time, and how often at once.
+const CLAIM_BYTES: u64 = 512 << 10;
+const CLAIMS: u64 = 2;
+
+/// A seed on a slow line, with version 1 of an app of `layers` MiB.
+fn slow_seed(mbit: &str, layers: &[usize]) -> (Seed, Layout) {
+    let seed = Seed::start_with(&["--egress-mbit", mbit]);
+    let layers: Vec<Layer> = layers.iter().enumerate().map(|(n, mib)| Layer::random(n as u64, mib << 20)).collect();
+    let layers: Vec<&Layer> = layers.iter().collect();
+    let layout = Layout::write(&seed.scratch("image"), "1.0", &[("amd64", &layers)]);
+    seed.publish("acme/web", &layout);
+    (seed, layout)
+}
+
+fn content_bytes(layout: &Layout) -> u64 {
+    layout.size(&layout.images[0].blobs())
+}
+
+/// The units that a device has verified, blob by blob.
+fn verified(device: &Device, layout: &Layout) -> BTreeMap<String, Vec<bool>> {
+    let layers = layout.images[0].layers.iter();
+    layers.map(|layer| (layer.clone(), device.verified_units(layer, layout.blob(layer).len() as u64))).collect()
+}
+
+fn count(verified: &BTreeMap<String, Vec<bool>>) -> u64 {
+    verified.values().flatten().filter(|unit| **unit).count() as u64
+}
+
+fn holds_the_right_bytes(device: &Device, layout: &Layout) {
+    for blob in layout.images[0].blobs() {
+        assert_eq!(digest(&fs::read(device.blob_path(&blob)).unwrap()), blob, "{} keeps a wrong byte", device.name);
+    }
+}
+
+fn await_blob_bytes(seed: &Seed, bytes: u64) {
+    wait::until(&format!("{bytes} bytes to leave the seed"), || seed.blob_bytes() >= bytes);
+}
+
+#[test]
+fn devices_finish_among_themselves_what_the_site_holds_when_the_seed_is_gone_and_go_on_when_it_is_back() {
+    let (mut seed, layout) = slow_seed("24", &[10, 8, 6]);
+    let devices = ["one", "two", "three"].map(|name| Device::start(&seed, name));
+    wait::until("the devices to be connected", || devices.iter().all(|device| device.peers() == 2));
+    seed.start_rollout("acme/web", 1);
+    await_blob_bytes(&seed, 8 * MIB);
+    let first_run = seed.blob_bytes();
+    seed.kill();
+
+    let maps = || devices.each_ref().map(|device| verified(device, &layout));
+    let are_equal = || {
+        let [one, two, three] = maps();
+        one == two && two == three
+    };
+    wait::until("all devices to have the same units", are_equal);
+    wait::throughout(Duration::from_millis(500), "all devices have the same units", are_equal);
+    let [held, ..] = maps();
+    let all = held.values().map(Vec::len).sum::<usize>() as u64;
+    assert!((6 * MIB / UNIT_BYTES..all).contains(&count(&held)), "{} of {all} units", count(&held));
+
+    seed.run(&["--egress-mbit", "24"]);
+    seed.await_done("acme/web", 3);
+    for device in &devices {
+        holds_the_right_bytes(device, &layout);
+    }
+    let (sent, content) = (first_run + seed.blob_bytes(), content_bytes(&layout));
+    assert!(sent * 100 <= content * 110, "{sent} bytes were sent for {content}");
+}
+
+#[test]
+fn a_device_that_was_killed_goes_on_where_it_was() {
+    let (seed, layout) = slow_seed("40", &[10, 4]);
+    let mut device = Device::start(&seed, "kiosk");
+    seed.start_rollout("acme/web", 1);
+    await_blob_bytes(&seed, 5 * MIB);
+    device.kill();
+    let held = count(&verified(&device, &layout)) * UNIT_BYTES;
+    assert!(held >= 3 * MIB, "{held} bytes were verified");
+
+    device.run(&[]);
+    seed.await_done("acme/web", 1);
+    holds_the_right_bytes(&device, &layout);
+    let (sent, content) = (seed.blob_bytes(), content_bytes(&layout));
+    assert!(sent <= content + CLAIMS * CLAIM_BYTES + MIB, "{sent} bytes were sent for {content}");
+}
+
+#[test]
+fn a_unit_that_was_marked_but_is_wrong_after_a_kill_is_fetched_again() {
+    let (seed, layout) = slow_seed("40", &[8]);
+    let mut device = Device::start(&seed, "kiosk");
+    seed.start_rollout("acme/web", 1);
+    await_blob_bytes(&seed, 4 * MIB);
+    device.kill();
+    let layer = &layout.images[0].layers[0];
+    let marked: Vec<usize> = verified(&device, &layout)[layer].iter().enumerate().filter(|(_, marked)| **marked).map(|(n, _)| n).collect();
+    let partial = device.data().join("partial").join(layer.replace(':', "-"));
+    let file = fs::OpenOptions::new().read(true).write(true).open(partial).unwrap();
+    for unit in [marked[0], marked[marked.len() / 2]] {
+        let (offset, mut byte) = (unit as u64 * UNIT_BYTES + 1000, [0]);
+        file.read_exact_at(&mut byte, offset).unwrap();
+        file.write_all_at(&[byte[0] ^ 0x80], offset).unwrap();
+    }
+
+    device.run(&[]);
+    seed.await_done("acme/web", 1);
+    holds_the_right_bytes(&device, &layout);
+    assert!(device.log.events("unit_refused").is_empty() && device.log.events("peer_banned").is_empty(), "the seed was blamed");
+}
+
+#[test]
+fn two_devices_complete_when_the_third_is_killed() {
+    let (seed, layout) = slow_seed("24", &[8, 4]);
+    let [one, two, mut third] = ["one", "two", "third"].map(|name| Device::start(&seed, name));
+    wait::until("the devices to be connected", || [&one, &two, &third].iter().all(|device| device.peers() == 2));
+    seed.start_rollout("acme/web", 1);
+    await_blob_bytes(&seed, 4 * MIB);
+    third.kill();
+    let blobs = layout.images[0].blobs();
+    wait::until("the others to complete", || one.holds(&blobs) && two.holds(&blobs));
+    for device in [&one, &two] {
+        holds_the_right_bytes(device, &layout);
+    }
+    let status = seed.rollout("acme/web");
+    assert_eq!(status["state"], "running", "a device has not said that it is done: {status}");
+}
+
+/// What the app's tag names on the device.
+fn tagged(device: &Device, tag: &str) -> (u16, String) {
+    let answer = http::get(&format!("{}/v2/acme/web/manifests/{tag}", device.endpoint_url()), &[]);
+    let named = answer.header("docker-content-digest").unwrap_or_default().to_owned();
+    (answer.status, named)
+}
+
+#[test]
+fn devices_keep_the_newer_version_when_the_seed_is_restored_from_an_old_backup() {
+    let mut seed = Seed::start();
+    let image = |name: &str, tag: &str, seed_of_bytes| {
+        Layout::write(&seed.scratch(name), tag, &[("amd64", &[&Layer::random(seed_of_bytes, 200_000)])])
+    };
+    let (first, second) = (image("first", "1.0", 1), image("second", "2.0", 2));
+    seed.publish("acme/web", &first);
+    let mut devices = ["one", "two"].map(|name| Device::start(&seed, name));
+    seed.start_rollout("acme/web", 1);
+    seed.await_done("acme/web", 2);
+
+    let backup = seed.scratch("backup");
+    assert!(seed.stop().success());
+    Seed::copy_directory(&seed.data(), &backup);
+    seed.run(&[]);
+    assert_eq!(seed.publish("acme/web", &second), 2);
+    seed.start_rollout("acme/web", 2);
+    seed.await_done("acme/web", 2);
+
+    assert!(seed.stop().success());
+    fs::remove_dir_all(seed.data()).unwrap();
+    Seed::copy_directory(&backup, &seed.data());
+    seed.run(&[]);
+    assert_eq!(seed.rollout("acme/web")["version"], 1);
+    for device in &devices {
+        wait::until("the old documents to be refused", || !device.log.events("state_refused").is_empty());
+    }
+    let keep_version_2 = || devices.iter().all(|device| tagged(device, "2.0") == (200, second.digest.clone()));
+    wait::throughout(Duration::from_secs(2), "devices keep version 2", keep_version_2);
+    for device in &mut devices {
+        assert!(device.metric("hedgerow_device_documents_refused_total") >= 1);
+        assert!(device.process().is_running(), "{} ended", device.name);
+    }
+}
+
+#[test]
+fn a_seed_that_was_taken_over_cannot_ship_code() {
+    let mut seed = Seed::start();
+    let own = Layout::write(&seed.scratch("own"), "1.0", &[("amd64", &[&Layer::random(1, 200_000)])]);
+    seed.publish("acme/web", &own);
+    let device = Device::start(&seed, "kiosk");
+    seed.start_rollout("acme/web", 1);
+    seed.await_done("acme/web", 1);
+    assert!(seed.stop().success());
+
+    // Whoever has the seed has its CA and its online key, its addresses, and knows the device; not the keys of the operator.
+    let listen = |url: &str| url.split_once("://").unwrap().1.to_owned();
+    let mut hostile = Seed::init_at(&listen(seed.url()), &listen(seed.device_url()));
+    for entry in fs::read_dir(seed.data().join("keys")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, hostile.data().join("keys").join(path.file_name().unwrap())).unwrap();
+    }
+    hostile.run(&[]);
+    let twin = Device::unknown("kiosk");
+    fs::create_dir(twin.data()).unwrap();
+    fs::copy(device.data().join("device.key"), twin.data().join("device.key")).unwrap();
+    Outcome::of(&mut twin.enrol_command(&hostile.token(&hostile.org()))).json();
+    let evil = Layout::write(&hostile.scratch("evil"), "1.0", &[("amd64", &[&Layer::random(666, 200_000)])]);
+    hostile.push(&hostile.org(), "acme/web", &evil);
+
+    wait::until("the hostile seed to be refused", || !device.log.events("state_refused").is_empty());
+    let refused = device.log.events("state_refused").len();
+    let published = hostile.run_operator(&["app", "publish", "acme/web:1.0", "--json"]);
+    if published.code == Some(0) {
+        hostile.start_rollout("acme/web", 1);
+    }
+    wait::until("it to be refused again", || device.log.events("state_refused").len() > refused + 1);
+    assert_eq!(tagged(&device, "1.0"), (200, own.digest.clone()));
+    assert!(evil.images[0].layers.iter().all(|layer| !device.blob_path(layer).exists()), "the device fetched code of a stranger");
+}
+
+#[test]
+fn a_device_that_restarts_without_its_seed_serves_what_it_has() {
+    let mut seed = Seed::start();
+    let layout = Layout::write(&seed.scratch("image"), "1.0", &[("amd64", &[&Layer::random(1, 2 << 20)])]);
+    seed.publish("acme/web", &layout);
+    let mut device = Device::start(&seed, "kiosk");
+    seed.start_rollout("acme/web", 1);
+    seed.await_done("acme/web", 1);
+    assert!(seed.stop().success());
+    assert!(device.stop().success());
+    let (endpoint, swarm) = (device.endpoint().to_owned(), device.swarm_addr().to_owned());
+
+    device.run(&[]);
+    assert_eq!((device.endpoint(), device.swarm_addr()), (endpoint.as_str(), swarm.as_str()), "ports are kept");
+    wait::until("the tag to be served", || tagged(&device, "1.0") == (200, layout.digest.clone()));
+    for blob in layout.images[0].layers.iter().chain([&layout.images[0].config]) {
+        let answer = http::get(&format!("{}/v2/acme/web/blobs/{blob}", device.endpoint_url()), &[]);
+        assert_eq!((answer.status, digest(&answer.body)), (200, blob.clone()));
+    }
+}
