@@ -25,29 +25,13 @@ impl NameRefused {
     }
 }
 
-macro_rules! name {
-    ($(#[$doc:meta])* $type:ident, $kind:literal) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $type(String);
-
+/// What every checked text shares once its `FromStr` is written.
+macro_rules! checked_text {
+    ($type:ident) => {
         impl $type {
-            /// The name as text.
+            /// The text.
             pub fn as_str(&self) -> &str {
                 &self.0
-            }
-        }
-
-        impl FromStr for $type {
-            type Err = NameRefused;
-
-            fn from_str(text: &str) -> Result<Self, NameRefused> {
-                if is_component(text) {
-                    Ok(Self(text.to_owned()))
-                } else {
-                    Err(NameRefused::new($kind, COMPONENT_RULE, text))
-                }
             }
         }
 
@@ -70,6 +54,29 @@ macro_rules! name {
                 f.write_str(&self.0)
             }
         }
+    };
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type(String);
+
+        impl FromStr for $type {
+            type Err = NameRefused;
+
+            fn from_str(text: &str) -> Result<Self, NameRefused> {
+                if is_component(text) {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err(NameRefused::new($kind, COMPONENT_RULE, text))
+                }
+            }
+        }
+
+        checked_text!($type);
     };
 }
 
@@ -120,11 +127,6 @@ impl RepositoryName {
         Self(format!("{org}/{app}"))
     }
 
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// The organisation that owns the repository.
     ///
     /// # Panics
@@ -148,37 +150,12 @@ impl FromStr for RepositoryName {
     }
 }
 
-impl TryFrom<String> for RepositoryName {
-    type Error = NameRefused;
-
-    fn try_from(text: String) -> Result<Self, NameRefused> {
-        text.parse()
-    }
-}
-
-impl From<RepositoryName> for String {
-    fn from(name: RepositoryName) -> Self {
-        name.0
-    }
-}
-
-impl fmt::Display for RepositoryName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+checked_text!(RepositoryName);
 
 /// A tag of a repository (distribution-spec: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Tag(String);
-
-impl Tag {
-    /// The tag as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 impl FromStr for Tag {
     type Err = NameRefused;
@@ -196,25 +173,7 @@ impl FromStr for Tag {
     }
 }
 
-impl TryFrom<String> for Tag {
-    type Error = NameRefused;
-
-    fn try_from(text: String) -> Result<Self, NameRefused> {
-        text.parse()
-    }
-}
-
-impl From<Tag> for String {
-    fn from(tag: Tag) -> Self {
-        tag.0
-    }
-}
-
-impl fmt::Display for Tag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+checked_text!(Tag);
 
 /// What a device can run: `<os>-<arch>[-<variant>]`, in the words of the OCI image-spec (`linux-arm64`, `linux-arm-v7`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -231,11 +190,6 @@ impl Platform {
             Some(variant) => format!("{os}-{architecture}-{variant}").parse(),
             None => format!("{os}-{architecture}").parse(),
         }
-    }
-
-    /// The platform as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 }
 
@@ -255,25 +209,7 @@ impl FromStr for Platform {
     }
 }
 
-impl TryFrom<String> for Platform {
-    type Error = NameRefused;
-
-    fn try_from(text: String) -> Result<Self, NameRefused> {
-        text.parse()
-    }
-}
-
-impl From<Platform> for String {
-    fn from(platform: Platform) -> Self {
-        platform.0
-    }
-}
-
-impl fmt::Display for Platform {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+checked_text!(Platform);
 
 /// A node in the swarm: the SHA-256 of its certificate's public key (SubjectPublicKeyInfo, RFC 5280 §4.1.2.7), so that
 /// nobody chooses its own place in the rendezvous order freely.

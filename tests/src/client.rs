@@ -64,7 +64,9 @@ impl Podman {
     /// # Panics
     /// When it has no place on the disk.
     pub fn new() -> Self {
-        Self { home: tempfile::Builder::new().prefix("hedgerow-podman-").tempdir().expect("a temporary folder can be made") }
+        let home = tempfile::Builder::new().prefix("hedgerow-podman-").tempdir().expect("a temporary folder can be made");
+        std::fs::write(home.path().join("auth.json"), "{}").expect("a temporary file can be written");
+        Self { home }
     }
 
     /// Runs `podman`.

@@ -92,8 +92,17 @@ impl Device {
     /// Runs it, and waits until it is ready.
     #[track_caller]
     pub fn run(&mut self, flags: &[&str]) {
+        self.run_as(self.run_command(flags));
+    }
+
+    /// Runs it by this command, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[track_caller]
+    pub fn run_as(&mut self, mut command: Command) {
         assert!(self.process.is_none(), "{} runs already", self.name);
-        let (process, ready) = Running::start_node(&mut self.run_command(flags), &self.log);
+        let (process, ready) = Running::start_node(&mut command, &self.log);
         assert_eq!(ready["device"], self.name.as_str(), "{ready}");
         (self.process, self.ready) = (Some(process), ready);
     }
@@ -166,6 +175,12 @@ impl Device {
     /// Where it keeps a whole blob.
     pub fn blob_path(&self, digest: &str) -> PathBuf {
         image::blob_path(&self.data(), digest)
+    }
+
+    /// A whole blob that it keeps.
+    #[track_caller]
+    pub fn blob(&self, digest: &str) -> Vec<u8> {
+        image::blob_in(&self.data(), digest)
     }
 
     /// Whether it has all of these blobs, whole.

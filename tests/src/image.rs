@@ -54,6 +54,16 @@ pub fn blob_path(dir: &Path, digest: &str) -> PathBuf {
     dir.join("blobs").join(algorithm).join(hex)
 }
 
+/// A blob in such a directory.
+///
+/// # Panics
+/// When it cannot be read.
+#[track_caller]
+pub fn blob_in(dir: &Path, digest: &str) -> Vec<u8> {
+    let path = blob_path(dir, digest);
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
 /// The digests of the blobs in such a directory.
 ///
 /// # Panics
@@ -131,7 +141,7 @@ impl Layout {
     /// When it has none with this digest.
     #[track_caller]
     pub fn blob(&self, digest: &str) -> Vec<u8> {
-        fs::read(blob_path(&self.path, digest)).unwrap_or_else(|error| panic!("the layout has no {digest}: {error}"))
+        blob_in(&self.path, digest)
     }
 
     /// The sum of the sizes of some of its blobs.

@@ -34,9 +34,18 @@ impl Log {
 
     /// The events called `name`, oldest first.
     pub fn events(&self, name: &str) -> Vec<Value> {
+        self.with("event", name)
+    }
+
+    /// The events that say just `message`, oldest first.
+    pub fn messages(&self, message: &str) -> Vec<Value> {
+        self.with("message", message)
+    }
+
+    fn with(&self, key: &str, value: &str) -> Vec<Value> {
         let text = self.text();
         let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        events.filter(|event| event["event"] == name).collect()
+        events.filter(|event| event[key] == value).collect()
     }
 
     /// Its last lines, to be shown when a test fails.

@@ -86,8 +86,17 @@ impl Seed {
     /// Runs it, and waits until it is ready.
     #[track_caller]
     pub fn run(&mut self, flags: &[&str]) {
+        self.run_as(self.run_command(flags));
+    }
+
+    /// Runs it by this command, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    #[track_caller]
+    pub fn run_as(&mut self, mut command: Command) {
         assert!(self.process.is_none(), "the seed runs already");
-        let (process, ready) = Running::start_node(&mut self.run_command(flags), &self.log);
+        let (process, ready) = Running::start_node(&mut command, &self.log);
         (self.process, self.ready) = (Some(process), ready);
     }
 

@@ -127,7 +127,7 @@ impl DeviceDir {
         files::replace(&self.join("ca.pem"), authority.as_bytes(), Access::Public)?;
         files::replace(&self.join("root.json"), root.as_bytes(), Access::Public)?;
         let enrolment = Enrolment { format: FORMAT, ..enrolment };
-        files::replace(&self.join("device.json"), &serde_json::to_vec_pretty(&enrolment)?, Access::Public)
+        Ok(files::replace(&self.join("device.json"), &serde_json::to_vec_pretty(&enrolment)?, Access::Public)?)
     }
 
     /// How far the device got; nowhere if it never ran.
@@ -152,6 +152,6 @@ impl DeviceDir {
     /// # Errors
     /// When the file cannot be written.
     pub fn keep_progress(&self, progress: &Progress) -> anyhow::Result<()> {
-        files::replace(&self.join("progress.json"), &serde_json::to_vec_pretty(progress)?, Access::Private)
+        Ok(files::replace(&self.join("progress.json"), &serde_json::to_vec_pretty(progress)?, Access::Private)?)
     }
 }

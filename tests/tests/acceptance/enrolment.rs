@@ -24,12 +24,12 @@ const SECRET_BYTES: usize = 32;
 
 fn files_below(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(dir).expect("the folder can be read") {
+        let path = entry.expect("the folder can be read").path();
         if path.is_dir() {
             found.extend(files_below(&path));
         } else if path.is_file() {
-            let content = fs::read(&path).unwrap();
+            let content = fs::read(&path).expect("the file can be read");
             found.insert(path, content);
         }
     }
@@ -41,7 +41,7 @@ fn contains(content: &[u8], wanted: &[u8]) -> bool {
 }
 
 fn mode(path: &Path) -> u32 {
-    fs::metadata(path).unwrap().permissions().mode() & 0o777
+    fs::metadata(path).expect("the file is there").permissions().mode() & 0o777
 }
 
 #[test]
@@ -169,7 +169,8 @@ fn a_device_refuses_a_seed_whose_root_or_ca_is_not_the_one_in_its_token() {
 }
 
 fn decode(token: &str) -> Value {
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.strip_prefix("hgt1_").unwrap()).unwrap()).unwrap()
+    let encoded = token.strip_prefix("hgt1_").expect("a token begins so");
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(encoded).expect("a token is base64")).expect("a token is JSON")
 }
 
 fn encode(token: &Value) -> String {

@@ -2,12 +2,10 @@
 //!
 //! Not here: what goes wrong on it; see the other modules.
 
-use std::fs;
-
 use tests::client::Skopeo;
 use tests::device::Device;
 use tests::http;
-use tests::image::{Image, Layer, Layout, blobs_in, digest};
+use tests::image::{Image, Layer, Layout, blob_in, blobs_in, digest};
 use tests::program;
 use tests::seed::Seed;
 
@@ -52,12 +50,14 @@ fn what_skopeo_pushed_is_pulled_from_a_device_byte_for_byte_also_when_the_seed_i
 fn holds_its_own_platform_alone(device: &Device, layout: &Layout, own: &Image, other: &Image) {
     let held = blobs_in(&device.data());
     for blob in own.blobs() {
-        assert_eq!(fs::read(device.blob_path(&blob)).unwrap(), layout.blob(&blob), "{} of {}", blob, device.name);
+        assert_eq!(device.blob(&blob), layout.blob(&blob), "{} of {}", blob, device.name);
     }
     let foreign: Vec<_> = other.blobs().into_iter().filter(|blob| !own.blobs().contains(blob)).collect();
     assert!(!foreign.is_empty() && foreign.iter().all(|blob| !held.contains(blob)), "{} holds blobs of another platform", device.name);
+    let partial: Vec<_> = std::fs::read_dir(device.data().join("partial")).expect("the device has run").collect();
+    assert!(partial.is_empty(), "{} left partial blobs: {partial:?}", device.name);
     for blob in &held {
-        assert_eq!(*blob, digest(&fs::read(device.blob_path(blob)).unwrap()), "a file has another name than its content");
+        assert_eq!(*blob, digest(&device.blob(blob)), "a file has another name than its content");
     }
 
     let ask = |reference: &str| http::get(&format!("{}/v2/acme/web/manifests/{reference}", device.endpoint_url()), &[("Accept", MANIFEST)]);
@@ -79,6 +79,6 @@ fn pulls_back(seed: &Seed, device: &Device, layout: &Layout, image: &Image, tag:
     Skopeo::pull(&format!("{}/acme/web:{tag}", device.endpoint()), &back, tag, None).succeeded();
     assert_eq!(blobs_in(&back), image.blobs());
     for blob in image.blobs() {
-        assert_eq!(fs::read(tests::image::blob_path(&back, &blob)).unwrap(), layout.blob(&blob), "{blob} from {}", device.name);
+        assert_eq!(blob_in(&back, &blob), layout.blob(&blob), "{blob} from {}", device.name);
     }
 }

@@ -7,7 +7,7 @@ use std::fs;
 use tests::client::{Docker, Podman, Skopeo};
 use tests::device::Device;
 use tests::http::{self, Answer};
-use tests::image::{Layer, Layout, blob_path, blobs_in};
+use tests::image::{Layer, Layout, blob_in, blobs_in};
 use tests::process::Outcome;
 use tests::program;
 use tests::seed::{Organisation, Seed};
@@ -45,7 +45,7 @@ fn skopeo_logs_in_with_any_user_name_and_the_key_as_its_password() {
     let image = &layout.images[0];
     assert_eq!(blobs_in(&back), image.blobs());
     for blob in image.blobs() {
-        assert_eq!(fs::read(blob_path(&back, &blob)).unwrap(), layout.blob(&blob));
+        assert_eq!(blob_in(&back, &blob), layout.blob(&blob));
     }
 }
 
@@ -97,6 +97,7 @@ fn a_key_of_another_organisation_cannot_tell_what_exists() {
             ("HEAD", format!("/v2/{org}/{repository}/manifests/1.0")),
             ("GET", format!("/v2/{org}/{repository}/blobs/{layer}")),
             ("HEAD", format!("/v2/{org}/{repository}/blobs/{layer}")),
+            // What nothing refers to and what does not exist have the same empty list of referrers, says the protocol.
             ("GET", format!("/v2/{org}/{repository}/referrers/{}", layout.digest)),
             ("POST", format!("/v2/{org}/{repository}/blobs/uploads/")),
             ("PUT", format!("/v2/{org}/{repository}/manifests/1.0")),
@@ -116,7 +117,8 @@ fn a_key_of_another_organisation_cannot_tell_what_exists() {
         paths("acme", "web").into_iter().zip(paths("acme", "wab").into_iter().zip(paths("acmo", "web")))
     {
         let (there, not_there, no_org) = (ask(&other, method, &existing), ask(&other, method, &missing), ask(&other, method, &nowhere));
-        assert!([401, 403, 404].contains(&there.status), "{method} {existing}: {} {}", there.status, there.text());
+        let is_refused = [401, 403, 404].contains(&there.status);
+        assert!(is_refused || existing.contains("/referrers/"), "{method} {existing}: {} {}", there.status, there.text());
         assert_eq!(shape(&there, "acme", "web"), shape(&not_there, "acme", "wab"), "{method} {existing}");
         assert_eq!(shape(&there, "acme", "web"), shape(&no_org, "acmo", "web"), "{method} {existing}");
     }

@@ -2,11 +2,16 @@
 //!
 //! Not here: processes that end; see `faults`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tests::device::{Device, UNIT_BYTES};
 use tests::image::{Layer, Layout, digest};
 use tests::process::Outcome;
@@ -32,6 +37,22 @@ fn devices_share_what_only_one_of_them_fetched() {
     assert!(after - before < 64 << 10, "{} bytes came over the WAN a second time", after - before);
     assert!(second.metric("hedgerow_device_stored_lan_bytes_total") > 4 << 20);
     assert!(first.stop().success());
+}
+
+#[test]
+fn devices_that_found_each_other_stay_connected() {
+    let seed = Seed::start();
+    let [mut one, mut two] = ["one", "two"].map(|name| Device::enrol(&seed, &seed.org(), name));
+    // Each learns the other's address from the seed, and both dial; the second one is told it twice.
+    one.run(&[]);
+    two.run(&["--peer", one.swarm_addr()]);
+    wait::until("the devices to be connected", || one.peers() == 1 && two.peers() == 1);
+    thread::sleep(Duration::from_secs(4));
+    for device in [&one, &two] {
+        assert_eq!(device.peers(), 1);
+        let connected = device.log.messages("peer connected").len();
+        assert!(connected <= 2, "{} connected {connected} times; two connections that cross are the most", device.name);
+    }
 }
 
 #[test]
@@ -84,11 +105,14 @@ fn the_seed_gives_a_device_nothing_of_another_organisation_and_a_stranger_nothin
     seed.publish("acme/web", &layout);
     let (own, stranger) = (Device::enrol(&seed, &seed.org(), "own"), Device::enrol(&seed, &other, "stranger"));
 
+    let keys: BTreeMap<String, PathBuf> = [&own, &stranger]
+        .map(|device| (device.name.clone(), plain_key(&device.data().join("device.key"), &seed.scratch(&device.name))))
+        .into();
     let status = |device: Option<&Device>, path: &str| {
         let mut command = Command::new("curl");
         command.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--cacert"]).arg(own.data().join("ca.pem"));
         if let Some(device) = device {
-            command.arg("--cert").arg(device.data().join("device.pem")).arg("--key").arg(device.data().join("device.key"));
+            command.arg("--cert").arg(device.data().join("device.pem")).arg("--key").arg(&keys[&device.name]);
         }
         let outcome = Outcome::of(command.arg(format!("{}{path}", seed.device_url())));
         assert!(outcome.code == Some(0) || device.is_none(), "{outcome:?}");
@@ -106,6 +130,18 @@ fn the_seed_gives_a_device_nothing_of_another_organisation_and_a_stranger_nothin
     assert_eq!(status(None, "/api/v1/device/state"), "401");
     let missing = format!("/api/v1/device/blobs/{}", digest(b"nothing"));
     assert_eq!(status(Some(&stranger), &missing), status(Some(&stranger), &format!("/api/v1/device/blobs/{}", image.config)));
+}
+
+/// Writes the ed25519 key in `pem` to `to` in version 1 of PKCS#8, the only one that OpenSSL 3 reads.
+fn plain_key(pem: &Path, to: &Path) -> PathBuf {
+    let text = fs::read_to_string(pem).expect("the device has a key");
+    let body: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
+    let der = STANDARD.decode(body).expect("the key is PEM");
+    let at = der.windows(4).position(|window| window == [0x04, 0x22, 0x04, 0x20]).expect("the key is ed25519") + 4;
+    let head = [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+    let plain = STANDARD.encode([&head, &der[at..at + 32]].concat());
+    fs::write(to, format!("-----BEGIN PRIVATE KEY-----\n{plain}\n-----END PRIVATE KEY-----\n")).expect("a file can be written");
+    to.to_owned()
 }
 
 #[test]
@@ -128,7 +164,7 @@ fn a_peer_that_sends_a_wrong_byte_is_named_and_the_download_still_completes() {
     honest.run(&["--peer", liar.swarm_addr()]);
     wait::until("the image to be there", || honest.holds(&layout.images[0].blobs()));
     for blob in layout.images[0].blobs() {
-        assert_eq!(digest(&fs::read(honest.blob_path(&blob)).unwrap()), blob, "a wrong byte was kept");
+        assert_eq!(digest(&honest.blob(&blob)), blob, "a wrong byte was kept");
     }
     let refused = honest.log.events("unit_refused");
     assert!(!refused.is_empty(), "no unit was refused");
