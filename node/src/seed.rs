@@ -6,6 +6,7 @@
 //! | [`run`] | the whole life of a seed process |
 //! | [`registry`] | the OCI distribution API |
 //! | [`api`] | the control API for operators |
+//! | [`openapi`] | the description of that API |
 //! | [`devices`] | what devices ask for, on their own listener |
 //! | [`fleet`] | tokens, enrolment, desired states, rollouts |
 //! | [`trust`] | publishing versions, and keeping metadata fresh |
@@ -19,6 +20,7 @@ pub mod devices;
 pub mod fleet;
 pub mod init;
 pub mod metrics;
+pub mod openapi;
 pub mod registry;
 pub mod run;
 pub mod sites;

@@ -55,19 +55,11 @@ impl Workspace {
         let mut command = cargo(folder);
         command.args(["metadata", "--format-version", "1", "--no-deps"]);
         let text = stdout_of(&mut command)?;
-        let metadata: Value = serde_json::from_str(&text).context(
-            "`cargo metadata` gave something else than JSON; run it by hand to see what",
-        )?;
-        let mut crates = list(&metadata, "packages")
-            .iter()
-            .map(Crate::from_metadata)
-            .collect::<Result<Vec<_>>>()?;
+        let metadata: Value =
+            serde_json::from_str(&text).context("`cargo metadata` gave something else than JSON; run it by hand to see what")?;
+        let mut crates = list(&metadata, "packages").iter().map(Crate::from_metadata).collect::<Result<Vec<_>>>()?;
         crates.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Self {
-            root: text_of(&metadata, "workspace_root")?.into(),
-            target: text_of(&metadata, "target_directory")?.into(),
-            crates,
-        })
+        Ok(Self { root: text_of(&metadata, "workspace_root")?.into(), target: text_of(&metadata, "target_directory")?.into(), crates })
     }
 
     /// `cargo` at the top of this workspace.
@@ -80,22 +72,14 @@ impl Workspace {
         self.crates
             .iter()
             .find(|member| member.name == name)
-            .with_context(|| {
-                format!("the workspace has no crate `{name}`; is it in `members` of Cargo.toml?")
-            })
+            .with_context(|| format!("the workspace has no crate `{name}`; is it in `members` of Cargo.toml?"))
     }
 }
 
 impl Crate {
     fn from_metadata(package: &Value) -> Result<Self> {
-        let dependencies = list(package, "dependencies")
-            .iter()
-            .map(Dependency::from_metadata)
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Self {
-            name: text_of(package, "name")?.to_owned(),
-            dependencies,
-        })
+        let dependencies = list(package, "dependencies").iter().map(Dependency::from_metadata).collect::<Result<Vec<_>>>()?;
+        Ok(Self { name: text_of(package, "name")?.to_owned(), dependencies })
     }
 }
 
@@ -105,15 +89,9 @@ impl Dependency {
             None => DependencyKind::Normal,
             Some("dev") => DependencyKind::Dev,
             Some("build") => DependencyKind::Build,
-            Some(other) => bail!(
-                "`cargo metadata` names the kind of dependency `{other}`, unknown to this tool"
-            ),
+            Some(other) => bail!("`cargo metadata` names the kind of dependency `{other}`, unknown to this tool"),
         };
-        Ok(Self {
-            name: text_of(dependency, "name")?.to_owned(),
-            kind,
-            is_path: dependency.get("path").is_some_and(Value::is_string),
-        })
+        Ok(Self { name: text_of(dependency, "name")?.to_owned(), kind, is_path: dependency.get("path").is_some_and(Value::is_string) })
     }
 }
 
@@ -141,9 +119,7 @@ fn cargo(folder: &Path) -> Command {
 /// Runs `command` with its output going where ours goes, and fails unless it succeeds.
 pub(crate) fn succeed(command: &mut Command) -> Result<()> {
     let line = line_of(command);
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start `{line}`; is it installed and on PATH?"))?;
+    let status = command.status().with_context(|| format!("cannot start `{line}`; is it installed and on PATH?"))?;
     if !status.success() {
         bail!("`{line}` failed ({status}); its own output above says why");
     }
@@ -153,24 +129,18 @@ pub(crate) fn succeed(command: &mut Command) -> Result<()> {
 /// Runs `command` and gives what it wrote to its standard output; fails with what it wrote to the other.
 pub(crate) fn stdout_of(command: &mut Command) -> Result<String> {
     let line = line_of(command);
-    let output = command
-        .output()
-        .with_context(|| format!("cannot start `{line}`; is it installed and on PATH?"))?;
+    let output = command.output().with_context(|| format!("cannot start `{line}`; is it installed and on PATH?"))?;
     if !output.status.success() {
         let why = String::from_utf8_lossy(&output.stderr);
         bail!("`{line}` failed ({}):\n{}", output.status, why.trim_end());
     }
-    String::from_utf8(output.stdout)
-        .with_context(|| format!("`{line}` wrote something else than UTF-8"))
+    String::from_utf8(output.stdout).with_context(|| format!("`{line}` wrote something else than UTF-8"))
 }
 
 /// `command` as one would type it.
 pub(crate) fn line_of(command: &Command) -> String {
     let program = Path::new(command.get_program());
-    let name = program
-        .file_name()
-        .unwrap_or(program.as_os_str())
-        .to_string_lossy();
+    let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy();
     let mut line = name.into_owned();
     for argument in command.get_args() {
         line.push(' ');
@@ -180,10 +150,7 @@ pub(crate) fn line_of(command: &Command) -> String {
 }
 
 fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value
-        .get(key)
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
+    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 fn text_of<'a>(value: &'a Value, key: &str) -> Result<&'a str> {

@@ -40,49 +40,24 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 }
 
 fn steps<'a>(workspace: &'a Workspace, args: &Args) -> Vec<Step<'a>> {
-    let test_args = test::Args {
-        skip_missing: args.skip_missing,
-        filters: Vec::new(),
-    };
-    let test_alone = if args.skip_missing {
-        "cargo tools test --skip-missing"
-    } else {
-        "cargo tools test"
-    };
+    let test_args = test::Args { skip_missing: args.skip_missing, filters: Vec::new() };
+    let test_alone = if args.skip_missing { "cargo tools test --skip-missing" } else { "cargo tools test" };
     vec![
-        Step::new("format", "cargo fmt --all --check", || {
-            lints::format(workspace)
+        Step::new("format", "cargo fmt --all --check", || lints::format(workspace)),
+        Step::new("clippy", "cargo clippy --workspace --all-targets --release -- -D warnings", || lints::clippy(workspace)),
+        Step::new("documentation", "RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --release", || {
+            lints::documentation(workspace)
         }),
-        Step::new(
-            "clippy",
-            "cargo clippy --workspace --all-targets --release -- -D warnings",
-            || lints::clippy(workspace),
-        ),
-        Step::new(
-            "documentation",
-            "RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --release",
-            || lints::documentation(workspace),
-        ),
-        Step::new("layering", "cargo tools layering", || {
-            layering::run(workspace, &layering::Args {})
-        }),
-        Step::new("tidy", "cargo tools tidy", || {
-            tidy::run(workspace, &tidy::Args {})
-        }),
+        Step::new("layering", "cargo tools layering", || layering::run(workspace, &layering::Args {})),
+        Step::new("tidy", "cargo tools tidy", || tidy::run(workspace, &tidy::Args {})),
         Step::new("test", test_alone, move || test::run(workspace, &test_args)),
-        Step::new("simulation", &short_simulation::by_hand(workspace), || {
-            short_simulation::run(workspace)
-        }),
+        Step::new("simulation", &short_simulation::by_hand(workspace), || short_simulation::run(workspace)),
     ]
 }
 
 impl<'a> Step<'a> {
     fn new(name: &'static str, alone: &str, run: impl Fn() -> Result<()> + 'a) -> Self {
-        Self {
-            name,
-            alone: alone.to_owned(),
-            run: Box::new(run),
-        }
+        Self { name, alone: alone.to_owned(), run: Box::new(run) }
     }
 }
 
@@ -91,29 +66,18 @@ fn run_steps(steps: &[Step<'_>]) -> Result<()> {
     let mut outcome = Ok(());
     for step in steps {
         if outcome.is_err() {
-            rows.push(Row {
-                name: step.name,
-                seconds: None,
-                passed: false,
-            });
+            rows.push(Row { name: step.name, seconds: None, passed: false });
             continue;
         }
         println!("== {}", step.name);
         let start = Instant::now();
         outcome = (step.run)().with_context(|| {
-            format!(
-                "the step `{}` failed; mend it, and run it alone with\n        {}\n    because",
-                step.name, step.alone
-            )
+            format!("the step `{}` failed; mend it, and run it alone with\n        {}\n    because", step.name, step.alone)
         });
         let seconds = start.elapsed().as_secs_f64();
         let verdict = if outcome.is_ok() { "passed" } else { "failed" };
         println!("== {} {verdict} in {seconds:.1} s\n", step.name);
-        rows.push(Row {
-            name: step.name,
-            seconds: Some(seconds),
-            passed: outcome.is_ok(),
-        });
+        rows.push(Row { name: step.name, seconds: Some(seconds), passed: outcome.is_ok() });
     }
     print!("{}", table(&rows));
     outcome
@@ -122,14 +86,8 @@ fn run_steps(steps: &[Step<'_>]) -> Result<()> {
 fn table(rows: &[Row]) -> String {
     let mut text = format!("{:<16}{:>10}\n", "step", "seconds");
     for row in rows {
-        let seconds = row
-            .seconds
-            .map_or("not run".to_owned(), |seconds| format!("{seconds:.1}"));
-        let mark = if row.seconds.is_some() && !row.passed {
-            "  failed"
-        } else {
-            ""
-        };
+        let seconds = row.seconds.map_or("not run".to_owned(), |seconds| format!("{seconds:.1}"));
+        let mark = if row.seconds.is_some() && !row.passed { "  failed" } else { "" };
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{:<16}{seconds:>10}{mark}", row.name);
     }
@@ -159,31 +117,16 @@ mod tests {
         ];
         let error = format!("{:#}", run_steps(&steps).unwrap_err());
         assert!(error.contains("the step `tidy` failed"), "{error}");
-        assert!(
-            error.contains("run it alone with\n        cargo tools tidy\n    because: no header"),
-            "{error}"
-        );
+        assert!(error.contains("run it alone with\n        cargo tools tidy\n    because: no header"), "{error}");
         assert_eq!(later_runs.get(), 0);
     }
 
     #[test]
     fn the_table_has_a_line_for_each_step() {
         let rows = [
-            Row {
-                name: "format",
-                seconds: Some(1.26),
-                passed: true,
-            },
-            Row {
-                name: "clippy",
-                seconds: Some(20.0),
-                passed: false,
-            },
-            Row {
-                name: "test",
-                seconds: None,
-                passed: false,
-            },
+            Row { name: "format", seconds: Some(1.26), passed: true },
+            Row { name: "clippy", seconds: Some(20.0), passed: false },
+            Row { name: "test", seconds: None, passed: false },
         ];
         assert_eq!(
             table(&rows),

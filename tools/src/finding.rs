@@ -19,16 +19,8 @@ pub(crate) struct Finding {
 
 impl Finding {
     /// A finding from its three parts.
-    pub(crate) fn new(
-        place: impl Into<String>,
-        fault: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Self {
-        Self {
-            place: place.into(),
-            fault: fault.into(),
-            remedy: remedy.into(),
-        }
+    pub(crate) fn new(place: impl Into<String>, fault: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { place: place.into(), fault: fault.into(), remedy: remedy.into() }
     }
 }
 
@@ -48,8 +40,6 @@ pub(crate) fn report(name: &str, findings: &[Finding]) -> Result<()> {
             println!("{name}: nothing found");
             Ok(())
         }
-        count => bail!(
-            "{name}: {count} found, listed above; mend them and run `cargo tools {name}` again"
-        ),
+        count => bail!("{name}: {count} found, listed above; mend them and run `cargo tools {name}` again"),
     }
 }

@@ -18,13 +18,8 @@ pub(crate) struct TinyWorkspace {
 impl TinyWorkspace {
     /// One without crates.
     pub(crate) fn new() -> Self {
-        let tiny = Self {
-            folder: tempfile::tempdir().unwrap(),
-        };
-        tiny.write(
-            "Cargo.toml",
-            "[workspace]\nresolver = \"3\"\nmembers = [\"*\"]\nexclude = [\"target\"]\n",
-        );
+        let tiny = Self { folder: tempfile::tempdir().unwrap() };
+        tiny.write("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"*\"]\nexclude = [\"target\"]\n");
         tiny
     }
 
@@ -33,11 +28,7 @@ impl TinyWorkspace {
         let tiny = Self::new();
         tiny.add_with_feature("protocol", "simulated", "");
         tiny.add("node", &depends(&["protocol"]), "//! Node.\n");
-        tiny.add(
-            "simulation",
-            "[dependencies]\nprotocol = { path = \"../protocol\", features = [\"simulated\"] }\n",
-            "//! Simulation.\n",
-        );
+        tiny.add("simulation", "[dependencies]\nprotocol = { path = \"../protocol\", features = [\"simulated\"] }\n", "//! Simulation.\n");
         tiny.add("tests", &depends(&["node", "simulation"]), "//! Tests.\n");
         tiny.add("tools", "", "//! Tools.\n");
         tiny
@@ -45,19 +36,14 @@ impl TinyWorkspace {
 
     /// Adds or replaces a library with these further lines in its manifest.
     pub(crate) fn add(&self, name: &str, manifest: &str, source: &str) {
-        let head =
-            format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n");
+        let head = format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n");
         self.write(&format!("{name}/Cargo.toml"), &format!("{head}{manifest}"));
         self.write(&format!("{name}/src/lib.rs"), source);
     }
 
     /// Adds or replaces an empty library with a feature.
     pub(crate) fn add_with_feature(&self, name: &str, feature: &str, manifest: &str) {
-        self.add(
-            name,
-            &format!("[features]\n{feature} = []\n\n{manifest}"),
-            "//! Library.\n",
-        );
+        self.add(name, &format!("[features]\n{feature} = []\n\n{manifest}"), "//! Library.\n");
     }
 
     /// Writes a file.
@@ -71,19 +57,10 @@ impl TinyWorkspace {
     pub(crate) fn take_lints(&self, package: &str) {
         let manifest = fs::read_to_string(real().join("Cargo.toml")).unwrap();
         let from = manifest.find("[workspace.lints.").unwrap();
-        let to = manifest[from..]
-            .find("\n[profile")
-            .map_or(manifest.len(), |at| from + at);
+        let to = manifest[from..].find("\n[profile").map_or(manifest.len(), |at| from + at);
         self.append("Cargo.toml", &manifest[from..to]);
-        self.append(
-            &format!("{package}/Cargo.toml"),
-            "\n[lints]\nworkspace = true\n",
-        );
-        fs::copy(
-            real().join(".clippy.toml"),
-            self.root().join(".clippy.toml"),
-        )
-        .unwrap();
+        self.append(&format!("{package}/Cargo.toml"), "\n[lints]\nworkspace = true\n");
+        fs::copy(real().join(".clippy.toml"), self.root().join(".clippy.toml")).unwrap();
         let bans = real().join(package).join(".clippy.toml");
         if bans.exists() {
             fs::copy(bans, self.root().join(package).join(".clippy.toml")).unwrap();
@@ -97,9 +74,7 @@ impl TinyWorkspace {
 
     /// The command, building inside of this folder and asking no registry.
     pub(crate) fn isolated(&self, mut command: Command) -> Command {
-        command
-            .env("CARGO_TARGET_DIR", self.root().join("target"))
-            .env("CARGO_NET_OFFLINE", "true");
+        command.env("CARGO_TARGET_DIR", self.root().join("target")).env("CARGO_NET_OFFLINE", "true");
         command
     }
 

@@ -33,15 +33,7 @@ pub(crate) fn documentation(workspace: &Workspace) -> Result<()> {
 
 fn clippy_command(workspace: &Workspace) -> Command {
     let mut command = workspace.cargo();
-    command.args([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--release",
-        "--",
-        "-D",
-        "warnings",
-    ]);
+    command.args(["clippy", "--workspace", "--all-targets", "--release", "--", "-D", "warnings"]);
     command
 }
 
@@ -63,25 +55,13 @@ mod tests {
 
     #[test]
     fn a_clock_is_refused_in_protocol() {
-        assert_refused(
-            "protocol",
-            "pub fn f() {\n    let _ = std::time::Instant::now();\n}\n",
-            "time is an argument",
-        );
-        assert_refused(
-            "protocol",
-            "pub fn f(_: std::time::SystemTime) {}\n",
-            "time is an argument",
-        );
+        assert_refused("protocol", "pub fn f() {\n    let _ = std::time::Instant::now();\n}\n", "time is an argument");
+        assert_refused("protocol", "pub fn f(_: std::time::SystemTime) {}\n", "time is an argument");
     }
 
     #[test]
     fn a_file_is_refused_in_protocol() {
-        assert_refused(
-            "protocol",
-            "pub fn f() {\n    let _ = std::fs::read(\"x\");\n}\n",
-            "no files",
-        );
+        assert_refused("protocol", "pub fn f() {\n    let _ = std::fs::read(\"x\");\n}\n", "no files");
         assert_refused("protocol", "pub fn f(_: std::fs::File) {}\n", "no files");
         let asks = "pub fn f(path: &std::path::Path) -> bool {\n    path.exists()\n}\n";
         assert_refused("protocol", asks, "no files");
@@ -89,30 +69,14 @@ mod tests {
 
     #[test]
     fn a_socket_is_refused_in_protocol() {
-        assert_refused(
-            "protocol",
-            "pub fn f() {\n    let _ = std::net::UdpSocket::bind(\"[::]:0\");\n}\n",
-            "no sockets",
-        );
+        assert_refused("protocol", "pub fn f() {\n    let _ = std::net::UdpSocket::bind(\"[::]:0\");\n}\n", "no sockets");
     }
 
     #[test]
     fn the_environment_threads_and_processes_are_refused_in_protocol() {
-        assert_refused(
-            "protocol",
-            "pub fn f() {\n    let _ = std::env::var(\"X\");\n}\n",
-            "no environment",
-        );
-        assert_refused(
-            "protocol",
-            "pub fn f() {\n    let _ = std::thread::spawn(f);\n}\n",
-            "no threads",
-        );
-        assert_refused(
-            "protocol",
-            "pub fn f() {\n    std::process::exit(1)\n}\n",
-            "no processes",
-        );
+        assert_refused("protocol", "pub fn f() {\n    let _ = std::env::var(\"X\");\n}\n", "no environment");
+        assert_refused("protocol", "pub fn f() {\n    let _ = std::thread::spawn(f);\n}\n", "no threads");
+        assert_refused("protocol", "pub fn f() {\n    std::process::exit(1)\n}\n", "no processes");
     }
 
     #[test]
@@ -133,24 +97,15 @@ mod tests {
             assert_refused(package, iterates, "use BTreeMap");
         }
         for package in ["protocol", "simulation", "node"] {
-            assert_refused(
-                package,
-                iterates,
-                "iteration over unordered hash-based type",
-            );
+            assert_refused(package, iterates, "iteration over unordered hash-based type");
         }
     }
 
     #[test]
     fn simulation_may_measure_wall_time_where_it_says_so() {
         let call = "    let _ = std::time::Instant::now();\n}\n";
-        assert_refused(
-            "simulation",
-            &format!("pub fn f() {{\n{call}"),
-            "time is virtual here",
-        );
-        let expects =
-            "#[expect(clippy::disallowed_methods, reason = \"the one measure of wall time\")]\n";
+        assert_refused("simulation", &format!("pub fn f() {{\n{call}"), "time is virtual here");
+        let expects = "#[expect(clippy::disallowed_methods, reason = \"the one measure of wall time\")]\n";
         let (passed, said) = lint("simulation", &format!("{expects}pub fn f() {{\n{call}"));
         assert!(passed, "{said}");
     }
@@ -158,10 +113,7 @@ mod tests {
     fn assert_refused(package: &str, source: &str, because: &str) {
         let (passed, said) = lint(package, source);
         assert!(!passed, "{package} passed with\n{source}");
-        assert!(
-            said.contains(because),
-            "not refused because `{because}`:\n{said}"
-        );
+        assert!(said.contains(because), "not refused because `{because}`:\n{said}");
         assert!(!said.contains("unresolved"), "{said}");
     }
 
@@ -175,13 +127,7 @@ mod tests {
             &format!("//! A crate with one fault.\n#![expect(missing_docs, reason = \"short\")]\n\n{source}"),
         );
         tiny.take_lints(package);
-        let output = tiny
-            .isolated(clippy_command(&tiny.read()))
-            .output()
-            .unwrap();
-        (
-            output.status.success(),
-            String::from_utf8_lossy(&output.stderr).into_owned(),
-        )
+        let output = tiny.isolated(clippy_command(&tiny.read())).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 }

@@ -77,9 +77,7 @@ mod tests {
 
     #[test]
     fn what_follows_two_dashes_is_a_filter() {
-        let Verb::Test(args) =
-            Arguments::parse_from(["tools", "test", "--skip-missing", "--", "rollout", "-j1"]).verb
-        else {
+        let Verb::Test(args) = Arguments::parse_from(["tools", "test", "--skip-missing", "--", "rollout", "-j1"]).verb else {
             panic!("not the verb `test`");
         };
         assert!(args.skip_missing);

@@ -23,26 +23,10 @@ pub(crate) struct Tool {
 }
 
 const TOOLS: &[Tool] = &[
-    Tool {
-        executable: "skopeo",
-        package: "skopeo",
-        purpose: "pushes and pulls images as a client that is not ours",
-    },
-    Tool {
-        executable: "podman",
-        package: "podman",
-        purpose: "the first of the two container engines",
-    },
-    Tool {
-        executable: "dockerd",
-        package: "docker.io",
-        purpose: "the second of the two container engines",
-    },
-    Tool {
-        executable: "ip",
-        package: "iproute2",
-        purpose: "makes the network namespaces of the lab",
-    },
+    Tool { executable: "skopeo", package: "skopeo", purpose: "pushes and pulls images as a client that is not ours" },
+    Tool { executable: "podman", package: "podman", purpose: "the first of the two container engines" },
+    Tool { executable: "dockerd", package: "docker.io", purpose: "the second of the two container engines" },
+    Tool { executable: "ip", package: "iproute2", purpose: "makes the network namespaces of the lab" },
 ];
 
 /// Runs the verb.
@@ -54,10 +38,7 @@ pub(crate) fn run(_: &Args) -> Result<()> {
 pub(crate) fn install_missing() -> Result<()> {
     let missing = missing();
     if missing.is_empty() {
-        println!(
-            "setup: all there ({})",
-            names(TOOLS, |tool| tool.executable)
-        );
+        println!("setup: all there ({})", names(TOOLS, |tool| tool.executable));
         return Ok(());
     }
     let packages = names(&missing, |tool| tool.package);
@@ -70,21 +51,12 @@ pub(crate) fn install_missing() -> Result<()> {
         );
     }
     println!("setup: installing {packages}");
-    let advice =
-        "is this Debian, with a package mirror in reach? If not, install the tools in another way";
+    let advice = "is this Debian, with a package mirror in reach? If not, install the tools in another way";
     succeed(apt_get().arg("update")).context(advice)?;
-    succeed(
-        apt_get()
-            .args(["install", "-y"])
-            .args(missing.iter().map(|tool| tool.package)),
-    )
-    .context(advice)?;
+    succeed(apt_get().args(["install", "-y"]).args(missing.iter().map(|tool| tool.package))).context(advice)?;
     let missing = self::missing();
     if !missing.is_empty() {
-        bail!(
-            "{} still not on PATH after the installation of {packages}; see where the package put it and mend PATH",
-            described(&missing),
-        );
+        bail!("{} still not on PATH after the installation of {packages}; see where the package put it and mend PATH", described(&missing),);
     }
     Ok(())
 }
@@ -93,15 +65,9 @@ pub(crate) fn install_missing() -> Result<()> {
 pub(crate) fn say_missing() {
     let missing = missing();
     if missing.is_empty() {
-        println!(
-            "setup: all there ({})",
-            names(TOOLS, |tool| tool.executable)
-        );
+        println!("setup: all there ({})", names(TOOLS, |tool| tool.executable));
     } else {
-        println!(
-            "setup: missing, tests that need them are skipped: {}",
-            described(&missing)
-        );
+        println!("setup: missing, tests that need them are skipped: {}", described(&missing));
     }
 }
 
@@ -111,11 +77,7 @@ pub(crate) fn is_on_path(executable: &str) -> bool {
 }
 
 fn missing() -> Vec<Tool> {
-    TOOLS
-        .iter()
-        .copied()
-        .filter(|tool| !is_on_path(tool.executable))
-        .collect()
+    TOOLS.iter().copied().filter(|tool| !is_on_path(tool.executable)).collect()
 }
 
 fn is_in_folders(executable: &str, path: &OsStr) -> bool {
@@ -124,8 +86,7 @@ fn is_in_folders(executable: &str, path: &OsStr) -> bool {
 
 fn is_executable(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    file.metadata()
-        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
 fn is_root() -> Result<bool> {
@@ -144,11 +105,7 @@ fn names(tools: &[Tool], name: impl Fn(&Tool) -> &'static str) -> String {
 }
 
 fn described(tools: &[Tool]) -> String {
-    tools
-        .iter()
-        .map(|tool| format!("{} ({})", tool.executable, tool.purpose))
-        .collect::<Vec<_>>()
-        .join(", ")
+    tools.iter().map(|tool| format!("{} ({})", tool.executable, tool.purpose)).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -174,10 +131,7 @@ mod tests {
 
     #[test]
     fn each_tool_is_named_with_what_it_is_for() {
-        assert_eq!(
-            names(TOOLS, |tool| tool.package),
-            "skopeo podman docker.io iproute2"
-        );
+        assert_eq!(names(TOOLS, |tool| tool.package), "skopeo podman docker.io iproute2");
         assert!(described(TOOLS).contains("ip (makes the network namespaces of the lab)"));
     }
 }

@@ -25,29 +25,18 @@ pub(crate) struct Shipped {
 }
 
 /// Seed, device and CLI.
-pub(crate) const HEDGEROW: Shipped = Shipped {
-    package: "node",
-    binary: "hedgerow",
-    variable: "HEDGEROW_BIN",
-};
+pub(crate) const HEDGEROW: Shipped = Shipped { package: "node", binary: "hedgerow", variable: "HEDGEROW_BIN" };
 
 /// The simulation.
-pub(crate) const SIMULATION: Shipped = Shipped {
-    package: "simulation",
-    binary: "hedgerow-sim",
-    variable: "HEDGEROW_SIM_BIN",
-};
+pub(crate) const SIMULATION: Shipped = Shipped { package: "simulation", binary: "hedgerow-sim", variable: "HEDGEROW_SIM_BIN" };
 
 impl Shipped {
     /// Builds it by itself and gives the path of the copy.
     pub(crate) fn build(self, workspace: &Workspace) -> Result<PathBuf> {
         let mut command = self.build_command(workspace);
         println!("building {}: {}", self.binary, line_of(&command));
-        command
-            .arg("--message-format=json-render-diagnostics")
-            .stderr(Stdio::inherit());
-        let messages =
-            stdout_of(&mut command).with_context(|| format!("cannot build `{}`", self.binary))?;
+        command.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
+        let messages = stdout_of(&mut command).with_context(|| format!("cannot build `{}`", self.binary))?;
         let built = self.executable(&messages)?;
         replace(&built, &workspace.target.join("shipped"), self.binary)
     }
@@ -66,10 +55,7 @@ impl Shipped {
             .filter(|message| message.pointer("/target/name").and_then(Value::as_str) == Some(self.binary))
             .find_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
             .with_context(|| {
-                format!(
-                    "the crate `{}` was built, but made no binary `{}`; does its Cargo.toml still name it?",
-                    self.package, self.binary
-                )
+                format!("the crate `{}` was built, but made no binary `{}`; does its Cargo.toml still name it?", self.package, self.binary)
             })
     }
 }
@@ -81,13 +67,7 @@ fn replace(built: &Path, folder: &Path, name: &str) -> Result<PathBuf> {
     fs::create_dir_all(folder)
         .and_then(|()| fs::copy(built, &copy))
         .and_then(|_| fs::rename(&copy, &kept))
-        .with_context(|| {
-            format!(
-                "cannot copy {} to {}; is there room, and is it yours to write?",
-                built.display(),
-                kept.display()
-            )
-        })?;
+        .with_context(|| format!("cannot copy {} to {}; is there room, and is it yours to write?", built.display(), kept.display()))?;
     Ok(kept)
 }
 
@@ -104,10 +84,7 @@ mod tests {
             "\n",
             r#"{"reason":"build-finished","success":true}"#,
         );
-        assert_eq!(
-            HEDGEROW.executable(messages).unwrap(),
-            Path::new("/t/release/hedgerow")
-        );
+        assert_eq!(HEDGEROW.executable(messages).unwrap(), Path::new("/t/release/hedgerow"));
         let error = SIMULATION.executable(messages).unwrap_err().to_string();
         assert!(error.contains("made no binary `hedgerow-sim`"), "{error}");
     }
@@ -124,10 +101,6 @@ mod tests {
 
         replace(&built, &shipped, "hedgerow").unwrap();
         assert_eq!(fs::read_to_string(&kept).unwrap(), "with the workspace");
-        assert_eq!(
-            fs::read_dir(&shipped).unwrap().count(),
-            1,
-            "no left-over copy"
-        );
+        assert_eq!(fs::read_dir(&shipped).unwrap().count(), 1, "no left-over copy");
     }
 }

@@ -24,16 +24,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let binary = SIMULATION.build(workspace)?;
     let mut digests = Vec::new();
     for threads in THREADS {
-        let output = workspace
-            .target
-            .join("shipped")
-            .join(format!("short-simulation-{threads}.json"));
-        digests.push(digest_of(
-            &binary,
-            threads,
-            &output,
-            Duration::from_secs(SECONDS_MAX),
-        )?);
+        let output = workspace.target.join("shipped").join(format!("short-simulation-{threads}.json"));
+        digests.push(digest_of(&binary, threads, &output, Duration::from_secs(SECONDS_MAX))?);
     }
     compare(&digests)
 }
@@ -41,48 +33,23 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 /// The commands that do the same by hand.
 pub(crate) fn by_hand(workspace: &Workspace) -> String {
     let binary = workspace.target.join("shipped").join(SIMULATION.binary);
-    THREADS
-        .map(|threads| format!("{} {}", binary.display(), arguments(threads).join(" ")))
-        .join("\n        ")
+    THREADS.map(|threads| format!("{} {}", binary.display(), arguments(threads).join(" "))).join("\n        ")
 }
 
 fn arguments(threads: &str) -> [&str; 10] {
-    [
-        "run",
-        "--devices",
-        "1000",
-        "--sites",
-        "50",
-        "--seed",
-        "1",
-        "--threads",
-        threads,
-        "--json",
-    ]
+    ["run", "--devices", "1000", "--sites", "50", "--seed", "1", "--threads", threads, "--json"]
 }
 
 fn digest_of(binary: &Path, threads: &str, output: &Path, limit: Duration) -> Result<String> {
-    let file = File::create(output).with_context(|| {
-        format!(
-            "cannot write {}; is there room, and is it yours to write?",
-            output.display()
-        )
-    })?;
+    let file =
+        File::create(output).with_context(|| format!("cannot write {}; is there room, and is it yours to write?", output.display()))?;
     let mut command = Command::new(binary);
-    command
-        .args(arguments(threads))
-        .stdin(Stdio::null())
-        .stdout(file);
+    command.args(arguments(threads)).stdin(Stdio::null()).stdout(file);
     let line = line_of(&command);
     let seconds = run_within(command, &line, limit)?;
-    let text = fs::read_to_string(output)
-        .with_context(|| format!("cannot read what `{line}` wrote to {}", output.display()))?;
-    let digest = digest_in(&text).with_context(|| {
-        format!(
-            "`{line}` wrote no JSON object with a `digest` as its last value; see {}",
-            output.display()
-        )
-    })?;
+    let text = fs::read_to_string(output).with_context(|| format!("cannot read what `{line}` wrote to {}", output.display()))?;
+    let digest = digest_in(&text)
+        .with_context(|| format!("`{line}` wrote no JSON object with a `digest` as its last value; see {}", output.display()))?;
     println!("{line}: {seconds:.1} s, digest {digest}");
     Ok(digest)
 }
@@ -90,25 +57,14 @@ fn digest_of(binary: &Path, threads: &str, output: &Path, limit: Duration) -> Re
 /// Runs `command` and gives its seconds; ends it when it takes longer than `limit`.
 fn run_within(mut command: Command, line: &str, limit: Duration) -> Result<f64> {
     let start = Instant::now();
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("cannot start `{line}`"))?;
+    let mut child = command.spawn().with_context(|| format!("cannot start `{line}`"))?;
     let status = loop {
-        if let Some(status) = child
-            .try_wait()
-            .with_context(|| format!("cannot wait for `{line}`"))?
-        {
+        if let Some(status) = child.try_wait().with_context(|| format!("cannot wait for `{line}`"))? {
             break status;
         }
         if start.elapsed() > limit {
-            child
-                .kill()
-                .and_then(|()| child.wait())
-                .with_context(|| format!("cannot end `{line}`"))?;
-            bail!(
-                "`{line}` took longer than {} s, the limit, and was ended; run it by hand to see where the time goes",
-                limit.as_secs()
-            );
+            child.kill().and_then(|()| child.wait()).with_context(|| format!("cannot end `{line}`"))?;
+            bail!("`{line}` took longer than {} s, the limit, and was ended; run it by hand to see where the time goes", limit.as_secs());
         }
         std::thread::sleep(Duration::from_millis(20));
     };
@@ -147,27 +103,16 @@ mod tests {
 
     #[test]
     fn takes_the_digest_from_the_last_value() {
-        let (folder, binary) =
-            script("echo '{\"digest\": 1}'; echo '{\"digest\": \"ab\", \"asked\": \"'\"$*\"'\"}'");
+        let (folder, binary) = script("echo '{\"digest\": 1}'; echo '{\"digest\": \"ab\", \"asked\": \"'\"$*\"'\"}'");
         let output = folder.path().join("output");
-        assert_eq!(
-            digest_of(&binary, "2", &output, Duration::from_secs(10)).unwrap(),
-            "ab"
-        );
+        assert_eq!(digest_of(&binary, "2", &output, Duration::from_secs(10)).unwrap(), "ab");
         let text = fs::read_to_string(output).unwrap();
-        assert!(
-            text.contains("run --devices 1000 --sites 50 --seed 1 --threads 2 --json"),
-            "{text}"
-        );
+        assert!(text.contains("run --devices 1000 --sites 50 --seed 1 --threads 2 --json"), "{text}");
     }
 
     #[test]
     fn a_run_that_fails_says_nothing_or_takes_too_long_fails() {
-        for (body, because) in [
-            ("exit 3", "failed"),
-            ("echo hello", "no JSON"),
-            ("exec sleep 60", "took longer than 0 s"),
-        ] {
+        for (body, because) in [("exit 3", "failed"), ("echo hello", "no JSON"), ("exec sleep 60", "took longer than 0 s")] {
             let (folder, binary) = script(body);
             let limit = Duration::from_millis(if body.contains("sleep") { 50 } else { 10_000 });
             let error = digest_of(&binary, "1", &folder.path().join("output"), limit).unwrap_err();
@@ -178,9 +123,7 @@ mod tests {
     #[test]
     fn different_digests_fail() {
         assert!(compare(&["a".to_owned(), "a".to_owned()]).is_ok());
-        let error = compare(&["a".to_owned(), "b".to_owned()])
-            .unwrap_err()
-            .to_string();
+        let error = compare(&["a".to_owned(), "b".to_owned()]).unwrap_err().to_string();
         assert!(error.contains("on 1 and 2 threads: a, b"), "{error}");
     }
 

@@ -50,31 +50,15 @@ fn commands(workspace: &Workspace, filters: &[String], with_nextest: bool) -> Ve
     if with_nextest {
         if filters.is_empty() {
             let mut documentation = workspace.cargo();
-            documentation.args([
-                "test",
-                "--doc",
-                "--release",
-                "--workspace",
-                "--no-fail-fast",
-            ]);
+            documentation.args(["test", "--doc", "--release", "--workspace", "--no-fail-fast"]);
             commands.push(documentation);
         }
         let mut tests = workspace.cargo();
-        tests
-            .args([
-                "nextest",
-                "run",
-                "--release",
-                "--workspace",
-                "--no-fail-fast",
-            ])
-            .args(filters);
+        tests.args(["nextest", "run", "--release", "--workspace", "--no-fail-fast"]).args(filters);
         commands.push(tests);
     } else {
         let mut tests = workspace.cargo();
-        tests
-            .args(["test", "--release", "--workspace", "--no-fail-fast", "--"])
-            .args(filters);
+        tests.args(["test", "--release", "--workspace", "--no-fail-fast", "--"]).args(filters);
         commands.push(tests);
     }
     commands
@@ -101,50 +85,25 @@ mod tests {
     #[test]
     fn the_run_with_the_summary_is_the_last() {
         let workspace = nowhere();
-        let lines = |filters: &[String], nextest| -> Vec<String> {
-            commands(&workspace, filters, nextest)
-                .iter()
-                .map(line_of)
-                .collect()
-        };
+        let lines = |filters: &[String], nextest| -> Vec<String> { commands(&workspace, filters, nextest).iter().map(line_of).collect() };
         assert_eq!(
             lines(&[], true),
-            [
-                "cargo test --doc --release --workspace --no-fail-fast",
-                "cargo nextest run --release --workspace --no-fail-fast",
-            ]
+            ["cargo test --doc --release --workspace --no-fail-fast", "cargo nextest run --release --workspace --no-fail-fast",]
         );
-        assert_eq!(
-            lines(&["rollout".to_owned()], true),
-            ["cargo nextest run --release --workspace --no-fail-fast rollout"]
-        );
-        assert_eq!(
-            lines(&["rollout".to_owned()], false),
-            ["cargo test --release --workspace --no-fail-fast -- rollout"]
-        );
+        assert_eq!(lines(&["rollout".to_owned()], true), ["cargo nextest run --release --workspace --no-fail-fast rollout"]);
+        assert_eq!(lines(&["rollout".to_owned()], false), ["cargo test --release --workspace --no-fail-fast -- rollout"]);
     }
 
     #[test]
     fn tests_are_told_where_the_binaries_are_and_whether_to_skip() {
         let mut command = Command::new("cargo");
-        tell(
-            &mut command,
-            &[(HEDGEROW, PathBuf::from("/t/shipped/hedgerow"))],
-            true,
-        );
+        tell(&mut command, &[(HEDGEROW, PathBuf::from("/t/shipped/hedgerow"))], true);
         let told: Vec<_> = command.get_envs().collect();
-        assert!(told.contains(&(
-            OsStr::new("HEDGEROW_BIN"),
-            Some(OsStr::new("/t/shipped/hedgerow"))
-        )));
+        assert!(told.contains(&(OsStr::new("HEDGEROW_BIN"), Some(OsStr::new("/t/shipped/hedgerow")))));
         assert!(told.contains(&(OsStr::new("HEDGEROW_SKIP_MISSING"), Some(OsStr::new("1")))));
     }
 
     fn nowhere() -> Workspace {
-        Workspace {
-            root: PathBuf::from("."),
-            target: PathBuf::from("target"),
-            crates: Vec::new(),
-        }
+        Workspace { root: PathBuf::from("."), target: PathBuf::from("target"), crates: Vec::new() }
     }
 }

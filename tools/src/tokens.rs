@@ -54,18 +54,10 @@ pub(crate) fn tokens(source: &str) -> Vec<Token<'_>> {
     let mut line = 1;
     let mut tokens = Vec::new();
     while let Some(first) = rest.chars().next() {
-        let (kind, length) = if first.is_whitespace() {
-            (None, first.len_utf8())
-        } else {
-            next(rest, first)
-        };
+        let (kind, length) = if first.is_whitespace() { (None, first.len_utf8()) } else { next(rest, first) };
         let (text, after) = rest.split_at(length.min(rest.len()));
         if let Some(kind) = kind {
-            let text = if kind == Kind::Word {
-                text.trim_start_matches("r#")
-            } else {
-                text
-            };
+            let text = if kind == Kind::Word { text.trim_start_matches("r#") } else { text };
             tokens.push(Token { kind, text, line });
         }
         line += text.matches('\n').count();
@@ -76,10 +68,7 @@ pub(crate) fn tokens(source: &str) -> Vec<Token<'_>> {
 
 /// All tokens of `source` that are code.
 pub(crate) fn code(source: &str) -> Vec<Token<'_>> {
-    tokens(source)
-        .into_iter()
-        .filter(|token| !token.is_comment())
-        .collect()
+    tokens(source).into_iter().filter(|token| !token.is_comment()).collect()
 }
 
 /// The index of the mark that closes the one at `open`, or of the end.
@@ -104,23 +93,9 @@ pub(crate) fn closing(tokens: &[Token<'_>], open: usize) -> usize {
 fn next(rest: &str, first: char) -> (Option<Kind>, usize) {
     let (kind, length) = if rest.starts_with("//") {
         let length = rest.find('\n').unwrap_or(rest.len());
-        (
-            if rest.starts_with("//!") {
-                Kind::InnerDoc
-            } else {
-                Kind::Comment
-            },
-            length,
-        )
+        (if rest.starts_with("//!") { Kind::InnerDoc } else { Kind::Comment }, length)
     } else if rest.starts_with("/*") {
-        (
-            if rest.starts_with("/*!") {
-                Kind::InnerDoc
-            } else {
-                Kind::Comment
-            },
-            block_comment(rest),
-        )
+        (if rest.starts_with("/*!") { Kind::InnerDoc } else { Kind::Comment }, block_comment(rest))
     } else if first == '"' {
         (Kind::Literal, quoted(rest, '"'))
     } else if first == '\'' {
@@ -159,16 +134,11 @@ fn word_or_prefixed_literal(rest: &str) -> (Kind, usize) {
 fn character_or_lifetime(rest: &str) -> (Kind, usize) {
     let mut characters = rest.chars().skip(1);
     let (first, second) = (characters.next(), characters.next());
-    if first == Some('\\') || second == Some('\'') {
-        (Kind::Literal, quoted(rest, '\''))
-    } else {
-        (Kind::Lifetime, 1 + word(&rest[1..]))
-    }
+    if first == Some('\\') || second == Some('\'') { (Kind::Literal, quoted(rest, '\'')) } else { (Kind::Lifetime, 1 + word(&rest[1..])) }
 }
 
 fn word(rest: &str) -> usize {
-    rest.find(|character| !is_part_of_word(character))
-        .unwrap_or(rest.len())
+    rest.find(|character| !is_part_of_word(character)).unwrap_or(rest.len())
 }
 
 fn is_part_of_word(character: char) -> bool {
@@ -219,27 +189,15 @@ mod tests {
         let source = r##"//! std::fs
             /* std::fs /* nested */ std::fs */ let a = "std::fs \" std::fs"; let b = r#"std::"fs"#;
             let c = b"fs"; let d = '"'; let e = '\''; let f = b'\''; let g = c"fs"; // std::fs"##;
-        let words: Vec<_> = code(source)
-            .iter()
-            .filter(|t| t.kind == Kind::Word)
-            .map(|t| t.text)
-            .collect();
-        assert_eq!(
-            words,
-            [
-                "let", "a", "let", "b", "let", "c", "let", "d", "let", "e", "let", "f", "let", "g"
-            ]
-        );
+        let words: Vec<_> = code(source).iter().filter(|t| t.kind == Kind::Word).map(|t| t.text).collect();
+        assert_eq!(words, ["let", "a", "let", "b", "let", "c", "let", "d", "let", "e", "let", "f", "let", "g"]);
     }
 
     #[test]
     fn lifetimes_are_not_the_start_of_a_character() {
         use Kind::{Lifetime, Literal, Mark, Word};
 
-        let kinds: Vec<_> = code("&'a str, 'static, 'b'")
-            .iter()
-            .map(|t| t.kind)
-            .collect();
+        let kinds: Vec<_> = code("&'a str, 'static, 'b'").iter().map(|t| t.kind).collect();
         assert_eq!(kinds, [Mark, Lifetime, Word, Mark, Lifetime, Mark, Literal]);
     }
 

@@ -35,7 +35,7 @@ pub struct Enroll {
     /// The device's name; default: made from its key.
     #[arg(long, value_name = "ID")]
     device: Option<DeviceId>,
-    /// What the device can run, as <os>-<arch>[-<variant>]; default: this machine.
+    /// What the device can run, as OS-ARCH or OS-ARCH-VARIANT, for example linux-arm64; default: this machine.
     #[arg(long)]
     platform: Option<Platform>,
     #[command(flatten)]

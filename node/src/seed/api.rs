@@ -2,18 +2,22 @@
 //!
 //! Not here: what devices ask for; see [`super::devices`].
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use protocol::name::{AppName, OrgName};
+use tower::limit::ConcurrencyLimitLayer;
 
-use super::Seed;
 use super::registry::auth::{AuthError, Principal, authenticate};
 use super::trust::ORG_SCOPES;
+use super::{Seed, openapi};
 use crate::api::{
     ApiError, BODY_BYTES_MAX, HashListQuery, HashLists, NewOrg, NewRollout, NewToken, OrgCreated, Published, RolloutStatus, SeedTrust,
     TokenMade,
@@ -23,6 +27,8 @@ use crate::trust::{Publication, publication, statement_digest};
 
 /// Blobs of one hash list query: more than a version has.
 const QUERY_BLOBS_MAX: usize = 10_000;
+/// Publications that are read and checked at a time: each may take several times its body in memory.
+const PUBLICATIONS_AT_ONCE: usize = 2;
 
 /// A request that was not carried out, and why.
 #[derive(Debug)]
@@ -84,9 +90,11 @@ impl From<AuthError> for Refused {
     }
 }
 
-/// The routes.
+/// The routes. Who asks is known before a body is read, so that strangers cannot make the seed buffer one.
 pub fn router(seed: Arc<Seed>) -> Router {
-    let publish = post(publish).layer(DefaultBodyLimit::max(publication::PUBLICATION_BYTES_MAX));
+    let bounds = (ConcurrencyLimitLayer::new(PUBLICATIONS_AT_ONCE), DefaultBodyLimit::max(publication::PUBLICATION_BYTES_MAX));
+    let publish = post(publish).layer::<_, Infallible>(bounds);
+    let described = get(|| async { ([(CONTENT_TYPE, "application/json")], openapi::DOCUMENT) });
     Router::new()
         .route("/api/v1/trust", get(trust))
         .route("/api/v1/orgs", post(create_org))
@@ -98,40 +106,45 @@ pub fn router(seed: Arc<Seed>) -> Router {
         .route("/api/v1/orgs/{org}/apps/{app}/rollout", get(rollout_status))
         .route("/tuf/{org}/{*path}", get(metadata))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(seed.clone(), identify))
+        .route("/api/v1/openapi.json", described)
         .with_state(seed)
 }
 
-/// Somebody with `scope` of `org`; for anybody else the organisation might as well not exist.
-async fn member(seed: &Seed, headers: &HeaderMap, org: &OrgName, scope: Scope) -> Result<Principal, Refused> {
-    let principal = authenticate(headers, seed.store.as_ref()).await?;
+async fn identify(State(seed): State<Arc<Seed>>, mut request: Request, next: Next) -> Result<Response, Refused> {
+    let principal = authenticate(request.headers(), seed.store.as_ref()).await?;
+    request.extensions_mut().insert(principal);
+    Ok(next.run(request).await)
+}
+
+/// Checks for `scope` of `org`; for anybody else the organisation might as well not exist.
+fn require(principal: &Principal, org: &OrgName, scope: Scope) -> Result<(), Refused> {
     if principal.org() != *org {
         return Err(AuthError::Invalid.into());
     }
-    principal.require(scope)?;
-    Ok(principal)
+    Ok(principal.require(scope)?)
 }
 
-async fn trust(State(seed): State<Arc<Seed>>, headers: HeaderMap) -> Result<Json<SeedTrust>, Refused> {
-    authenticate(&headers, seed.store.as_ref()).await?;
-    Ok(Json(seed.trust()))
+async fn trust(State(seed): State<Arc<Seed>>) -> Json<SeedTrust> {
+    Json(seed.trust())
 }
 
 async fn create_org(
     State(seed): State<Arc<Seed>>,
-    headers: HeaderMap,
+    Extension(principal): Extension<Principal>,
     Json(new): Json<NewOrg>,
 ) -> Result<(StatusCode, Json<OrgCreated>), Refused> {
-    authenticate(&headers, seed.store.as_ref()).await?.require(Scope::Seed)?;
+    principal.require(Scope::Seed)?;
     Ok((StatusCode::CREATED, Json(seed.create_org(new, ORG_SCOPES.to_vec()).await?)))
 }
 
 async fn hash_lists(
     State(seed): State<Arc<Seed>>,
     Path(org): Path<OrgName>,
-    headers: HeaderMap,
+    Extension(principal): Extension<Principal>,
     Json(query): Json<HashListQuery>,
 ) -> Result<Json<HashLists>, Refused> {
-    member(&seed, &headers, &org, Scope::Publish).await?;
+    require(&principal, &org, Scope::Publish)?;
     if query.blobs.len() > QUERY_BLOBS_MAX {
         return Err(Refused::new(StatusCode::BAD_REQUEST, "too_many", format!("ask for at most {QUERY_BLOBS_MAX} blobs at a time")));
     }
@@ -149,10 +162,10 @@ async fn hash_lists(
 async fn publish(
     State(seed): State<Arc<Seed>>,
     Path(org): Path<OrgName>,
-    headers: HeaderMap,
+    Extension(principal): Extension<Principal>,
     Json(publication): Json<Publication>,
 ) -> Result<(StatusCode, Json<Published>), Refused> {
-    member(&seed, &headers, &org, Scope::Publish).await?;
+    require(&principal, &org, Scope::Publish)?;
     let published = seed.publish(&org, &publication).await?;
     tracing::info!(event = "version_published", %org, app = %published.app, version = published.version, "version published");
     Ok((StatusCode::CREATED, Json(published)))
@@ -161,29 +174,29 @@ async fn publish(
 async fn versions(
     State(seed): State<Arc<Seed>>,
     Path((org, app)): Path<(OrgName, AppName)>,
-    headers: HeaderMap,
+    Extension(principal): Extension<Principal>,
 ) -> Result<Json<Vec<VersionRecord>>, Refused> {
-    member(&seed, &headers, &org, Scope::Pull).await?;
+    require(&principal, &org, Scope::Pull)?;
     Ok(Json(seed.store.versions(&org, &app).await?))
 }
 
 async fn add_token(
     State(seed): State<Arc<Seed>>,
     Path(org): Path<OrgName>,
-    headers: HeaderMap,
+    Extension(principal): Extension<Principal>,
     Json(new): Json<NewToken>,
 ) -> Result<(StatusCode, Json<TokenMade>), Refused> {
-    member(&seed, &headers, &org, Scope::Admin).await?;
+    require(&principal, &org, Scope::Admin)?;
     Ok((StatusCode::CREATED, Json(seed.add_token(&org, new).await?)))
 }
 
 async fn start_rollout(
     State(seed): State<Arc<Seed>>,
     Path(org): Path<OrgName>,
-    headers: HeaderMap,
+    Extension(principal): Extension<Principal>,
     Json(new): Json<NewRollout>,
 ) -> Result<(StatusCode, Json<RolloutStatus>), Refused> {
-    member(&seed, &headers, &org, Scope::Admin).await?;
+    require(&principal, &org, Scope::Admin)?;
     let status = seed.start_rollout(&org, new).await?;
     tracing::info!(event = "rollout_started", %org, app = %status.app, version = status.version, rollout = status.rollout, "rollout started");
     Ok((StatusCode::CREATED, Json(status)))
@@ -192,18 +205,18 @@ async fn start_rollout(
 async fn rollout_status(
     State(seed): State<Arc<Seed>>,
     Path((org, app)): Path<(OrgName, AppName)>,
-    headers: HeaderMap,
+    Extension(principal): Extension<Principal>,
 ) -> Result<Json<RolloutStatus>, Refused> {
-    member(&seed, &headers, &org, Scope::Pull).await?;
+    require(&principal, &org, Scope::Pull)?;
     Ok(Json(seed.rollout_status(&org, &app).await?))
 }
 
 async fn metadata(
     State(seed): State<Arc<Seed>>,
     Path((org, path)): Path<(OrgName, String)>,
-    headers: HeaderMap,
+    Extension(principal): Extension<Principal>,
 ) -> Result<Response, Refused> {
-    member(&seed, &headers, &org, Scope::Pull).await?;
+    require(&principal, &org, Scope::Pull)?;
     tuf_file(&seed, &org, &path).await
 }
 
@@ -222,5 +235,5 @@ pub async fn tuf_file(seed: &Seed, org: &OrgName, path: &str) -> Result<Response
         }
         None => seed.store.tuf_file(org, path).await?.ok_or_else(missing)?.content.into(),
     };
-    Ok(([(axum::http::header::CONTENT_TYPE, "application/json")], content).into_response())
+    Ok(([(CONTENT_TYPE, "application/json")], content).into_response())
 }

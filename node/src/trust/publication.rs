@@ -24,8 +24,9 @@ use super::rules::published_versions;
 use super::source::TARGETS_BYTES_MAX;
 use crate::store::meta::{TufFile, VersionRecord};
 
-/// The largest publication as JSON, in bytes: two targets roles and the statements of several platforms at their limits.
-pub const PUBLICATION_BYTES_MAX: usize = 64 << 20;
+/// The largest publication as JSON, in bytes: the role of an app with thousands of versions, and the statements of a dozen
+/// platforms with hundreds of blobs each.
+pub const PUBLICATION_BYTES_MAX: usize = 8 << 20;
 
 /// The most platforms of one version: the platforms that Linux images are commonly built for are about ten.
 pub const PLATFORMS_MAX: usize = 64;

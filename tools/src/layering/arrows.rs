@@ -14,47 +14,18 @@ struct Arrows {
 }
 
 const ARROWS: &[Arrows] = &[
-    Arrows {
-        from: "node",
-        must: &["protocol"],
-        may: &[],
-        why: "it carries out what `protocol` decides",
-    },
-    Arrows {
-        from: "protocol",
-        must: &[],
-        may: &[],
-        why: "it decides alone and knows nobody who carries it out",
-    },
-    Arrows {
-        from: "simulation",
-        must: &["protocol"],
-        may: &[],
-        why: "it drives the machines without `node`",
-    },
-    Arrows {
-        from: "tests",
-        must: &[],
-        may: &["node", "simulation"],
-        why: "it sees the product from outside, not through `protocol`",
-    },
-    Arrows {
-        from: "tools",
-        must: &[],
-        may: &[],
-        why: "it must be able to judge a broken tree",
-    },
+    Arrows { from: "node", must: &["protocol"], may: &[], why: "it carries out what `protocol` decides" },
+    Arrows { from: "protocol", must: &[], may: &[], why: "it decides alone and knows nobody who carries it out" },
+    Arrows { from: "simulation", must: &["protocol"], may: &[], why: "it drives the machines without `node`" },
+    Arrows { from: "tests", must: &[], may: &["node", "simulation"], why: "it sees the product from outside, not through `protocol`" },
+    Arrows { from: "tools", must: &[], may: &[], why: "it must be able to judge a broken tree" },
 ];
 
 /// Edges and crates that are not in the design, or missing from the tree.
 pub(super) fn check(workspace: &Workspace) -> Vec<Finding> {
     let mut findings = Vec::new();
     for arrows in ARROWS {
-        match workspace
-            .crates
-            .iter()
-            .find(|member| member.name == arrows.from)
-        {
+        match workspace.crates.iter().find(|member| member.name == arrows.from) {
             Some(member) => findings.extend(arrows.check(member, workspace)),
             None => findings.push(Finding::new(
                 arrows.from,
@@ -81,38 +52,23 @@ impl Arrows {
             .dependencies
             .iter()
             .filter(|dependency| dependency.is_path && dependency.name != member.name)
-            .filter(|dependency| {
-                workspace
-                    .crates
-                    .iter()
-                    .any(|other| other.name == dependency.name)
-            })
+            .filter(|dependency| workspace.crates.iter().any(|other| other.name == dependency.name))
             .map(|dependency| dependency.name.as_str())
             .collect();
-        let wrong = targets
-            .iter()
-            .filter(|target| !self.must.contains(target) && !self.may.contains(target))
-            .map(|target| {
-                Finding::new(
-                    self.from,
-                    format!(
-                        "depends on `{target}`, an arrow that is not in the design: {}",
-                        self.why
-                    ),
-                    format!("take `{target}` out of {}/Cargo.toml", self.from),
-                )
-            });
-        let missing = self
-            .must
-            .iter()
-            .filter(|target| !targets.contains(target))
-            .map(|target| {
-                Finding::new(
-                    self.from,
-                    format!("does not depend on `{target}`, though {}", self.why),
-                    format!("add `{target}` to {}/Cargo.toml", self.from),
-                )
-            });
+        let wrong = targets.iter().filter(|target| !self.must.contains(target) && !self.may.contains(target)).map(|target| {
+            Finding::new(
+                self.from,
+                format!("depends on `{target}`, an arrow that is not in the design: {}", self.why),
+                format!("take `{target}` out of {}/Cargo.toml", self.from),
+            )
+        });
+        let missing = self.must.iter().filter(|target| !targets.contains(target)).map(|target| {
+            Finding::new(
+                self.from,
+                format!("does not depend on `{target}`, though {}", self.why),
+                format!("add `{target}` to {}/Cargo.toml", self.from),
+            )
+        });
         wrong.chain(missing).collect()
     }
 }
@@ -126,20 +82,12 @@ mod tests {
     fn an_arrow_the_wrong_way_is_found_even_in_a_ring() {
         let tiny = TinyWorkspace::clean();
         tiny.add_with_feature("protocol", "simulated", &depends(&["node"]));
-        assert_faults(
-            &tiny,
-            &["depends on `node`, an arrow that is not in the design: it decides alone"],
-        );
+        assert_faults(&tiny, &["depends on `node`, an arrow that is not in the design: it decides alone"]);
     }
 
     #[test]
     fn each_crate_is_kept_to_its_own_arrows() {
-        for (from, to) in [
-            ("simulation", "node"),
-            ("tests", "protocol"),
-            ("tools", "protocol"),
-            ("node", "tests"),
-        ] {
+        for (from, to) in [("simulation", "node"), ("tests", "protocol"), ("tools", "protocol"), ("node", "tests")] {
             let tiny = TinyWorkspace::clean();
             let mut names = vec![to];
             if from == "simulation" || from == "node" {
@@ -163,13 +111,7 @@ mod tests {
         let tiny = TinyWorkspace::clean();
         tiny.add("node", "", "//! Node.\n");
         tiny.add("extra", "", "//! Extra.\n");
-        assert_faults(
-            &tiny,
-            &[
-                "does not depend on `protocol`",
-                "in the workspace but not in the design",
-            ],
-        );
+        assert_faults(&tiny, &["does not depend on `protocol`", "in the workspace but not in the design"]);
     }
 
     fn assert_faults(tiny: &TinyWorkspace, expected: &[&str]) {

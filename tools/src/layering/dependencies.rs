@@ -17,10 +17,7 @@ type Entry = (&'static str, &'static str);
 const ALLOWED: &[Entry] = &[
     ("base64", "keys and signatures in statements"),
     ("bytes", "buffers on the wire, shared without a copy"),
-    (
-        "ed25519-dalek",
-        "checks signatures; without its random source",
-    ),
+    ("ed25519-dalek", "checks signatures; without its random source"),
     ("hex", "digests as text"),
     ("postcard", "the wire codec"),
     ("serde", "the shape of what is encoded"),
@@ -34,10 +31,7 @@ const ALLOWED: &[Entry] = &[
 const DENIED: &[Entry] = &[
     ("async-std", "runs tasks: the driver does"),
     ("chrono", "reads the clock: time is an argument"),
-    (
-        "getrandom",
-        "asks the system for randomness: the seed is given at construction",
-    ),
+    ("getrandom", "asks the system for randomness: the seed is given at construction"),
     ("hyper", "talks to the network: the driver does"),
     ("instant", "reads the clock: time is an argument"),
     ("jiff", "reads the clock: time is an argument"),
@@ -45,17 +39,11 @@ const DENIED: &[Entry] = &[
     ("mio", "waits for sockets: the driver does"),
     ("quanta", "reads the clock: time is an argument"),
     ("quinn", "talks to the network: the driver does"),
-    (
-        "rand",
-        "draws from the system by default: the seed is given at construction",
-    ),
+    ("rand", "draws from the system by default: the seed is given at construction"),
     ("smol", "runs tasks: the driver does"),
     ("socket2", "opens sockets: the driver does"),
     ("time", "reads the clock: time is an argument"),
-    (
-        "tokio",
-        "runs tasks and reads clocks, files and sockets: the driver does",
-    ),
+    ("tokio", "runs tasks and reads clocks, files and sockets: the driver does"),
     ("web-time", "reads the clock: time is an argument"),
 ];
 
@@ -85,22 +73,8 @@ fn direct(workspace: &Workspace) -> Result<Vec<Finding>> {
 }
 
 fn whole(workspace: &Workspace) -> Result<Vec<Finding>> {
-    let text = tree(
-        workspace,
-        &[
-            "-p",
-            "protocol",
-            "-e",
-            "normal",
-            "--prefix",
-            "none",
-            "--all-features",
-        ],
-    )?;
-    let names: BTreeSet<_> = text
-        .lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .collect();
+    let text = tree(workspace, &["-p", "protocol", "-e", "normal", "--prefix", "none", "--all-features"])?;
+    let names: BTreeSet<_> = text.lines().filter_map(|line| line.split_whitespace().next()).collect();
     let findings = names
         .into_iter()
         .filter_map(|name| reason_against(name).map(|reason| (name, reason)))
@@ -116,14 +90,8 @@ fn whole(workspace: &Workspace) -> Result<Vec<Finding>> {
 }
 
 fn reason_against(name: &str) -> Option<&'static str> {
-    let is_of = |denied: &str| {
-        name.strip_prefix(denied)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-    };
-    DENIED
-        .iter()
-        .find(|(denied, _)| is_of(denied))
-        .map(|(_, reason)| *reason)
+    let is_of = |denied: &str| name.strip_prefix(denied).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+    DENIED.iter().find(|(denied, _)| is_of(denied)).map(|(_, reason)| *reason)
 }
 
 #[cfg(test)]
@@ -141,11 +109,7 @@ mod tests {
 
     #[test]
     fn a_denied_crate_is_found_below_an_allowed_one() {
-        for (name, reason) in [
-            ("tokio", "runs tasks"),
-            ("quinn-proto", "network"),
-            ("getrandom", "the seed is given"),
-        ] {
+        for (name, reason) in [("tokio", "runs tasks"), ("quinn-proto", "network"), ("getrandom", "the seed is given")] {
             let tiny = TinyWorkspace::clean();
             tiny.add(name, "", "//! Library.\n");
             tiny.add("bytes", &depends(&[name]), "//! Library.\n");
@@ -163,14 +127,7 @@ mod tests {
         let manifest = "[dependencies]\nrand = { path = \"../rand\", optional = true }\n\n\
                         [build-dependencies]\nserde = { path = \"../serde\" }\nrand = { path = \"../rand\" }\n";
         tiny.add_with_feature("protocol", "simulated", manifest);
-        assert_faults(
-            &tiny,
-            &[
-                "depends on `rand`",
-                "depends on `rand`",
-                "has `rand` in its tree",
-            ],
-        );
+        assert_faults(&tiny, &["depends on `rand`", "depends on `rand`", "has `rand` in its tree"]);
     }
 
     #[test]

@@ -12,10 +12,7 @@ const MINTING: &str = "protocol feature \"simulated\"";
 
 /// Whether `node`, resolved by itself, can mint proofs without bytes.
 pub(super) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
-    let features = tree(
-        workspace,
-        &["-p", "node", "-e", "features,normal", "--prefix", "none"],
-    )?;
+    let features = tree(workspace, &["-p", "node", "-e", "features,normal", "--prefix", "none"])?;
     if !features.contains("protocol feature ") {
         bail!(
             "`cargo tree -p node -e features,normal` names no feature of `protocol`, not even `default`; has its output \
@@ -40,8 +37,7 @@ mod tests {
     #[test]
     fn the_feature_is_found_when_node_asks_for_it() {
         let tiny = TinyWorkspace::clean();
-        let manifest =
-            "[dependencies]\nprotocol = { path = \"../protocol\", features = [\"simulated\"] }\n";
+        let manifest = "[dependencies]\nprotocol = { path = \"../protocol\", features = [\"simulated\"] }\n";
         tiny.add("node", manifest, "//! Node.\n");
         assert_found(&tiny);
     }
@@ -49,11 +45,7 @@ mod tests {
     #[test]
     fn the_feature_is_found_when_it_comes_as_a_default() {
         let tiny = TinyWorkspace::clean();
-        tiny.add(
-            "protocol",
-            "[features]\ndefault = [\"simulated\"]\nsimulated = []\n",
-            "//! Protocol.\n",
-        );
+        tiny.add("protocol", "[features]\ndefault = [\"simulated\"]\nsimulated = []\n", "//! Protocol.\n");
         assert_found(&tiny);
     }
 
@@ -66,12 +58,6 @@ mod tests {
     fn assert_found(tiny: &TinyWorkspace) {
         let findings = check(&tiny.read()).unwrap();
         assert_eq!(findings.len(), 1, "{findings:?}");
-        assert!(
-            findings[0]
-                .fault
-                .contains("has the feature `simulated` of `protocol`"),
-            "{}",
-            findings[0]
-        );
+        assert!(findings[0].fault.contains("has the feature `simulated` of `protocol`"), "{}", findings[0]);
     }
 }

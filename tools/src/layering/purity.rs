@@ -22,52 +22,28 @@ const CLOCK: &str = "time is an argument; use protocol's own Instant and WallTim
 
 /// Paths that must not be named, with all below them.
 const BANNED_PATHS: &[Entry] = &[
-    (
-        "std::env",
-        "what a machine must know is given at construction",
-    ),
-    (
-        "std::fs",
-        "the driver reads and writes files, told by an Effect",
-    ),
+    ("std::env", "what a machine must know is given at construction"),
+    ("std::fs", "the driver reads and writes files, told by an Effect"),
     ("std::io::stdin", "the driver reads, told by an Effect"),
-    (
-        "std::net",
-        "the driver holds the sockets, told by an Effect",
-    ),
+    ("std::net", "the driver holds the sockets, told by an Effect"),
     ("std::os", "nothing here depends on the system"),
-    (
-        "std::process",
-        "the driver starts processes, told by an Effect",
-    ),
+    ("std::process", "the driver starts processes, told by an Effect"),
     ("std::thread", "the driver decides what runs where"),
     ("std::time", CLOCK),
-    (
-        "std::*",
-        "it brings in clocks, files and sockets unseen; name what is needed",
-    ),
-    (
-        "std",
-        "under another name the rest of this list does not see it",
-    ),
+    ("std::*", "it brings in clocks, files and sockets unseen; name what is needed"),
+    ("std", "under another name the rest of this list does not see it"),
 ];
 
 /// Paths that may be named although one above them is banned.
 const EXCEPTIONS: &[Entry] = &[
-    (
-        "std::net::AddrParseError",
-        "the error of parsing a plain value",
-    ),
+    ("std::net::AddrParseError", "the error of parsing a plain value"),
     ("std::net::IpAddr", "a plain value"),
     ("std::net::Ipv4Addr", "a plain value"),
     ("std::net::Ipv6Addr", "a plain value"),
     ("std::net::SocketAddr", "a plain value"),
     ("std::net::SocketAddrV4", "a plain value"),
     ("std::net::SocketAddrV6", "a plain value"),
-    (
-        "std::time::Duration",
-        "a plain value; measuring one takes a clock",
-    ),
+    ("std::time::Duration", "a plain value; measuring one takes a clock"),
 ];
 
 /// Names that must not occur at all.
@@ -88,13 +64,8 @@ const BANNED_NAMES: &[Entry] = &[
 pub(super) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for file in sources(&workspace.root.join("protocol").join("src"))? {
-        let source = fs::read_to_string(&file)
-            .with_context(|| format!("cannot read {}; is it UTF-8?", file.display()))?;
-        let shown = file
-            .strip_prefix(&workspace.root)
-            .unwrap_or(&file)
-            .display()
-            .to_string();
+        let source = fs::read_to_string(&file).with_context(|| format!("cannot read {}; is it UTF-8?", file.display()))?;
+        let shown = file.strip_prefix(&workspace.root).unwrap_or(&file).display().to_string();
         findings.extend(scan(&shown, &source));
     }
     Ok(findings)
@@ -105,13 +76,7 @@ fn scan(file: &str, source: &str) -> Vec<Finding> {
     let mut banned: Vec<_> = tokens
         .iter()
         .filter(|token| token.kind == Kind::Word)
-        .filter_map(|token| {
-            Some((
-                token.line,
-                token.text.to_owned(),
-                entry(BANNED_NAMES, token.text)?,
-            ))
-        })
+        .filter_map(|token| Some((token.line, token.text.to_owned(), entry(BANNED_NAMES, token.text)?)))
         .collect();
     for (line, path) in std_paths(&tokens) {
         if let Some(reason) = reason_against(&path) {
@@ -121,59 +86,32 @@ fn scan(file: &str, source: &str) -> Vec<Finding> {
     banned.sort();
     banned
         .into_iter()
-        .map(|(line, name, reason)| {
-            Finding::new(
-                format!("{file}:{line}"),
-                format!("names `{name}`, which `protocol` must not"),
-                reason,
-            )
-        })
+        .map(|(line, name, reason)| Finding::new(format!("{file}:{line}"), format!("names `{name}`, which `protocol` must not"), reason))
         .collect()
 }
 
 fn reason_against(path: &str) -> Option<&'static str> {
-    let is_at_or_below = |top: &str| {
-        path.strip_prefix(top)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-    };
-    if EXCEPTIONS
-        .iter()
-        .any(|(exception, _)| is_at_or_below(exception))
-    {
+    let is_at_or_below = |top: &str| path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    if EXCEPTIONS.iter().any(|(exception, _)| is_at_or_below(exception)) {
         return None;
     }
-    let (_, reason) = BANNED_PATHS
-        .iter()
-        .find(|(banned, _)| is_at_or_below(banned) && (*banned != "std" || path == "std"))?;
+    let (_, reason) = BANNED_PATHS.iter().find(|(banned, _)| is_at_or_below(banned) && (*banned != "std" || path == "std"))?;
     Some(reason)
 }
 
 fn entry(list: &[Entry], name: &str) -> Option<&'static str> {
-    list.iter()
-        .find(|(listed, _)| *listed == name)
-        .map(|(_, reason)| *reason)
+    list.iter().find(|(listed, _)| *listed == name).map(|(_, reason)| *reason)
 }
 
 /// Every path from `std` down, with the groups of a `use` written out, and the line of its last name. `std` that is
 /// renamed is the path `std`.
 fn std_paths(tokens: &[Token<'_>]) -> Vec<(usize, String)> {
     let mut paths = Vec::new();
-    for (index, token) in tokens
-        .iter()
-        .enumerate()
-        .filter(|(_, token)| token.is_word("std"))
-    {
+    for (index, token) in tokens.iter().enumerate().filter(|(_, token)| token.is_word("std")) {
         let is_a_path = is_separator(tokens, index + 1);
-        let is_renamed = tokens
-            .get(index + 1)
-            .is_some_and(|after| after.is_word("as"));
+        let is_renamed = tokens.get(index + 1).is_some_and(|after| after.is_word("as"));
         if is_a_path || is_renamed {
-            let mut reader = PathReader {
-                tokens,
-                at: index,
-                line: token.line,
-                paths: &mut paths,
-            };
+            let mut reader = PathReader { tokens, at: index, line: token.line, paths: &mut paths };
             reader.read("");
         }
     }
@@ -181,8 +119,7 @@ fn std_paths(tokens: &[Token<'_>]) -> Vec<(usize, String)> {
 }
 
 fn is_separator(tokens: &[Token<'_>], at: usize) -> bool {
-    tokens.get(at).is_some_and(|token| token.is_mark(":"))
-        && tokens.get(at + 1).is_some_and(|token| token.is_mark(":"))
+    tokens.get(at).is_some_and(|token| token.is_mark(":")) && tokens.get(at + 1).is_some_and(|token| token.is_mark(":"))
 }
 
 /// Reads one path, or the tree of paths of a `use`.
@@ -239,12 +176,7 @@ impl PathReader<'_> {
 
 /// All Rust files below `folder`, in order.
 fn sources(folder: &Path) -> Result<Vec<PathBuf>> {
-    let advice = || {
-        format!(
-            "cannot list {}; `protocol` keeps its source there",
-            folder.display()
-        )
-    };
+    let advice = || format!("cannot list {}; `protocol` keeps its source there", folder.display());
     let mut files = Vec::new();
     for item in fs::read_dir(folder).with_context(advice)? {
         let path = item.with_context(advice)?.path();
@@ -270,10 +202,7 @@ mod tests {
             ("std::time::Instant::now()", "std::time::Instant::now"),
             ("std::time::SystemTime::now()", "SystemTime"),
             ("std::fs::read(\"x\")", "std::fs::read"),
-            (
-                "std::net::UdpSocket::bind(\"x\")",
-                "std::net::UdpSocket::bind",
-            ),
+            ("std::net::UdpSocket::bind(\"x\")", "std::net::UdpSocket::bind"),
             ("std::env::var(\"x\")", "std::env::var"),
             ("std::thread::spawn(f)", "std::thread::spawn"),
             ("std::process::exit(1)", "std::process::exit"),
@@ -284,15 +213,11 @@ mod tests {
             ("std::collections::HashSet::<u8>::new()", "HashSet"),
         ];
         for (call, name) in calls {
-            let source =
-                format!("//! File.\n\n#[allow(clippy::all)]\nfn f() {{\n    {call};\n}}\n");
+            let source = format!("//! File.\n\n#[allow(clippy::all)]\nfn f() {{\n    {call};\n}}\n");
             tiny.write("protocol/src/swarm/mod.rs", &source);
             let findings = check(&tiny.read()).unwrap();
             let expected = format!("names `{name}`");
-            let found = findings
-                .iter()
-                .find(|finding| finding.fault.contains(&expected))
-                .expect(call);
+            let found = findings.iter().find(|finding| finding.fault.contains(&expected)).expect(call);
             assert_eq!(found.place, "protocol/src/swarm/mod.rs:5");
         }
     }
@@ -300,14 +225,7 @@ mod tests {
     #[test]
     fn a_group_is_written_out() {
         let source = "use std::{\n    collections::BTreeMap,\n    time::{self, Duration, Instant as I},\n    fs,\n};";
-        assert_eq!(
-            names(source),
-            [
-                "3 names `std::time`",
-                "3 names `std::time::Instant`",
-                "4 names `std::fs`"
-            ]
-        );
+        assert_eq!(names(source), ["3 names `std::time`", "3 names `std::time::Instant`", "4 names `std::fs`"]);
     }
 
     #[test]
@@ -336,12 +254,7 @@ mod tests {
 
     fn names(source: &str) -> Vec<String> {
         let shorten = |finding: Finding| {
-            let fault = finding
-                .fault
-                .split(',')
-                .next()
-                .unwrap_or_default()
-                .to_owned();
+            let fault = finding.fault.split(',').next().unwrap_or_default().to_owned();
             format!("{} {fault}", finding.place.trim_start_matches("f:"))
         };
         scan("f", source).into_iter().map(shorten).collect()

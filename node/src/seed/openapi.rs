@@ -1,0 +1,76 @@
+//! The description of the control API, served by the seed itself.
+//!
+//! Not here: the routes; see [`super::api`].
+
+/// The OpenAPI 3.1 document.
+pub const DOCUMENT: &str = include_str!("openapi.json");
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use axum::body::Body;
+    use axum::extract::Request;
+    use axum::http::StatusCode;
+    use tower_service::Service as _;
+
+    use super::*;
+    use crate::config::seed::{SeedConfig, SeedFile, SeedFlags};
+    use crate::seed::{api, init};
+    use crate::transport::ca::CertificateAuthority;
+
+    fn seed(data: &Path) -> crate::seed::Seed {
+        let file = SeedFile {
+            listen: "127.0.0.1:1".into(),
+            device_listen: "127.0.0.1:2".into(),
+            metrics_listen: None,
+            hosts: Vec::new(),
+            insecure_http: false,
+            egress_mbit: None,
+        };
+        let config = SeedConfig::check(data, file, SeedFlags::default()).unwrap();
+        let keys = data.join("keys");
+        crate::files::create_private_dir(&keys).unwrap();
+        init::open(&config, CertificateAuthority::create(&keys).unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_described_route_exists_and_asks_who_is_there() {
+        let data = tempfile::tempdir().unwrap();
+        let mut router = api::router(Arc::new(seed(data.path())));
+        let document: serde_json::Value = serde_json::from_str(DOCUMENT).unwrap();
+        let mut routes = 0;
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for (method, operation) in methods.as_object().unwrap() {
+                let uri = path.replace("{org}", "acme").replace("{app}", "web").replace("{path}", "timestamp.json");
+                let request = Request::builder()
+                    .method(method.to_uppercase().as_str())
+                    .uri(uri)
+                    .header("content-type", "application/json")
+                    .body(Body::from(example(operation)))
+                    .unwrap();
+                let status = router.call(request).await.unwrap().status();
+                let wanted = if operation.get("security").is_some() { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+                assert_eq!(status, wanted, "{method} {path}");
+                routes += 1;
+            }
+        }
+        assert_eq!(routes, 10);
+    }
+
+    /// A body that fits, so that the answer is about who asks.
+    fn example(operation: &serde_json::Value) -> String {
+        let digest = protocol::digest::Digest::sha256(b"");
+        let schema = operation.pointer("/requestBody/content/application~1json/schema/$ref").and_then(serde_json::Value::as_str);
+        match schema.map_or("", |name| name.rsplit('/').next().unwrap_or_default()) {
+            "NewOrg" => r#"{"org":"acme","files":[]}"#.to_owned(),
+            "HashListQuery" => r#"{"blobs":[]}"#.to_owned(),
+            "Publication" => r#"{"app":"web","version":1,"statements":{},"app_role":{"name":"","content":""}}"#.to_owned(),
+            "NewToken" => format!(r#"{{"secret_sha256":"{digest}","lifetime_seconds":1}}"#),
+            "NewRollout" => r#"{"app":"web","version":1,"group":"all"}"#.to_owned(),
+            "" => String::new(),
+            other => panic!("no example of {other}"),
+        }
+    }
+}
