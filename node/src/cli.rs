@@ -78,9 +78,24 @@ pub enum Format {
     Json,
 }
 
-/// The process's arguments, with empty environment variables of ours taken as unset.
-pub fn arguments() -> impl Iterator<Item = std::ffi::OsString> {
-    std::env::args_os()
+/// Starts this program again without those of our environment variables that are empty, because empty means unset; returns
+/// only if there are none, or with why that failed.
+///
+/// # Errors
+/// When the program cannot be started again.
+pub fn without_empty_variables() -> std::io::Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    let ours = |name: &std::ffi::OsString| name.to_str().is_some_and(|name| name.starts_with("HEDGEROW_"));
+    let empty: Vec<_> = std::env::vars_os().filter(|(name, value)| value.is_empty() && ours(name)).map(|(name, _)| name).collect();
+    if empty.is_empty() {
+        return Ok(());
+    }
+    let mut again = std::process::Command::new(std::env::current_exe()?);
+    again.args(std::env::args_os().skip(1));
+    for name in empty {
+        again.env_remove(name);
+    }
+    Err(again.exec())
 }
 
 /// Carries out a command.

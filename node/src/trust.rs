@@ -18,7 +18,7 @@
 mod cache;
 pub mod client;
 
-mod key_file;
+pub(crate) mod key_file;
 pub mod metadata;
 pub mod online_key;
 pub mod operator_keys;

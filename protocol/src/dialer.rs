@@ -61,11 +61,12 @@ impl Dialer {
         known.configured |= configured;
     }
 
-    /// The dialled `address` is `node`, which is connected now, over this or another connection.
+    /// `node` takes connections at `address` and is connected now, whoever dialled, over this or another connection.
     pub fn on_connected(&mut self, address: SocketAddr, node: NodeId) {
-        if let Some(known) = self.addresses.get_mut(&address) {
-            known.failures = 0;
-            known.state = if node == self.me { State::Own } else { State::Connected(node) };
+        let state = if node == self.me { State::Own } else { State::Connected(node) };
+        if self.addresses.contains_key(&address) || self.addresses.len() < ADDRESSES_MAX {
+            let configured = self.addresses.get(&address).is_some_and(|known| known.configured);
+            self.addresses.insert(address, Address { configured, failures: 0, state });
         }
     }
 
@@ -73,7 +74,7 @@ impl Dialer {
     pub fn on_failed(&mut self, now: Instant, address: SocketAddr) {
         self.draws += 1;
         let draw = rendezvous::draw(self.seed, self.draws);
-        let Some(known) = self.addresses.get_mut(&address) else { return };
+        let Some(known) = self.addresses.get_mut(&address).filter(|known| known.state == State::Dialling) else { return };
         known.failures = known.failures.saturating_add(1);
         if !known.configured && known.failures >= HINT_FAILURES_MAX {
             self.addresses.remove(&address);
@@ -88,6 +89,13 @@ impl Dialer {
     pub fn on_left(&mut self, now: Instant, node: NodeId) {
         for known in self.addresses.values_mut().filter(|known| known.state == State::Connected(node)) {
             known.state = State::Waiting(now + RETRY_MIN);
+        }
+    }
+
+    /// `node` is banned: its addresses are not dialled before `until`.
+    pub fn on_banned(&mut self, node: NodeId, until: Instant) {
+        for known in self.addresses.values_mut().filter(|known| known.state == State::Connected(node)) {
+            known.state = State::Waiting(until);
         }
     }
 
@@ -139,6 +147,28 @@ mod tests {
         assert_eq!(dialer.poll_timeout(), None);
         dialer.on_left(now, PEER);
         assert_eq!(due(&mut dialer, now + RETRY_MIN), [address]);
+    }
+
+    #[test]
+    fn does_not_dial_a_peer_that_dialled_first() {
+        let (mut dialer, address, now) = (Dialer::new(ME, 1), "10.0.0.2:7446".parse().unwrap(), Instant::ZERO);
+        dialer.on_connected(address, PEER);
+        dialer.on_learned(now, address, false);
+        assert_eq!(due(&mut dialer, now + RETRY_MAX), []);
+        dialer.on_failed(now, address);
+        assert_eq!(due(&mut dialer, now + RETRY_MAX), [], "a dial that lost to the peer's own says nothing");
+    }
+
+    #[test]
+    fn leaves_a_banned_peer_alone_until_the_ban_is_over() {
+        let (mut dialer, address, until) = (Dialer::new(ME, 1), "10.0.0.2:7446".parse().unwrap(), Instant::from_micros(3_600_000_000));
+        dialer.on_learned(Instant::ZERO, address, false);
+        assert_eq!(due(&mut dialer, Instant::ZERO), [address]);
+        dialer.on_connected(address, PEER);
+        dialer.on_banned(PEER, until);
+        dialer.on_left(Instant::ZERO, PEER);
+        assert_eq!(due(&mut dialer, until - Duration::from_secs(1)), []);
+        assert_eq!(due(&mut dialer, until), [address]);
     }
 
     #[test]

@@ -23,6 +23,13 @@ use crate::geometry::{Geometry, UNIT_BYTES};
 
 const MAGIC: &[u8; 4] = b"HGHL";
 const FORMAT: u32 = 1;
+/// Bytes before the blob's digest.
+const HEADER_BYTES: u64 = 28;
+
+/// How many bytes the hash list of `blob` has, which has `size` bytes.
+pub const fn list_bytes(blob: &Digest, size: u64) -> u64 {
+    HEADER_BYTES + blob.as_bytes().len() as u64 + 32 * Geometry::listed(size).units() as u64
+}
 
 /// A checked hash list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +86,8 @@ impl HashList {
     #[expect(clippy::cast_possible_truncation, reason = "unit, piece and digest sizes are at most 4 MiB")]
     pub fn to_bytes(&self) -> Vec<u8> {
         let digest = self.blob.as_bytes();
-        let mut bytes = Vec::with_capacity(28 + digest.len() + 32 * self.units.len());
+        let length = list_bytes(&self.blob, self.geometry.size());
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&FORMAT.to_be_bytes());
         bytes.extend_from_slice(&self.geometry.size().to_be_bytes());
@@ -209,6 +217,8 @@ mod tests {
         let (blob, size) = (Digest::sha256(&bytes), 150_000);
         let list = list_of(&bytes, 4096).unwrap();
         let wire = list.to_bytes();
+        assert_eq!(list_bytes(&blob, size), wire.len() as u64);
+        assert_eq!(list_bytes(&Digest::sha512(&bytes), size), 32 + wire.len() as u64);
         assert_eq!(HashList::parse(&wire, blob, size), Ok(list));
         assert_eq!(HashList::parse(&wire, Digest::sha256(b"x"), size), Err(HashListRefused::OtherBlob));
         assert_eq!(HashList::parse(&wire, blob, size + 1), Err(HashListRefused::OtherBlob));

@@ -10,6 +10,15 @@ use crate::name::{AppName, OrgName};
 use crate::statement::desired::{Counter, DesiredApp, DesiredState, FORMAT};
 use crate::time::WallTime;
 
+/// The most apps that one report speaks of.
+pub const APPS_MAX: usize = 256;
+/// The longest reason of a failure, in bytes.
+pub const REASON_BYTES_MAX: usize = 512;
+/// The most different reasons that a rollout's status names.
+pub const REASONS_MAX: usize = 20;
+/// Under this the status counts the failures whose reasons it does not name.
+pub const OTHER_REASONS: &str = "other reasons";
+
 /// What a device does with a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -66,6 +75,34 @@ pub struct DeviceReport {
     pub apps: BTreeMap<AppName, AppReport>,
 }
 
+/// Why a report is not kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReportRefused {
+    /// It speaks of too many apps.
+    #[error("the report speaks of {0} apps, more than {APPS_MAX}; report fewer")]
+    TooManyApps(usize),
+    /// A reason is too long.
+    #[error("the reason given for {0} has more than {REASON_BYTES_MAX} bytes; shorten it")]
+    ReasonTooLong(AppName),
+}
+
+impl DeviceReport {
+    /// Checks the limits.
+    ///
+    /// # Errors
+    /// When one is exceeded.
+    pub fn check(&self) -> Result<(), ReportRefused> {
+        if self.apps.len() > APPS_MAX {
+            return Err(ReportRefused::TooManyApps(self.apps.len()));
+        }
+        let long = |report: &AppReport| report.reason.as_ref().is_some_and(|reason| reason.len() > REASON_BYTES_MAX);
+        match self.apps.iter().find(|(_, report)| long(report)) {
+            Some((app, _)) => Err(ReportRefused::ReasonTooLong(app.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The state of a rollout as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -76,7 +113,7 @@ pub enum RolloutState {
     Paused,
     /// Ended before all devices were done.
     Aborted,
-    /// Every device is done.
+    /// There are devices, and every one is done.
     Done,
 }
 
@@ -112,8 +149,9 @@ pub fn next_desired_state(
 /// Counts the devices of a rollout of `version` of `app`; `reports` has one entry a device, none if it never reported.
 pub fn count<'a>(app: &AppName, version: u64, reports: impl Iterator<Item = Option<&'a DeviceReport>>) -> RolloutCount {
     let mut devices: BTreeMap<_, u64> = DeviceState::ALL.into_iter().map(|state| (state, 0)).collect();
-    let mut all_done = true;
+    let (mut any, mut all_done) = (false, true);
     for report in reports {
+        any = true;
         let state = report
             .and_then(|report| report.apps.get(app))
             .filter(|report| report.version == version)
@@ -121,8 +159,27 @@ pub fn count<'a>(app: &AppName, version: u64, reports: impl Iterator<Item = Opti
         all_done &= state.is_done();
         *devices.entry(state).or_default() += 1;
     }
-    let state = if all_done { RolloutState::Done } else { RolloutState::Running };
+    let state = if any && all_done { RolloutState::Done } else { RolloutState::Running };
     RolloutCount { state, devices }
+}
+
+/// Why devices failed to have `version` of `app`, the most frequent ones: at most [`REASONS_MAX`] reasons by name, the
+/// rest summed under [`OTHER_REASONS`].
+pub fn failures<'a>(app: &AppName, version: u64, reports: impl Iterator<Item = &'a DeviceReport>) -> BTreeMap<String, u64> {
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for report in reports.filter_map(|report| report.apps.get(app)) {
+        if report.version == version && report.state == DeviceState::Failed {
+            *counts.entry(report.reason.as_deref().unwrap_or("no reason given")).or_default() += 1;
+        }
+    }
+    let mut ranked: Vec<(&str, u64)> = counts.into_iter().collect();
+    ranked.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let (named, others) = ranked.split_at(ranked.len().min(REASONS_MAX));
+    let mut failures: BTreeMap<String, u64> = named.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect();
+    if !others.is_empty() {
+        *failures.entry(OTHER_REASONS.to_owned()).or_default() += others.iter().map(|(_, count)| count).sum::<u64>();
+    }
+    failures
 }
 
 #[cfg(test)]
@@ -157,7 +214,34 @@ mod tests {
         assert_eq!(running.state, RolloutState::Running);
         assert_eq!((running.devices[&DeviceState::Stored], running.devices[&DeviceState::Pending]), (1, 2));
         assert_eq!(running.devices.len(), 8);
+        assert_eq!(count(&web, 2, std::iter::empty()).state, RolloutState::Running, "nobody has it yet");
         let healthy = report(2, DeviceState::Healthy);
         assert_eq!(count(&web, 2, [Some(&stored), Some(&healthy)].into_iter()).state, RolloutState::Done);
+    }
+
+    fn failed(reason: &str) -> DeviceReport {
+        let mut failed = report(2, DeviceState::Failed);
+        failed.apps.values_mut().for_each(|app| app.reason = Some(reason.to_owned()));
+        failed
+    }
+
+    #[test]
+    fn a_report_has_limits() {
+        assert_eq!(failed(&"x".repeat(REASON_BYTES_MAX)).check(), Ok(()));
+        assert_eq!(failed(&"x".repeat(REASON_BYTES_MAX + 1)).check(), Err(ReportRefused::ReasonTooLong("web".parse().unwrap())));
+        let app = AppReport { version: 1, state: DeviceState::Stored, reason: None };
+        let apps = |count| (0..count).map(|n| (format!("app{n}").parse().unwrap(), app.clone())).collect();
+        assert_eq!(DeviceReport { counter: 1, apps: apps(APPS_MAX) }.check(), Ok(()));
+        assert_eq!(DeviceReport { counter: 1, apps: apps(APPS_MAX + 1) }.check(), Err(ReportRefused::TooManyApps(APPS_MAX + 1)));
+    }
+
+    #[test]
+    fn names_the_frequent_reasons_and_sums_the_rest() {
+        let mut reports: Vec<DeviceReport> = (0..30).map(|n| failed(&format!("reason {n}"))).collect();
+        reports.extend([failed("z frequent"), failed("z frequent"), report(1, DeviceState::Failed), report(2, DeviceState::Stored)]);
+        let failures = failures(&"web".parse().unwrap(), 2, reports.iter());
+        assert_eq!(failures.len(), REASONS_MAX + 1);
+        assert_eq!((failures["z frequent"], failures[OTHER_REASONS]), (2, 11));
+        assert_eq!(failures.values().sum::<u64>(), 32);
     }
 }

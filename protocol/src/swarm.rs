@@ -71,6 +71,8 @@ pub enum FetchEnd {
     NotHeld,
     /// The peer serves as many as it can.
     Busy,
+    /// This node could not store what came: its disk failed or is full.
+    StorageFailed,
     /// This unit did not match its hash; what came before it was stored.
     Refused {
         /// The unit's index.
@@ -144,6 +146,11 @@ pub enum Input {
     BlobVerified {
         /// The proof.
         blob: VerifiedBlob,
+    },
+    /// The whole digest of a blob could not be checked, or the blob not be stored: the disk failed or is full.
+    VerifyFailed {
+        /// The blob.
+        blob: Digest,
     },
     /// All units fit the hash list, but the whole does not fit the digest: the list lied.
     BlobMismatched {
@@ -347,6 +354,7 @@ impl<V: PeerView> Swarm<V> {
             Input::Progressed { fetch, bytes } => self.on_progressed(now, fetch, bytes),
             Input::FetchEnded { fetch, end } => self.on_fetch_ended(now, fetch, end),
             Input::BlobVerified { blob } => self.on_blob_verified(blob),
+            Input::VerifyFailed { blob } => self.pause(now, blob),
             Input::BlobMismatched { blob } => self.on_blob_mismatched(now, blob),
             Input::Asked { peer, ask, blob, units } => self.on_asked(peer, ask, blob, units),
             Input::AskEnded { ask } => self.uploads.ended(ask),
@@ -359,6 +367,7 @@ impl<V: PeerView> Swarm<V> {
         if self.next_tick.is_some_and(|tick| tick <= now) {
             self.next_tick = Some(now + self.parameters.tick);
             self.give_up_stalled_fetches(now);
+            self.check_again(now);
             self.lapse_stalled_claims(now);
             self.tell_progress();
         }
@@ -388,6 +397,11 @@ impl<V: PeerView> Swarm<V> {
     /// The peers that are connected.
     pub fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.peers.keys().copied()
+    }
+
+    /// Until when `peer` is banned, if it is at `now`.
+    pub fn banned_until(&self, now: Instant, peer: NodeId) -> Option<Instant> {
+        self.bans.get(&peer).map(|ban| ban.until).filter(|until| *until > now)
     }
 
     /// What is missing: for each wanted blob its bytes and how many of them are stored.
@@ -435,9 +449,7 @@ impl<V: PeerView> Swarm<V> {
         let known = self.held.remove(&blob).is_some() | self.remove_download(blob).is_some();
         if known {
             self.tell_wanting(&blob, &Message::Dropped { blob });
-            self.peers.values_mut().for_each(|peer| {
-                peer.wants.remove(&blob);
-            });
+            self.forget_peers_of(blob);
         }
     }
 
@@ -465,6 +477,23 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
+    /// Leaves a blob alone for a while, because this node's disk failed.
+    fn pause(&mut self, now: Instant, blob: Digest) {
+        if let Some(download) = self.downloads.get_mut(&blob) {
+            download.verifying = false;
+            download.paused_until = now + self.parameters.storage_retry;
+        }
+    }
+
+    /// Checks blobs again whose check failed some time ago.
+    fn check_again(&mut self, now: Instant) {
+        let due = |download: &Download| download.units.is_full() && !download.verifying && download.paused_until <= now;
+        let due: Vec<Digest> = self.downloads.iter().filter(|(_, download)| due(download)).map(|(blob, _)| *blob).collect();
+        for blob in due {
+            self.check_whole(blob);
+        }
+    }
+
     fn on_progressed(&mut self, now: Instant, fetch: FetchId, bytes: u64) {
         let Some(known) = self.fetches.get_mut(&fetch).filter(|known| bytes > known.bytes) else { return };
         known.bytes = bytes;
@@ -479,6 +508,9 @@ impl<V: PeerView> Swarm<V> {
         if let FetchEnd::Refused { unit } = end {
             self.events.push_back(Event::UnitRefused { source: fetch.source, blob: fetch.blob, unit });
         }
+        if end == FetchEnd::StorageFailed {
+            self.pause(now, fetch.blob);
+        }
         match fetch.source {
             Source::Wan => self.on_wan_ended(now, &fetch, end),
             Source::Peer(peer) => self.on_pull_ended(now, peer, &fetch, end),
@@ -489,10 +521,22 @@ impl<V: PeerView> Swarm<V> {
         let digest = blob.blob();
         let Some(mut download) = self.remove_download(digest) else { return };
         let announcements = std::mem::replace(&mut download.unannounced, Bits::new(0));
-        self.tell_pieces(digest, &announcements);
-        self.held.insert(digest, download.geometry);
+        if !download.seed_only {
+            self.tell_pieces(digest, &announcements);
+            self.held.insert(digest, download.geometry);
+        }
+        self.forget_peers_of(digest);
         let Download { wan_bytes, lan_bytes, .. } = download;
         self.events.push_back(Event::BlobComplete { blob: digest, wan_bytes, lan_bytes });
+    }
+
+    /// Nothing needs to be known any more of what peers hold of a blob.
+    fn forget_peers_of(&mut self, blob: Digest) {
+        for (id, peer) in &mut self.peers {
+            self.view.forget_blob(*id, &blob);
+            peer.wants.remove(&blob);
+            peer.unfulfilled.remove(&blob);
+        }
     }
 
     fn on_blob_mismatched(&mut self, now: Instant, blob: Digest) {
@@ -500,6 +544,7 @@ impl<V: PeerView> Swarm<V> {
         let geometry = Geometry::unlisted(download.geometry.size());
         self.events.push_back(Event::HashListLied { blob });
         self.tell_wanting(&blob, &Message::Dropped { blob });
+        self.forget_peers_of(blob);
         self.effects.push_back(Effect::DiscardUnits { blob, geometry });
         self.start_download(now, blob, geometry, Bits::new(geometry.units()), true);
     }
@@ -520,13 +565,13 @@ impl<V: PeerView> Swarm<V> {
     fn start_fetch(&mut self, now: Instant, source: Source, blob: Digest, pieces: Range<u32>) -> Option<FetchId> {
         let fetch = FetchId(self.next_fetch);
         let download = self.downloads.get_mut(&blob)?;
+        let wanted = download.geometry.units_of(pieces.clone());
+        let first_missing = wanted.clone().find(|unit| !download.units.contains(*unit))?;
         self.next_fetch += 1;
-        for piece in pieces.clone() {
+        for piece in pieces {
             download.in_flight.insert(piece, fetch);
             download.available.remove(&piece);
         }
-        let wanted = download.geometry.units_of(pieces);
-        let first_missing = wanted.clone().find(|unit| !download.units.contains(*unit))?;
         let units = first_missing..wanted.end;
         if let Source::Peer(peer) = source
             && let Some(peer) = self.peers.get_mut(&peer)

@@ -26,6 +26,7 @@ const TOOLS: &[Tool] = &[
     Tool { executable: "skopeo", package: "skopeo", purpose: "pushes and pulls images as a client that is not ours" },
     Tool { executable: "podman", package: "podman", purpose: "the first of the two container engines" },
     Tool { executable: "dockerd", package: "docker.io", purpose: "the second of the two container engines" },
+    Tool { executable: "curl", package: "curl", purpose: "asks the registry and the API as a client that is not ours" },
     Tool { executable: "ip", package: "iproute2", purpose: "makes the network namespaces of the lab" },
 ];
 
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn each_tool_is_named_with_what_it_is_for() {
-        assert_eq!(names(TOOLS, |tool| tool.package), "skopeo podman docker.io iproute2");
+        assert_eq!(names(TOOLS, |tool| tool.package), "skopeo podman docker.io curl iproute2");
         assert!(described(TOOLS).contains("ip (makes the network namespaces of the lab)"));
     }
 }

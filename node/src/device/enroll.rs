@@ -10,17 +10,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use protocol::digest::Digest;
 use protocol::name::{DeviceId, Platform};
-use rcgen::{KeyPair, PKCS_ED25519};
+use rcgen::KeyPair;
 use serde::{Deserialize, Serialize};
 
 use super::seed_client::{bounded, checked};
 use super::state::{DeviceDir, Enrolment};
 use crate::api::{BODY_BYTES_MAX, EnrolRequest, Enrolled};
-use crate::files::{self, Access};
+use crate::files;
 use crate::store::lock::DataLock;
 use crate::transport::ca::{certificate_request, key_node_id, single_certificate};
 use crate::transport::identity::DeviceIdentity;
 use crate::transport::tls;
+use crate::trust::key_file;
 
 const TOKEN_PREFIX: &str = "hgt1_";
 
@@ -107,12 +108,10 @@ pub async fn enroll(dir: &Path, token: &str, device: Option<DeviceId>, platform:
 
 fn device_key(dir: &DeviceDir) -> anyhow::Result<KeyPair> {
     let path = dir.join("device.key");
-    if path.exists() {
-        return KeyPair::from_pem(&files::read_text(&path)?).with_context(|| format!("{} is broken", path.display()));
+    if !path.exists() {
+        key_file::create(&path, &key_file::generate()?)?;
     }
-    let key = KeyPair::generate_for(&PKCS_ED25519).context("making the device key")?;
-    files::write_new(&path, key.serialize_pem().as_bytes(), Access::Private)?;
-    Ok(key)
+    KeyPair::from_pem(&files::read_text(&path)?).with_context(|| format!("{} is broken", path.display()))
 }
 
 async fn ask(token: &Token, request: &EnrolRequest) -> anyhow::Result<Enrolled> {

@@ -253,29 +253,40 @@ impl Driver {
     }
 
     fn on_greeted(&mut self, greeting: Greeting) {
-        let node = greeting.identity.node;
-        if let Some(address) = greeting.dialled {
-            self.dialer.on_connected(address, node);
-        }
-        if node == self.me {
-            greeting.close("this is myself");
-            return;
-        }
-        if let Some(known) = self.peers.get(&node) {
-            if !connections::replaces(self.me, &greeting, known) {
-                greeting.close("connected already");
-                return;
-            }
+        let (now, node) = (self.clock.now(), greeting.identity.node);
+        let refusal = self.refusal(&greeting);
+        if refusal.is_none() && self.peers.contains_key(&node) {
             self.on_peer_gone(node);
+        }
+        self.dialer.on_connected(greeting.listens_on(), node);
+        if let Some(until) = self.swarm.banned_until(now, node) {
+            self.dialer.on_banned(node, until);
+        }
+        if let Some(reason) = refusal {
+            greeting.close(reason);
+            return;
         }
         tracing::info!(peer = %greeting.identity.device, address = %greeting.connection.remote_address(), "peer connected");
         let peer = connections::adopt(self.me, greeting, &self.commands);
-        let others: Vec<SocketAddr> = self.peers.values().filter_map(|peer| peer.listens_on).take(ADDRESSES_MAX).collect();
+        let others: Vec<SocketAddr> = self.peers.values().map(|peer| peer.listens_on).take(ADDRESSES_MAX).collect();
         if !others.is_empty() {
             peer.send(Message::Peers { addresses: others });
         }
         self.peers.insert(node, peer);
-        self.swarm.handle_input(self.clock.now(), Input::PeerJoined { peer: node });
+        self.swarm.handle_input(now, Input::PeerJoined { peer: node });
+    }
+
+    /// Why a connection is closed at once, if it is.
+    fn refusal(&self, greeting: &Greeting) -> Option<&'static str> {
+        let node = greeting.identity.node;
+        if node == self.me {
+            return Some("this is myself");
+        }
+        if self.swarm.banned_until(self.clock.now(), node).is_some() {
+            return Some("banned");
+        }
+        let known = self.peers.get(&node)?;
+        (!connections::replaces(self.me, greeting, known)).then_some("connected already")
     }
 
     fn on_closed(&mut self, node: NodeId, connection: usize) {
@@ -307,11 +318,11 @@ impl Driver {
 
     async fn carry_out(&mut self) {
         loop {
-            while let Some(effect) = self.swarm.poll_effect() {
-                self.on_effect(effect);
-            }
             while let Some(event) = self.swarm.poll_event() {
                 self.on_event(&event);
+            }
+            while let Some(effect) = self.swarm.poll_effect() {
+                self.on_effect(effect);
             }
             let Some(address) = self.dialer.poll_dial() else { break };
             tokio::spawn(connections::dial(self.endpoint.clone(), address, self.port(), self.commands.clone()));
@@ -349,7 +360,7 @@ impl Driver {
             Effect::RefuseBusy { ask } => self.decide(ask, Decision::Busy),
             Effect::Disconnect { peer } => {
                 if let Some(known) = self.peers.remove(&peer) {
-                    self.dialer.on_left(self.clock.now(), peer);
+                    self.metrics.add_lan_received(known.connection.stats().udp_rx.bytes);
                     known.connection.close(2u8.into(), b"banned");
                 }
             }
@@ -407,18 +418,24 @@ impl Driver {
             Event::UnitRefused { source, blob, unit } => {
                 let peer = match source {
                     Source::Wan => "seed".to_owned(),
-                    Source::Peer(node) => self.peers.get(node).map_or_else(|| node.to_string(), |peer| peer.device.to_string()),
+                    Source::Peer(node) => self.device_name(*node),
                 };
                 self.metrics.count_refused_unit();
                 tracing::warn!(event = "unit_refused", peer, %blob, unit, "a unit does not match its hash; its sender is at fault");
             }
             Event::PeerBanned { peer, until } => {
-                tracing::warn!(event = "peer_banned", node = %peer, seconds = until.since(self.clock.now()).as_secs(), "peer banned");
+                let seconds = until.since(self.clock.now()).as_secs();
+                tracing::warn!(event = "peer_banned", peer = self.device_name(*peer), seconds, "peer banned");
+                self.dialer.on_banned(*peer, *until);
             }
             Event::HashListLied { blob } => {
                 tracing::error!(event = "hash_list_lied", %blob, "the hash list does not describe the blob; fetching it from the seed alone");
             }
         }
+    }
+
+    fn device_name(&self, node: NodeId) -> String {
+        self.peers.get(&node).map_or_else(|| node.to_string(), |peer| peer.device.to_string())
     }
 
     /// The agent reads all news at once, so its queue is only full when the device is stopping.

@@ -51,14 +51,14 @@ impl KeyError {
 }
 
 /// A new key from the system's random source.
-pub(super) fn generate() -> Result<SigningKey, KeyError> {
+pub(crate) fn generate() -> Result<SigningKey, KeyError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| KeyError::Random(error.to_string()))?;
     Ok(SigningKey::from_bytes(&seed))
 }
 
 /// Writes `key` to the new file `path`, durably, mode 0600. The form is version 1 of PKCS#8, which every tool reads.
-pub(super) fn create(path: &Path, key: &SigningKey) -> Result<(), KeyError> {
+pub(crate) fn create(path: &Path, key: &SigningKey) -> Result<(), KeyError> {
     let pem = KeypairBytes { secret_key: key.to_bytes(), public_key: None }
         .to_pkcs8_pem(LineEnding::LF)
         .map_err(|error| KeyError::Unreadable { path: path.to_owned(), detail: error.to_string() })?;

@@ -23,7 +23,7 @@ fn platform() -> Platform {
 }
 
 fn layer(text: &str, listed: bool) -> StatedBlob {
-    let list = HashListName { digest: Digest::sha256(format!("list of {text}").as_bytes()), size: 96 };
+    let list = HashListName { digest: Digest::sha256(format!("list of {text}").as_bytes()), size: 28 + 32 + 2 * 32 };
     StatedBlob {
         media_type: "application/vnd.oci.image.layer.v1.tar".into(),
         digest: Digest::sha256(text.as_bytes()),
@@ -113,7 +113,7 @@ fn wants_the_list_before_the_blob_and_reports_when_all_is_stored() {
     let list = listed.hash_list.unwrap();
     let wanted = effects(&mut agent);
     assert!(wanted.contains(&Effect::Want { blob: manifest.digest, size: 8, proof: Proof::Digest }));
-    assert!(wanted.contains(&Effect::Want { blob: list.digest, size: 96, proof: Proof::Digest }));
+    assert!(wanted.contains(&Effect::Want { blob: list.digest, size: list.size, proof: Proof::Digest }));
     assert_eq!(wanted.len(), 2);
 
     agent.handle_input(now, Input::BlobStored { blob: list.digest });

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::TrustToken;
 use crate::digest::Digest;
-use crate::geometry::BLOB_BYTES_MAX;
+use crate::geometry::{BLOB_BYTES_MAX, UNIT_BYTES};
+use crate::hash_list::list_bytes;
 use crate::name::{AppName, OrgName, Platform, RepositoryName, Tag};
 
 /// The largest statement, in bytes: holds [`BLOBS_MAX`] blobs with their hash lists.
@@ -111,6 +112,9 @@ pub enum StatementRefused {
     /// The same digest stands with two sizes.
     #[error("{0} stands in the statement with two sizes")]
     Contradictory(Digest),
+    /// The hash list stated for the blob cannot be the blob's.
+    #[error("the hash list stated for {0} cannot be its own: it has another size, or the blob needs none; publish the version anew")]
+    ImpossibleHashList(Digest),
 }
 
 /// A version of an app, as coordinates.
@@ -177,6 +181,14 @@ impl VersionStatement {
             }
             if sizes.insert(digest, size).is_some_and(|other| other != size) {
                 return Err(StatementRefused::Contradictory(digest));
+            }
+        }
+        for blob in self.images.iter().flat_map(|image| &image.blobs) {
+            let possible = blob.hash_list.as_ref().is_none_or(|list| {
+                blob.size > UNIT_BYTES && list.digest != blob.digest && list.size == list_bytes(&blob.digest, blob.size)
+            });
+            if !possible {
+                return Err(StatementRefused::ImpossibleHashList(blob.digest));
             }
         }
         if sizes.len() > BLOBS_MAX {
@@ -286,6 +298,26 @@ mod tests {
         huge.images[0].manifest.size = BLOB_BYTES_MAX + 1;
         assert!(matches!(VersionStatement::parse(&bytes(&huge)), Err(StatementRefused::TooLarge(_))));
         assert!(matches!(VersionStatement::parse(b"{}"), Err(StatementRefused::Malformed(_))));
+    }
+
+    #[test]
+    fn a_hash_list_that_cannot_be_the_blobs_is_refused() {
+        let layer = Digest::sha256(b"layer");
+        let parse = |size, digest: &[u8], list_size| {
+            let mut stated = statement();
+            let list = HashListName { digest: Digest::sha256(digest), size: list_size };
+            stated.images[0].blobs = vec![StatedBlob { size, hash_list: Some(list), ..stated.images[0].blobs[1].clone() }];
+            VersionStatement::parse(&serde_json::to_vec(&stated).unwrap()).map(drop)
+        };
+        assert_eq!(parse(UNIT_BYTES + 1, b"list", 28 + 32 + 64), Ok(()));
+        for (size, digest, list_size) in [
+            (UNIT_BYTES + 1, b"list".as_slice(), 28 + 32 + 96),
+            (UNIT_BYTES + 1, b"list", BLOB_BYTES_MAX),
+            (UNIT_BYTES + 1, b"layer", 28 + 32 + 64),
+            (UNIT_BYTES, b"list", 28 + 32 + 32),
+        ] {
+            assert_eq!(parse(size, digest, list_size), Err(StatementRefused::ImpossibleHashList(layer)));
+        }
     }
 
     #[test]

@@ -40,6 +40,10 @@ pub(super) struct Download {
     pub(super) unannounced_since: Option<Instant>,
     /// Only the seed is asked, front to back, because the hash list lied.
     pub(super) seed_only: bool,
+    /// Nothing is fetched or checked before then: the disk failed.
+    pub(super) paused_until: Instant,
+    /// The seed is not asked before then: it does not have the blob.
+    pub(super) wan_paused_until: Instant,
     /// All units are here and the whole digest is being checked.
     pub(super) verifying: bool,
     /// Wrong units that the seed sent.
@@ -93,6 +97,8 @@ impl Download {
             unannounced: Bits::new(geometry.pieces()),
             unannounced_since: None,
             seed_only,
+            paused_until: Instant::ZERO,
+            wan_paused_until: Instant::ZERO,
             verifying: false,
             seed_refusals: 0,
             wan_bytes: 0,

@@ -29,7 +29,7 @@ impl<V: PeerView> Swarm<V> {
 
     fn choose_pull(&mut self, now: Instant, blob: Digest) -> Option<(NodeId, std::ops::Range<u32>)> {
         let download = self.downloads.get(&blob)?;
-        if download.available.is_empty() {
+        if download.available.is_empty() || download.paused_until > now {
             return None;
         }
         let (pieces, geometry) = (download.geometry.pieces(), download.geometry);
@@ -81,6 +81,7 @@ impl<V: PeerView> Swarm<V> {
                 }
             }
             FetchEnd::Failed | FetchEnd::NotHeld => self.count_unfulfilled(id, fetch.blob),
+            FetchEnd::StorageFailed => {}
             FetchEnd::Refused { .. } => self.ban(now, id),
         }
     }
@@ -106,14 +107,14 @@ impl<V: PeerView> Swarm<V> {
     /// Whether `peer` holds `piece` and may be asked for it.
     pub(super) fn look_for_holders(&mut self, blob: Digest, piece: u32) {
         let held = self.peers.iter().any(|(id, peer)| peer.is_usable(&self.parameters, &blob) && self.view.holds(*id, &blob, piece));
-        if let Some(download) = self.downloads.get_mut(&blob).filter(|_| held) {
+        if let Some(download) = self.downloads.get_mut(&blob).filter(|download| held && !download.seed_only) {
             download.note_available(piece);
         }
     }
 
     /// Learns anew which pieces of `blob` the site holds, after a holder is gone.
     pub(super) fn survey_site(&mut self, blob: Digest) {
-        let Some(download) = self.downloads.get_mut(&blob) else { return };
+        let Some(download) = self.downloads.get_mut(&blob).filter(|download| !download.seed_only) else { return };
         download.reset_site();
         for piece in 0..download.geometry.pieces() {
             let held = self.peers.iter().any(|(id, peer)| peer.is_usable(&self.parameters, &blob) && self.view.holds(*id, &blob, piece));

@@ -12,6 +12,9 @@ pub struct Parameters {
     pub window_spans: usize,
     /// Spans that one node claims at a time: the next is claimed while the one before still arrives.
     pub claims_max: usize,
+    /// Claims of one peer that are believed at a time: an honest one has [`Self::claims_max`], and some that it has just
+    /// released.
+    pub foreign_claims_max: usize,
     /// Missing pieces that are looked at, from a random one on, to find one with a holder that is not busy.
     pub candidates_max: usize,
     /// Requests to peers in flight at a time; the best of a measured grid.
@@ -49,8 +52,10 @@ pub struct Parameters {
     pub busy_wait: Duration,
     /// First pause after a failed WAN fetch; it doubles up to [`Self::wan_retry_max`].
     pub wan_retry_min: Duration,
-    /// Longest pause after a failed WAN fetch.
+    /// Longest pause after a failed WAN fetch, and the pause for a blob that the seed does not have.
     pub wan_retry_max: Duration,
+    /// Pause of a blob after this node's own disk failed.
+    pub storage_retry: Duration,
     /// First ban of a peer that sent a wrong unit; it doubles with every further one.
     pub ban: Duration,
     /// After this many wrong units from the seed, the hash list is taken to lie.
@@ -67,6 +72,7 @@ impl Default for Parameters {
         Self {
             window_spans: 8,
             claims_max: 2,
+            foreign_claims_max: 6,
             candidates_max: 16,
             pulls_max: 8,
             pull_bytes_max: 256 << 10,
@@ -86,6 +92,7 @@ impl Default for Parameters {
             busy_wait: Duration::from_millis(50),
             wan_retry_min: Duration::from_millis(250),
             wan_retry_max: Duration::from_secs(10),
+            storage_retry: Duration::from_secs(5),
             ban: Duration::from_secs(3600),
             seed_refusals_max: 3,
             uploads_max: 8,

@@ -15,7 +15,7 @@ use crate::wire::{ClaimProgress, Message, PieceRange, piece_ranges};
 
 impl<V: PeerView> Swarm<V> {
     pub(super) fn on_peer_joined(&mut self, now: Instant, id: NodeId) {
-        if self.bans.get(&id).is_some_and(|ban| ban.until > now) {
+        if self.banned_until(now, id).is_some() {
             self.effects.push_back(Effect::Disconnect { peer: id });
             return;
         }
@@ -31,7 +31,9 @@ impl<V: PeerView> Swarm<V> {
             return;
         }
         self.view.forget_peer(id);
-        self.uploads.forget(id);
+        for ask in self.uploads.forget(id) {
+            self.effects.push_back(Effect::RefuseBusy { ask });
+        }
         for fetch in self.fetches_from(id) {
             self.cancel_fetch(fetch);
         }
@@ -165,6 +167,10 @@ impl<V: PeerView> Swarm<V> {
 
     fn note_claim(&mut self, now: Instant, from: NodeId, blob: Digest, span: u32) {
         let me = self.me;
+        let demoted = self.peers.get(&from).is_none_or(|peer| peer.demoted_until > now);
+        if demoted || self.claims_of(from) >= self.parameters.foreign_claims_max {
+            return;
+        }
         let Some(download) = self.downloads.get_mut(&blob).filter(|download| span < download.geometry.spans()) else { return };
         let theirs = rendezvous::weight(&blob, span, &from);
         let stands = match download.claims.get(&span) {
@@ -184,12 +190,18 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
+    fn claims_of(&self, owner: NodeId) -> usize {
+        self.downloads.values().flat_map(|download| download.claims.values()).filter(|claim| claim.owner == owner).count()
+    }
+
     fn note_progress(&mut self, now: Instant, from: NodeId, progress: &[ClaimProgress]) {
         for told in progress {
             let Some(download) = self.downloads.get_mut(&told.blob) else { continue };
+            let span = download.geometry.bytes_of(download.geometry.units_of(download.geometry.pieces_of_span(told.span)));
+            let bytes = told.bytes.min(span.end - span.start);
             let Some(claim) = download.claims.get_mut(&told.span).filter(|claim| claim.owner == from) else { continue };
-            if told.bytes > claim.bytes {
-                claim.bytes = told.bytes;
+            if bytes > claim.bytes {
+                claim.bytes = bytes;
                 claim.progressed_at = now;
                 self.wan_progressed_at = now;
             }

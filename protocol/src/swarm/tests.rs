@@ -218,6 +218,50 @@ fn a_peer_that_never_delivers_is_left_and_the_wan_is_used() {
 }
 
 #[test]
+fn a_peer_that_claims_everything_and_only_says_that_it_progresses_does_not_stop_the_wan() {
+    let (_, verifier) = content(16);
+    let (blob, start) = (verifier.blob(), Instant::ZERO + 10 * SECOND);
+    let mut device = machine(1);
+    device.handle_input(start, Input::PeerJoined { peer: node(2) });
+    device.handle_input(start, want(&verifier));
+    for span in 0..16 {
+        device.handle_input(start, Input::Received { peer: node(2), message: Message::Claim { blob, span } });
+    }
+    device.handle_input(start, Input::Received { peer: node(2), message: Message::Holding { blob, wanted: true, pieces: vec![] } });
+    let mut now = start;
+    while now < start + 60 * SECOND {
+        now = now + Parameters::default().tick;
+        let bytes = (now.as_micros() - start.as_micros()) * 1000;
+        let claims = (0..16).map(|span| crate::wire::ClaimProgress { blob, span, bytes }).collect();
+        device.handle_input(now, Input::Received { peer: node(2), message: Message::Progress { claims } });
+        device.handle_timeout(now);
+        if fetches(&effects(&mut device)).iter().any(|(_, source, _)| *source == Source::Wan) {
+            return;
+        }
+    }
+    panic!("the WAN was never used");
+}
+
+#[test]
+fn a_full_disk_blames_nobody_and_the_blob_is_tried_again_later() {
+    let (_, verifier) = content(1);
+    let (blob, mut now) = (verifier.blob(), Instant::ZERO + 10 * SECOND);
+    let mut device = machine(1);
+    device.handle_input(now, Input::PeerJoined { peer: node(2) });
+    device.handle_input(now, want(&verifier));
+    let holding = Message::Holding { blob, wanted: false, pieces: vec![PieceRange { start: 0, end: 8 }] };
+    device.handle_input(now, Input::Received { peer: node(2), message: holding });
+    for _ in 0..5 {
+        let failed = now;
+        for (fetch, source, _) in next_fetches(&mut device, &mut now) {
+            assert_eq!(source, Source::Peer(node(2)));
+            device.handle_input(now, Input::FetchEnded { fetch, end: FetchEnd::StorageFailed });
+        }
+        assert!(failed == Instant::ZERO + 10 * SECOND || now >= failed + Parameters::default().storage_retry);
+    }
+}
+
+#[test]
 fn only_whole_requests_of_connected_peers_are_served() {
     let (bytes, verifier) = content(1);
     let mut device = machine(1);

@@ -53,10 +53,10 @@ impl Uploads {
         });
     }
 
-    /// Nothing of `peer` is served any more.
-    pub(super) fn forget(&mut self, peer: NodeId) {
-        self.waiting.remove(&peer);
+    /// Nothing of `peer` is served any more: the requests that were waiting.
+    pub(super) fn forget(&mut self, peer: NodeId) -> VecDeque<AskId> {
         self.serving.retain(|_, served| *served != peer);
+        self.waiting.remove(&peer).unwrap_or_default()
     }
 }
 
@@ -78,7 +78,8 @@ mod tests {
         assert_eq!(uploads.next(&parameters), None);
         uploads.ended(AskId(0));
         assert_eq!(uploads.next(&parameters), Some(AskId(1)));
-        uploads.forget(greedy);
+        assert!(uploads.ask(greedy, AskId(2), &parameters));
+        assert_eq!(uploads.forget(greedy), [AskId(2)]);
         assert_eq!(uploads.next(&parameters), None);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::download::{Claim, Stage};
+use super::download::{Claim, Download, Stage};
 use super::peer_view::PeerView;
 use super::{Fetch, FetchEnd, Source, Swarm};
 use crate::digest::Digest;
@@ -33,7 +33,8 @@ impl<V: PeerView> Swarm<V> {
     }
 
     fn claim_in_window(&mut self, now: Instant, blob: Digest, window: &mut usize, room: &mut usize) {
-        let Some(download) = self.downloads.get_mut(&blob).filter(|download| !download.verifying) else { return };
+        let ready = |download: &&mut Download| !download.verifying && download.paused_until.max(download.wan_paused_until) <= now;
+        let Some(download) = self.downloads.get_mut(&blob).filter(ready) else { return };
         while download.first_open_span < download.geometry.spans() && !download.is_open(download.first_open_span) {
             download.unclaimed_since.remove(&download.first_open_span);
             download.first_open_span += 1;
@@ -105,16 +106,10 @@ impl<V: PeerView> Swarm<V> {
 
     /// Fetches the first missing run of a span that this node claimed, or lets the claim go if nothing is missing.
     fn start_claim(&mut self, now: Instant, blob: Digest, span: u32) {
-        let Some(pieces) = self.downloads.get(&blob).and_then(|download| download.first_missing_run(span)) else {
-            if let Some(download) = self.downloads.get_mut(&blob) {
-                download.claims.remove(&span);
-            }
-            return;
-        };
-        let fetch = self.start_fetch(now, Source::Wan, blob, pieces);
-        if let Some(claim) = self.downloads.get_mut(&blob).and_then(|download| download.claims.get_mut(&span))
-            && let Some(fetch) = fetch
-        {
+        let missing = self.downloads.get(&blob).and_then(|download| download.first_missing_run(span));
+        let fetch = missing.and_then(|pieces| self.start_fetch(now, Source::Wan, blob, pieces));
+        let Some(fetch) = fetch else { return self.release_claim(now, blob, span) };
+        if let Some(claim) = self.downloads.get_mut(&blob).and_then(|download| download.claims.get_mut(&span)) {
             claim.stage = Stage::Fetching(fetch);
         }
     }
@@ -125,10 +120,17 @@ impl<V: PeerView> Swarm<V> {
                 let Some(span) = self.span_of(fetch) else { return };
                 self.start_claim(now, fetch.blob, span);
             }
-            FetchEnd::Failed | FetchEnd::NotHeld | FetchEnd::Busy => {
+            FetchEnd::Failed | FetchEnd::Busy => {
                 self.back_off(now);
                 self.give_up_claim(now, fetch);
             }
+            FetchEnd::NotHeld => {
+                if let Some(download) = self.downloads.get_mut(&fetch.blob) {
+                    download.wan_paused_until = now + self.parameters.wan_retry_max;
+                }
+                self.give_up_claim(now, fetch);
+            }
+            FetchEnd::StorageFailed => self.give_up_claim(now, fetch),
             FetchEnd::Refused { .. } => {
                 self.back_off(now);
                 self.give_up_claim(now, fetch);
@@ -154,13 +156,20 @@ impl<V: PeerView> Swarm<V> {
 
     /// Lets the claim of an ended fetch go, for others to take.
     pub(super) fn give_up_claim(&mut self, now: Instant, fetch: &Fetch) {
-        let Some(span) = self.span_of(fetch) else { return };
+        if let Some(span) = self.span_of(fetch) {
+            self.release_claim(now, fetch.blob, span);
+        }
+    }
+
+    fn release_claim(&mut self, now: Instant, blob: Digest, span: u32) {
         let me = self.me;
-        let Some(download) = self.downloads.get_mut(&fetch.blob) else { return };
+        let Some(download) = self.downloads.get_mut(&blob) else { return };
         if download.claims.get(&span).is_some_and(|claim| claim.owner == me) {
             download.claims.remove(&span);
-            download.unclaimed_since.insert(span, now);
-            self.tell_wanting(&fetch.blob, &Message::Release { blob: fetch.blob, span });
+            if download.is_open(span) {
+                download.unclaimed_since.insert(span, now);
+                self.tell_wanting(&blob, &Message::Release { blob, span });
+            }
         }
     }
 

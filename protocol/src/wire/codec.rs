@@ -20,8 +20,8 @@ pub enum FrameRefused {
     /// A list is longer than its limit.
     #[error("a list in the message is beyond its limit")]
     ListTooLong,
-    /// A range is empty or backwards.
-    #[error("a range in the message is empty or backwards")]
+    /// A range is empty or backwards, or does not lie behind the one before it.
+    #[error("a range in the message is empty, backwards or out of order")]
     BadRange,
 }
 
@@ -100,11 +100,13 @@ impl Framed for GetReply {
     }
 }
 
+/// Ranges are maximal and in order, so that no frame names a piece twice: work for a frame is bounded by the blob's pieces.
 fn check_ranges(ranges: &[PieceRange]) -> Result<(), FrameRefused> {
     if ranges.len() > RANGES_MAX {
         return Err(FrameRefused::ListTooLong);
     }
-    if ranges.iter().any(|range| range.start >= range.end) {
+    let apart = ranges.iter().zip(ranges.iter().skip(1)).all(|(before, range)| before.end < range.start);
+    if !apart || ranges.iter().any(|range| range.start >= range.end) {
         return Err(FrameRefused::BadRange);
     }
     Ok(())
@@ -145,15 +147,23 @@ mod tests {
         let backwards = Message::Have { blob, pieces: vec![PieceRange { start: 2, end: 2 }] };
         assert_eq!(round_trip(&backwards), Err(FrameRefused::BadRange));
         assert_eq!(frame_length([1, 0, 0, 0]), Err(FrameRefused::TooLong(1 << 24)));
+        for pieces in [[0..4, 0..4], [0..4, 3..5], [0..4, 4..5], [5..6, 0..4]] {
+            let pieces = pieces.map(PieceRange::from).to_vec();
+            let repeated = Message::Holding { blob, wanted: false, pieces };
+            assert_eq!(round_trip(&repeated), Err(FrameRefused::BadRange));
+        }
         let get = Get { blob, first_unit: u32::MAX, units: 1 };
         assert_eq!(decode::<Get>(&encode(&get)[4..]), Err(FrameRefused::BadRange));
     }
 
     #[test]
     fn the_fullest_message_fits_a_frame() {
-        let pieces = vec![PieceRange { start: u32::MAX - 1, end: u32::MAX }; RANGES_MAX];
-        let frame = encode(&Message::Holding { blob: Digest::sha512(b""), wanted: true, pieces });
+        let last = u32::try_from(RANGES_MAX).unwrap();
+        let pieces = (0..last).rev().map(|index| PieceRange { start: u32::MAX - 2 * index - 1, end: u32::MAX - 2 * index }).collect();
+        let fullest = Message::Holding { blob: Digest::sha512(b""), wanted: true, pieces };
+        let frame = encode(&fullest);
         assert!(frame.len() <= 4 + FRAME_BYTES_MAX, "{}", frame.len());
+        assert_eq!(round_trip(&fullest), Ok(fullest));
     }
 
     #[test]

@@ -30,7 +30,7 @@ const CONTROL_QUEUE_MAX: usize = 512;
 pub(super) struct Peer {
     pub(super) device: DeviceId,
     pub(super) connection: Connection,
-    pub(super) listens_on: Option<SocketAddr>,
+    pub(super) listens_on: SocketAddr,
     dialler: NodeId,
     control: mpsc::Sender<Message>,
 }
@@ -56,6 +56,11 @@ pub(crate) struct Greeting {
 impl Greeting {
     pub(super) fn close(&self, reason: &str) {
         self.connection.close(0u8.into(), reason.as_bytes());
+    }
+
+    /// Where the other end takes connections.
+    pub(super) fn listens_on(&self) -> SocketAddr {
+        self.dialled.unwrap_or_else(|| SocketAddr::new(self.connection.remote_address().ip().to_canonical(), self.port))
     }
 
     fn dialler(&self, me: NodeId) -> NodeId {
@@ -131,13 +136,12 @@ pub(super) fn replaces(me: NodeId, new: &Greeting, known: &Peer) -> bool {
 /// Starts what a connection needs: its control messages both ways, and its requests.
 pub(super) fn adopt(me: NodeId, greeting: Greeting, commands: &mpsc::Sender<Command>) -> Peer {
     let node = greeting.identity.node;
-    let dialler = greeting.dialler(me);
-    let Greeting { identity, connection, dialled, port, send, receive } = greeting;
+    let (dialler, listens_on) = (greeting.dialler(me), greeting.listens_on());
+    let Greeting { identity, connection, send, receive, .. } = greeting;
     let (control, queue) = mpsc::channel(CONTROL_QUEUE_MAX);
     tokio::spawn(write_control(send, queue));
     tokio::spawn(read_control(node, connection.clone(), receive, commands.clone()));
     tokio::spawn(accept_requests(node, connection.clone(), commands.clone()));
-    let listens_on = dialled.or_else(|| Some(SocketAddr::new(connection.remote_address().ip().to_canonical(), port)));
     Peer { device: identity.device, connection, listens_on, dialler, control }
 }
 
