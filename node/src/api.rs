@@ -20,6 +20,9 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 /// The largest root metadata, in bytes.
 pub const ROOT_BYTES_MAX: usize = 512 << 10;
 
+/// The longest name of a site that a device may give, in bytes.
+pub const SITE_BYTES_MAX: usize = 64;
+
 /// What went wrong, for people and programs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ApiError {
@@ -167,7 +170,7 @@ pub struct RolloutStatus {
     pub state: RolloutState,
     /// How many devices are in each state.
     pub devices: BTreeMap<DeviceState, u64>,
-    /// Why devices failed, and how many for each reason.
+    /// Why devices failed, and how many for each reason; the rarest of many reasons are summed as "other reasons".
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failures: BTreeMap<String, u64>,
 }

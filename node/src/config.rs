@@ -48,10 +48,10 @@ pub fn address(text: &str, what: &str) -> anyhow::Result<SocketAddr> {
     text.parse().with_context(|| format!("{what} must be ADDRESS:PORT, for example 127.0.0.1:8080 or [::1]:8080, not {text:?}"))
 }
 
-/// Refuses an address that only this machine can reach where others must, and the other way round.
+/// Refuses an address that other machines can reach, for a listener that asks nobody who they are.
 ///
 /// # Errors
-/// When the address is not a loopback address.
+/// When it is not a loopback address.
 pub fn require_loopback(address: SocketAddr, what: &str) -> anyhow::Result<()> {
     if !address.ip().is_loopback() {
         bail!("{what} is {address}, which other machines can reach, but it asks nobody who they are; use a loopback address");

@@ -18,10 +18,16 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::transport::identity::DeviceIdentity;
-use crate::transport::meter::{Meter, Metered};
+use crate::transport::meter::{Meter, Metered, Patience};
 
-/// A client has this long to finish its TLS handshake, and then to send the head of each request.
+/// A client has this long to finish its TLS handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// The head of a request has this long to arrive (HTTP/1.1).
+const HEAD_TIME: Duration = Duration::from_secs(60);
+/// A connection whose first byte does not come within the one time, after it was accepted and again after its handshake, or
+/// that stands still for the other, is closed: uploads and the slowest pulls move a byte much more often, and a device whose
+/// connection was closed between two polls connects anew.
+const PATIENCE: Patience = Patience { first: Duration::from_secs(10), between: Duration::from_secs(60) };
 /// Open connections of one listener; each costs some tens of KiB.
 const CONNECTIONS_MAX: usize = 4096;
 /// Requests that are under way when the process is told to stop have this long to end.
@@ -53,6 +59,17 @@ pub async fn serve(
     tls: Option<Arc<rustls::ServerConfig>>,
     meter: Meter,
     router: Router,
+    stop: watch::Receiver<bool>,
+) {
+    serve_with(PATIENCE, listener, tls, meter, router, stop).await;
+}
+
+async fn serve_with(
+    patience: Patience,
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    meter: Meter,
+    router: Router,
     mut stop: watch::Receiver<bool>,
 ) {
     let acceptor = tls.map(TlsAcceptor::from);
@@ -79,11 +96,17 @@ pub async fn serve(
         tokio::spawn(async move {
             let _place = place;
             let _ = socket.set_nodelay(true);
-            let socket = Metered::new(socket, meter);
+            let mut socket = Metered::new(socket, meter);
+            socket.be_patient(patience);
             match acceptor {
                 None => serve_connection(socket, Client { address, device: None }, router, watcher).await,
                 Some(acceptor) => match tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(socket)).await {
-                    Ok(Ok(stream)) => {
+                    Ok(Ok(mut stream)) => {
+                        let (socket, session) = stream.get_mut();
+                        // A request that came along with the end of the handshake was the first byte.
+                        if session.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() == 0) {
+                            socket.be_patient(patience);
+                        }
                         let device = device_of(&stream);
                         serve_connection(stream, Client { address, device }, router, watcher).await;
                     }
@@ -119,10 +142,34 @@ async fn serve_connection(
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_TIME * 6);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(HANDSHAKE_TIME * 3);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
+    builder.http2().timer(TokioTimer::new());
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection.into_owned()).await {
         tracing::debug!(error = %error, "a connection ended with an error");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn a_silent_connection_is_closed_before_and_after_a_request() {
+        let listener = bind("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_stop, stopped) = watch::channel(false);
+        let patience = Patience { first: Duration::from_millis(50), between: Duration::from_millis(300) };
+        let router = Router::new().route("/", axum::routing::get(|| async { "here" }));
+        tokio::spawn(serve_with(patience, listener, None, Meter::new(None), router, stopped));
+        for request in ["", "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            let closed = tokio::time::timeout(Duration::from_secs(5), client.read_to_end(&mut answer)).await;
+            assert!(closed.is_ok(), "{request:?} left the connection open");
+            assert_eq!(answer.ends_with(b"here"), request.starts_with("GET"));
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! Publishing on the operator's side: a pushed tag becomes one signed statement for each of its platforms.
 //!
-//! Nothing that the seed says is signed unchecked: manifests and configurations are hashed here, and what was published
-//! before is verified from the operator's own trust anchor on. Hash lists are the seed's; a lying one costs time, never
-//! integrity.
+//! Which digest a tag names is the seed's word, unless the operator states the digest; everything below that digest is
+//! hashed here: index, manifests and configurations, and their media types are read from the hashed bytes. What was
+//! published before is verified from the operator's own trust anchor on. Hash lists are the seed's; a lying one costs
+//! time, never integrity.
 //!
 //! Not here: signing itself; see [`crate::trust`].
 
@@ -28,8 +29,8 @@ const CONFIG_BYTES_MAX: usize = 4 << 20;
 /// Manifests of one index: far more than there are platforms.
 const MANIFESTS_MAX: usize = 256;
 
-const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
-    application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+const INDEXES: [&str; 2] = ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
+const MANIFESTS: [&str; 2] = ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
 
 /// What to publish.
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub struct Request {
     pub repository: RepositoryName,
     /// The tag to resolve.
     pub tag: Tag,
+    /// What the tag must name; without it the seed decides.
+    pub digest: Option<Digest>,
     /// The version's number, if not the next one.
     pub number: Option<u64>,
 }
@@ -71,7 +74,7 @@ struct Resolved {
 /// # Errors
 /// When the tag names no image, the keys may not sign for the app, or another version was published meanwhile.
 pub async fn publish(api: &SeedApi, keys: &OperatorKeys, request: Request) -> anyhow::Result<Published> {
-    let Request { org, app, repository, tag, number } = request;
+    let Request { org, app, repository, tag, digest, number } = request;
     let source = api.metadata_of(&org);
     let mut view = VerifiedRepository::open(&keys.dir().join("trust"), &org, &keys.trusted_root()?)?;
     match view.refresh(wall_time(), &source, None).await {
@@ -83,7 +86,7 @@ pub async fn publish(api: &SeedApi, keys: &OperatorKeys, request: Request) -> an
     let next = published.keys().next_back().map_or(1, |last| last + 1);
     let name = VersionName { app: app.clone(), version: number.unwrap_or(next) };
 
-    let resolved = resolve(api, &repository, &tag).await?;
+    let resolved = resolve(api, &repository, &tag, digest.as_ref()).await?;
     let lists = hash_lists(api, &org, &resolved).await?;
     let mut statements = BTreeMap::new();
     for (platform, (manifest, blobs)) in &resolved.images {
@@ -102,18 +105,32 @@ pub async fn publish(api: &SeedApi, keys: &OperatorKeys, request: Request) -> an
             platform: platform.clone(),
             images: vec![image],
         };
-        statements.insert(platform.clone(), serde_json::to_vec(&statement)?);
+        let bytes = serde_json::to_vec(&statement)?;
+        VersionStatement::parse(&bytes)
+            .with_context(|| format!("devices would refuse the statement for {platform}; nothing was signed"))?;
+        statements.insert(platform.clone(), bytes);
     }
+    let platforms: Vec<&str> = statements.keys().map(Platform::as_str).collect();
+    let platforms = platforms.join(", ");
+    tracing::info!(%repository, %tag, digest = %resolved.digest, version = name.version, platforms, "signing");
     let publication = prepare_version(&view, keys, &name, statements, wall_time())?;
     let done: api::Published = api.post(&format!("/api/v1/orgs/{org}/versions"), &publication).await?;
     Ok(Published { app: done.app, version: done.version, digest: resolved.digest, platforms: resolved.images.into_keys().collect() })
 }
 
-async fn resolve(api: &SeedApi, repository: &RepositoryName, tag: &Tag) -> anyhow::Result<Resolved> {
-    let (bytes, media_type) = api.manifest(repository.as_str(), tag.as_str(), ACCEPT, MANIFEST_BYTES_MAX).await?;
+async fn resolve(api: &SeedApi, repository: &RepositoryName, tag: &Tag, expected: Option<&Digest>) -> anyhow::Result<Resolved> {
+    let accept = [INDEXES, MANIFESTS].concat().join(", ");
+    let (bytes, header) = api.manifest(repository.as_str(), tag.as_str(), &accept, MANIFEST_BYTES_MAX).await?;
+    if let Some(expected) = expected.filter(|expected| expected.same_algorithm(&bytes) != **expected) {
+        let found = expected.same_algorithm(&bytes);
+        bail!(
+            "{repository}:{tag} names {found}, not {expected}; nothing was signed: look who moved the tag, or publish the digest that you pushed"
+        );
+    }
     let digest = Digest::sha256(&bytes);
+    let media_type = media_type_of(&bytes, &header).with_context(|| format!("{repository}:{tag} cannot be published"))?;
     let named = Descriptor { media_type: media_type.clone(), digest, size: bytes.len() as u64 };
-    if !is_index(&media_type) {
+    if !INDEXES.contains(&media_type.as_str()) {
         let (platform, blobs) = read_image(api, repository, &bytes).await?;
         return Ok(Resolved { digest, index: None, images: [(platform, (named, blobs))].into() });
     }
@@ -124,13 +141,18 @@ async fn resolve(api: &SeedApi, repository: &RepositoryName, tag: &Tag) -> anyho
     let mut images = BTreeMap::new();
     for descriptor in index.manifests() {
         let attestation = descriptor.platform().as_ref().is_some_and(|platform| platform.os().to_string() == "unknown");
-        if attestation || is_index(descriptor.media_type().as_ref()) {
+        if attestation || INDEXES.contains(&descriptor.media_type().as_ref()) {
             continue;
         }
         let wanted: Digest = descriptor.digest().to_string().parse()?;
-        let (bytes, media_type) = api.manifest(repository.as_str(), &wanted.to_string(), ACCEPT, MANIFEST_BYTES_MAX).await?;
+        let (bytes, _) = api.manifest(repository.as_str(), &wanted.to_string(), &accept, MANIFEST_BYTES_MAX).await?;
         if wanted.same_algorithm(&bytes) != wanted {
             bail!("the seed sent other bytes than {wanted}; do not use this seed");
+        }
+        let media_type =
+            media_type_of(&bytes, descriptor.media_type().as_ref()).with_context(|| format!("{wanted} cannot be published"))?;
+        if !MANIFESTS.contains(&media_type.as_str()) {
+            bail!("the index says that {wanted} is an image, but it is {media_type}; push the image anew");
         }
         let (own, blobs) = read_image(api, repository, &bytes).await?;
         let platform = match descriptor.platform() {
@@ -187,6 +209,33 @@ fn stated(blobs: &[Descriptor], lists: &BTreeMap<Digest, HashListName>) -> Vec<S
     blobs.iter().filter(|blob| seen.insert(blob.digest)).map(state).collect()
 }
 
-fn is_index(media_type: &str) -> bool {
-    matches!(media_type, "application/vnd.oci.image.index.v1+json" | "application/vnd.docker.distribution.manifest.list.v2+json")
+/// What a manifest or index says it is; `otherwise` counts only if it does not say so itself.
+fn media_type_of(document: &[u8], otherwise: &str) -> anyhow::Result<String> {
+    #[derive(serde::Deserialize)]
+    struct Typed {
+        #[serde(rename = "mediaType")]
+        media_type: Option<String>,
+    }
+    let Typed { media_type } = serde_json::from_slice(document).context("it is neither a manifest nor an index; push an image")?;
+    let media_type = media_type.unwrap_or_else(|| otherwise.to_owned());
+    if !INDEXES.contains(&media_type.as_str()) && !MANIFESTS.contains(&media_type.as_str()) {
+        bail!("its media type {media_type:?} is neither a manifest nor an index; push an image");
+    }
+    Ok(media_type)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_media_type_is_what_the_hashed_bytes_say() {
+        let [index, manifest] = [INDEXES[0], MANIFESTS[0]];
+        let says = |text: &str| format!(r#"{{"schemaVersion":2,"mediaType":"{text}"}}"#);
+        assert_eq!(media_type_of(says(manifest).as_bytes(), index).unwrap(), manifest);
+        assert_eq!(media_type_of(br#"{"schemaVersion":2}"#, index).unwrap(), index);
+        for (document, otherwise) in [(says("text/html").as_str(), index), ("{}", "text/html"), ("{}", ""), ("nonsense", index)] {
+            assert!(media_type_of(document.as_bytes(), otherwise).is_err(), "{document} {otherwise}");
+        }
+    }
 }

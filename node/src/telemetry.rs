@@ -53,6 +53,17 @@ pub async fn stop_signal() {
     }
 }
 
+/// The end of a process: a part that ends before it was told to is a fault, and whoever watches the process must know.
+///
+/// # Errors
+/// When a part ended by itself.
+pub fn ended_by_itself(part: Option<&str>) -> anyhow::Result<()> {
+    match part {
+        Some(part) => anyhow::bail!("{part} ended by itself, which is a fault of this program; the log above says more"),
+        None => Ok(()),
+    }
+}
+
 /// The registry's figures in the OpenMetrics text format.
 pub fn metrics(registry: &Registry) -> Response {
     let mut text = String::new();

@@ -22,6 +22,18 @@ const RETRY_MIN: Duration = Duration::from_secs(1);
 /// The first poll comes within this part of the interval, so that a fleet whose power returns does not ask all at once.
 const FIRST_POLL_PART: u32 = 10;
 
+/// Blobs that are wanted of the swarm at a time: enough to keep a WAN busy with small ones, few enough for files and memory.
+const WANTS_MAX: usize = 32;
+
+/// Why a statement could not be had, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Asking again may help: the seed was out of reach, metadata has to be renewed, the disk was full.
+    Temporary(String),
+    /// The statement itself is not to be acted on.
+    Final(String),
+}
+
 /// What happened outside.
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -37,10 +49,8 @@ pub enum Input {
     StatementRefused {
         /// The version.
         name: VersionName,
-        /// Why, for people.
-        reason: String,
-        /// Whether asking again may help.
-        retry: bool,
+        /// Why.
+        refusal: Refusal,
     },
     /// A wanted blob is stored and verified.
     BlobStored {
@@ -123,6 +133,8 @@ pub struct Agent {
     apps: BTreeMap<AppName, App>,
     stored: BTreeSet<Digest>,
     wanted: BTreeSet<Digest>,
+    /// Wanted, but not yet of the swarm.
+    queue: VecDeque<(Digest, u64, Proof)>,
     report_counter: u64,
     reported: BTreeMap<AppName, AppReport>,
     sending: Option<BTreeMap<AppName, AppReport>>,
@@ -169,6 +181,7 @@ impl Agent {
             apps: BTreeMap::new(),
             stored: BTreeSet::new(),
             wanted: BTreeSet::new(),
+            queue: VecDeque::new(),
             report_counter,
             reported: BTreeMap::new(),
             sending: None,
@@ -191,7 +204,7 @@ impl Agent {
                 self.on_state(&state);
             }
             Input::StatementAccepted(statement) => self.on_statement(&statement),
-            Input::StatementRefused { name, reason, retry } => self.on_statement_refused(&name, reason, retry),
+            Input::StatementRefused { name, refusal } => self.on_statement_refused(&name, refusal),
             Input::BlobStored { blob } => self.on_blob_stored(blob),
             Input::HashListUnusable { list } => self.on_list_unusable(list),
             Input::Reported { counter } => self.on_reported(counter),
@@ -284,6 +297,7 @@ impl Agent {
         };
         if statement.digest() != app.digest {
             app.stage = Stage::Failed("desired state and version statement do not agree".into());
+            self.unwant_what_nothing_needs();
             return;
         }
         let blobs: Vec<StatedBlob> = missing.values().cloned().collect();
@@ -291,13 +305,18 @@ impl Agent {
         for blob in blobs {
             self.want(&blob);
         }
+        self.unwant_what_nothing_needs();
         self.note_complete_versions();
     }
 
-    fn on_statement_refused(&mut self, name: &VersionName, reason: String, retry: bool) {
+    fn on_statement_refused(&mut self, name: &VersionName, refusal: Refusal) {
         if let Some(app) = self.apps.get_mut(&name.app).filter(|app| app.name == *name) {
-            app.stage = if retry { Stage::AskAgain } else { Stage::Failed(reason) };
+            app.stage = match refusal {
+                Refusal::Temporary(_) => Stage::AskAgain,
+                Refusal::Final(reason) => Stage::Failed(reason),
+            };
         }
+        self.unwant_what_nothing_needs();
     }
 
     /// Wants a blob, or first the list that its units are checked against.
@@ -310,7 +329,17 @@ impl Agent {
     }
 
     fn want_once(&mut self, blob: Digest, size: u64, proof: Proof) {
-        if self.wanted.insert(blob) {
+        if !self.wanted.contains(&blob) && !self.queue.iter().any(|(queued, _, _)| *queued == blob) {
+            self.queue.push_back((blob, size, proof));
+        }
+        self.want_queued();
+    }
+
+    fn want_queued(&mut self) {
+        while self.wanted.len() < WANTS_MAX
+            && let Some((blob, size, proof)) = self.queue.pop_front()
+        {
+            self.wanted.insert(blob);
             self.effects.push_back(Effect::Want { blob, size, proof });
         }
     }
@@ -328,6 +357,7 @@ impl Agent {
         for blob in now_provable {
             self.want(&blob);
         }
+        self.want_queued();
         self.note_complete_versions();
     }
 
@@ -356,7 +386,12 @@ impl Agent {
         }
     }
 
+    /// Lets go of what only older versions needed. While a statement is still to come nobody knows what is needed, and a
+    /// blob that both versions share must not be fetched twice.
     fn unwant_what_nothing_needs(&mut self) {
+        if self.apps.values().any(|app| matches!(app.stage, Stage::Asked | Stage::AskAgain)) {
+            return;
+        }
         let mut needed = BTreeSet::new();
         for app in self.apps.values() {
             if let Stage::Fetching(missing) = &app.stage {
@@ -364,9 +399,11 @@ impl Agent {
                 needed.extend(missing.values().filter_map(|blob| blob.hash_list.as_ref()).map(|list| list.digest));
             }
         }
+        self.queue.retain(|(blob, _, _)| needed.contains(blob));
         for blob in self.wanted.extract_if(.., |blob| !needed.contains(blob)) {
             self.effects.push_back(Effect::Unwant { blob });
         }
+        self.want_queued();
     }
 
     fn current_report(&self) -> BTreeMap<AppName, AppReport> {

@@ -75,6 +75,12 @@ pub struct DeviceReport {
     pub apps: BTreeMap<AppName, AppReport>,
 }
 
+/// A reason, cut so that a report may carry it.
+pub fn short_reason(mut reason: String) -> String {
+    reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+    reason
+}
+
 /// Why a report is not kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReportRefused {
@@ -229,6 +235,7 @@ mod tests {
     fn a_report_has_limits() {
         assert_eq!(failed(&"x".repeat(REASON_BYTES_MAX)).check(), Ok(()));
         assert_eq!(failed(&"x".repeat(REASON_BYTES_MAX + 1)).check(), Err(ReportRefused::ReasonTooLong("web".parse().unwrap())));
+        assert_eq!(short_reason("ä".repeat(REASON_BYTES_MAX)).len(), REASON_BYTES_MAX);
         let app = AppReport { version: 1, state: DeviceState::Stored, reason: None };
         let apps = |count| (0..count).map(|n| (format!("app{n}").parse().unwrap(), app.clone())).collect();
         assert_eq!(DeviceReport { counter: 1, apps: apps(APPS_MAX) }.check(), Ok(()));

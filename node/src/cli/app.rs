@@ -4,7 +4,9 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
+use protocol::digest::Digest;
 use protocol::name::{RepositoryName, Tag};
 use serde_json::json;
 
@@ -28,24 +30,27 @@ pub enum Command {
 struct TaggedApp {
     path: AppPath,
     tag: Tag,
+    digest: Option<Digest>,
 }
 
 impl std::str::FromStr for TaggedApp {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> anyhow::Result<Self> {
-        let Some((path, tag)) = text.rsplit_once(':') else {
-            anyhow::bail!("what to publish is written ORG/APP:TAG, for example acme/web:1.0")
+        let (named, digest) = text.split_once('@').map_or((text, None), |(named, digest)| (named, Some(digest)));
+        let Some((path, tag)) = named.rsplit_once(':') else {
+            anyhow::bail!("what to publish is written ORG/APP:TAG or ORG/APP:TAG@sha256:HEX, for example acme/web:1.0")
         };
-        Ok(Self { path: path.parse()?, tag: tag.parse()? })
+        let digest = digest.map(|digest| digest.parse().context("after @ stands a digest, written sha256:HEX")).transpose()?;
+        Ok(Self { path: path.parse()?, tag: tag.parse()?, digest })
     }
 }
 
 /// `app publish`.
 #[derive(Debug, Args)]
 pub struct Publish {
-    /// What to publish, as ORG/APP:TAG.
-    #[arg(value_name = "ORG/APP:TAG")]
+    /// What to publish, as ORG/APP:TAG, or as ORG/APP:TAG@sha256:HEX to refuse a tag that the seed or another user moved.
+    #[arg(value_name = "ORG/APP:TAG[@DIGEST]")]
     image: TaggedApp,
     /// The version's number; default: the next one. A number that is taken is a conflict.
     #[arg(long, value_name = "N")]
@@ -89,7 +94,7 @@ impl Publish {
         let AppPath { org, app } = self.image.path;
         let keys = OperatorKeys::load(&self.keys, &org)?;
         let repository = RepositoryName::of_app(&org, &app);
-        let request = Request { org, app, repository, tag: self.image.tag, number: self.number };
+        let request = Request { org, app, repository, tag: self.image.tag, digest: self.image.digest, number: self.number };
         let published: Published = publish(&api, &keys, request).await?;
         self.output.print(&published, || {
             let platforms: Vec<&str> = published.platforms.iter().map(protocol::name::Platform::as_str).collect();
@@ -113,5 +118,22 @@ impl Versions {
                 versions.iter().map(line).collect::<Vec<_>>().join("\n")
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_tag_with_and_without_its_digest() {
+        let plain: TaggedApp = "acme/web:1.0".parse().unwrap();
+        assert_eq!((plain.path.app.as_str(), plain.tag.as_str(), plain.digest), ("web", "1.0", None));
+        let digest = Digest::sha256(b"index");
+        let pinned: TaggedApp = format!("acme/web:1.0@{digest}").parse().unwrap();
+        assert_eq!((pinned.tag.as_str(), pinned.digest), ("1.0", Some(digest)));
+        for wrong in ["acme/web", "acme/web:1.0@", "acme/web:1.0@sha256:00", "acme:1.0"] {
+            assert!(wrong.parse::<TaggedApp>().is_err(), "{wrong}");
+        }
     }
 }

@@ -7,13 +7,18 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::Output;
-use crate::config::device::{DeviceConfig, DeviceFile};
+use super::device::Settings;
+use super::seed::Egress;
+use crate::config::device::DeviceConfig;
 use crate::config::seed::{FILE_NAME, SeedConfig, SeedFlags};
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Print the settings in force of the seed or device in a data directory.
+    /// Print the settings in force of the seed or device in a data directory, with the flags that its `run` would get.
+    ///
+    /// A seed takes --metrics-listen and --egress-mbit, a device all others; what does not concern the one in --data has no
+    /// effect.
     Show(Show),
 }
 
@@ -23,9 +28,13 @@ pub struct Show {
     /// The data directory of a seed or device.
     #[arg(long, value_name = "DIR", env = "HEDGEROW_DATA")]
     data: PathBuf,
-    /// Settings; default: the file in --data.
+    /// Settings; default: the file in --data, if there is one.
     #[arg(long, value_name = "FILE", env = "HEDGEROW_CONFIG")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    device: Settings,
+    #[command(flatten)]
+    seed: Egress,
     #[command(flatten)]
     output: Output,
 }
@@ -38,11 +47,12 @@ impl Command {
     pub fn run(self) -> anyhow::Result<()> {
         let Self::Show(show) = self;
         if show.data.join(FILE_NAME).exists() {
-            let config = SeedConfig::load(&show.data, show.config.as_deref(), SeedFlags::default())?;
+            let flags = SeedFlags { metrics_listen: show.device.metrics_listen, egress_mbit: show.seed.egress_mbit };
+            let config = SeedConfig::load(&show.data, show.config.as_deref(), flags)?;
             let file = config.to_file();
             return show.output.print(&file, || toml::to_string_pretty(&file).unwrap_or_default().trim_end().to_owned());
         }
-        let file = DeviceConfig::load(&show.data, show.config.as_deref(), DeviceFile::default())?.to_file();
+        let file = DeviceConfig::load(&show.data, show.config.as_deref(), show.device.into_file()?)?.to_file();
         show.output.print(&file, || toml::to_string_pretty(&file).unwrap_or_default().trim_end().to_owned())
     }
 }

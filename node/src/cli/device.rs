@@ -4,13 +4,14 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand, ValueEnum};
 use protocol::name::{DeviceId, Platform};
 use protocol::statement::TrustToken;
 use serde_json::json;
 
 use super::Output;
-use crate::config::device::{DeviceConfig, DeviceFile};
+use crate::config::device::{DeviceConfig, DeviceFile, Way};
 use crate::device::enroll::{enroll, own_platform};
 use crate::device::run::run;
 
@@ -53,7 +54,7 @@ pub struct Settings {
     swarm_listen: Option<String>,
     /// Where metrics are offered. [default: 127.0.0.1:0]
     #[arg(long, value_name = "ADDRESS:PORT", env = "HEDGEROW_METRICS_LISTEN")]
-    metrics_listen: Option<String>,
+    pub(super) metrics_listen: Option<String>,
     /// Swarm address of a known peer. Can be repeated.
     #[arg(long = "peer", value_name = "ADDRESS:PORT", env = "HEDGEROW_PEERS", value_delimiter = ',')]
     peers: Vec<String>,
@@ -63,6 +64,29 @@ pub struct Settings {
     /// Devices with the same site share even when they are not on one network.
     #[arg(long, value_name = "NAME", env = "HEDGEROW_SITE")]
     site: Option<String>,
+    /// How peers are found: the seed's hints, the configured peers; mdns has no effect in this version. [default: all]
+    #[arg(long, value_name = "WAYS", env = "HEDGEROW_DISCOVERY", value_delimiter = ',')]
+    discovery: Vec<Way>,
+    /// Speak libp2p too; this version cannot: `on` is refused.
+    #[arg(long, value_name = "SWITCH", env = "HEDGEROW_LIBP2P", default_value = "off")]
+    libp2p: Switch,
+    /// What the device says of itself; checked, but not used in this version. Can be repeated.
+    #[arg(long = "label", value_name = "KEY=VALUE", env = "HEDGEROW_LABELS", value_delimiter = ',', value_parser = label)]
+    labels: Vec<(String, String)>,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    /// Wanted.
+    On,
+    /// Not wanted.
+    Off,
+}
+
+fn label(text: &str) -> anyhow::Result<(String, String)> {
+    let (key, value) = text.split_once('=').context("a label is written KEY=VALUE, for example floor=2")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// `device run`.
@@ -82,15 +106,23 @@ pub struct Run {
 
 impl Settings {
     /// The settings as a file would say them.
-    pub fn into_file(self) -> DeviceFile {
-        DeviceFile {
+    ///
+    /// # Errors
+    /// When this version cannot do what is wanted.
+    pub fn into_file(self) -> anyhow::Result<DeviceFile> {
+        if self.libp2p == Switch::On {
+            bail!("this version has no libp2p yet; leave --libp2p out, or say --libp2p off");
+        }
+        Ok(DeviceFile {
             endpoint_listen: self.endpoint_listen,
             swarm_listen: self.swarm_listen,
             metrics_listen: self.metrics_listen,
             peers: (!self.peers.is_empty()).then_some(self.peers),
             poll_seconds: self.poll_seconds,
             site: self.site,
-        }
+            discovery: (!self.discovery.is_empty()).then_some(self.discovery),
+            labels: (!self.labels.is_empty()).then(|| self.labels.into_iter().collect()),
+        })
     }
 }
 
@@ -124,7 +156,7 @@ impl Enroll {
 
 impl Run {
     async fn run(self, token: TrustToken) -> anyhow::Result<()> {
-        let config = DeviceConfig::load(&self.data, self.config.as_deref(), self.settings.into_file())?;
+        let config = DeviceConfig::load(&self.data, self.config.as_deref(), self.settings.into_file()?)?;
         let output = self.output;
         run(config, token, |ready| {
             let text = || format!("ready: {} serves {} and shares on {}", ready.device, ready.endpoint_url, ready.swarm_addr);

@@ -64,7 +64,10 @@ impl Operator {
     /// # Errors
     /// When the CA certificate cannot be read.
     pub fn connect(&self) -> anyhow::Result<SeedApi> {
-        let mut builder = Client::builder().connect_timeout(Duration::from_secs(10)).read_timeout(Duration::from_secs(60));
+        let mut builder = Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(10))
+            .read_timeout(Duration::from_secs(60));
         let ca_file = self.ca_file.as_ref().filter(|path| !path.as_os_str().is_empty());
         if let Some(path) = ca_file {
             builder = builder.tls_backend_preconfigured(tls::operator_client(&files::read_text(path)?)?);

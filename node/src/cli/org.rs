@@ -58,11 +58,17 @@ impl Create {
         let keys = OperatorKeys::generate(&self.keys, &self.org)?;
         let metadata = new_repository(&keys, &online, wall_time());
         let root = metadata.first().context("a new repository has a root")?.content.clone();
+        // Before the seed knows the organisation: without its root its keys would be of no use.
+        keys.store_trusted_root(root.as_bytes())?;
         let created: OrgCreated =
             api.post("/api/v1/orgs", &NewOrg { org: self.org.clone(), files: metadata }).await.with_context(|| {
-                format!("the organisation was not created; remove its unused keys in {} before trying again", keys.dir().display())
+                let keys = keys.dir().display();
+                format!(
+                    "creating organisation {} failed; its new keys are in {keys}: if the seed refused, remove them before trying again; \
+                     if the connection broke, the seed may know the organisation: keep them, and try another name",
+                    self.org
+                )
             })?;
-        keys.store_trusted_root(root.as_bytes())?;
         tracing::warn!("{}", keys.unsealed_warning());
         self.output.print(&created, || {
             format!(

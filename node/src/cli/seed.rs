@@ -49,6 +49,14 @@ pub struct Init {
     output: Output,
 }
 
+/// A setting of a seed that no device has.
+#[derive(Debug, Args)]
+pub struct Egress {
+    /// Most Mbit/s that are sent to devices, all together.
+    #[arg(long, value_name = "MBIT", env = "HEDGEROW_EGRESS_MBIT")]
+    pub(super) egress_mbit: Option<u64>,
+}
+
 /// `seed run`.
 #[derive(Debug, Args)]
 pub struct Run {
@@ -61,9 +69,8 @@ pub struct Run {
     /// Where metrics are offered.
     #[arg(long, value_name = "ADDRESS:PORT", env = "HEDGEROW_METRICS_LISTEN")]
     metrics_listen: Option<String>,
-    /// Most Mbit/s that are sent to devices, all together.
-    #[arg(long, value_name = "MBIT", env = "HEDGEROW_EGRESS_MBIT")]
-    egress_mbit: Option<u64>,
+    #[command(flatten)]
+    egress: Egress,
     #[command(flatten)]
     output: Output,
 }
@@ -109,7 +116,7 @@ impl Init {
 
 impl Run {
     async fn run(self) -> anyhow::Result<()> {
-        let flags = SeedFlags { metrics_listen: self.metrics_listen, egress_mbit: self.egress_mbit };
+        let flags = SeedFlags { metrics_listen: self.metrics_listen, egress_mbit: self.egress.egress_mbit };
         let config = SeedConfig::load(&self.data, self.config.as_deref(), flags)?;
         let output = self.output;
         run(config, |ready| {

@@ -2,6 +2,7 @@
 //!
 //! Not here: who the device is; enrolment wrote that.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,12 +11,52 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 use super::{address, read_optional, require_loopback};
+use crate::api::SITE_BYTES_MAX;
 
 /// Between polls, unless set: a million devices then ask 3,333 times a second.
 const POLL_SECONDS: u64 = 300;
 const ENDPOINT_LISTEN: &str = "127.0.0.1:8080";
 const SWARM_LISTEN: &str = "[::]:7446";
 const METRICS_LISTEN: &str = "127.0.0.1:0";
+/// The most labels of a device.
+const LABELS_MAX: usize = 64;
+/// The longest key or value of a label, in bytes.
+const LABEL_BYTES_MAX: usize = 63;
+
+/// A way to find peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// Multicast on the LAN.
+    Mdns,
+    /// The seed's hints.
+    Seed,
+    /// The configured peers.
+    Peers,
+}
+
+/// The ways to find peers that are in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Discovery {
+    /// Multicast on the LAN; without effect in this version.
+    pub mdns: bool,
+    /// The seed's hints are followed.
+    pub seed: bool,
+    /// The configured peers are called.
+    pub peers: bool,
+}
+
+impl Discovery {
+    fn of(ways: &[Way]) -> Self {
+        let has = |way| ways.contains(&way);
+        Self { mdns: has(Way::Mdns), seed: has(Way::Seed), peers: has(Way::Peers) }
+    }
+
+    fn ways(self) -> Vec<Way> {
+        let ways = [(self.mdns, Way::Mdns), (self.seed, Way::Seed), (self.peers, Way::Peers)];
+        ways.into_iter().filter_map(|(used, way)| used.then_some(way)).collect()
+    }
+}
 
 /// `config.toml` of a device; every key can be left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +74,10 @@ pub struct DeviceFile {
     pub poll_seconds: Option<u64>,
     /// Devices with the same site share even when they are not on one network.
     pub site: Option<String>,
+    /// The ways to find peers.
+    pub discovery: Option<Vec<Way>>,
+    /// What the device says of itself to operators.
+    pub labels: Option<BTreeMap<String, String>>,
 }
 
 /// Checked settings of a device.
@@ -52,6 +97,10 @@ pub struct DeviceConfig {
     pub poll_interval: Duration,
     /// The configured site.
     pub site: Option<String>,
+    /// The ways to find peers that are in use.
+    pub discovery: Discovery,
+    /// What the device says of itself to operators; not sent in this version.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl DeviceConfig {
@@ -69,6 +118,14 @@ impl DeviceConfig {
         if !(1..=86_400).contains(&poll_seconds) {
             bail!("poll_seconds is {poll_seconds}; it must be from 1 to 86400");
         }
+        let site = flags.site.or(file.site);
+        if let Some(site) = site.as_ref().filter(|site| site.len() > SITE_BYTES_MAX) {
+            bail!("site has {} bytes; the seed takes at most {SITE_BYTES_MAX}: choose a shorter name", site.len());
+        }
+        let discovery = flags.discovery.or(file.discovery).unwrap_or_else(|| vec![Way::Mdns, Way::Seed, Way::Peers]);
+        let mut labels = file.labels.unwrap_or_default();
+        labels.extend(flags.labels.unwrap_or_default());
+        check_labels(&labels)?;
         Ok(Self {
             data: std::path::absolute(data).context("the data directory")?,
             endpoint_listen,
@@ -76,7 +133,9 @@ impl DeviceConfig {
             metrics_listen: address(&text(flags.metrics_listen, file.metrics_listen, METRICS_LISTEN), "metrics_listen")?,
             peers: peers.iter().map(|peer| address(peer, "a peer")).collect::<Result<_, _>>()?,
             poll_interval: Duration::from_secs(poll_seconds),
-            site: flags.site.or(file.site),
+            site,
+            discovery: Discovery::of(&discovery),
+            labels,
         })
     }
 
@@ -89,8 +148,26 @@ impl DeviceConfig {
             peers: Some(self.peers.iter().map(SocketAddr::to_string).collect()),
             poll_seconds: Some(self.poll_interval.as_secs()),
             site: self.site.clone(),
+            discovery: Some(self.discovery.ways()),
+            labels: (!self.labels.is_empty()).then(|| self.labels.clone()),
         }
     }
+}
+
+fn check_labels(labels: &BTreeMap<String, String>) -> anyhow::Result<()> {
+    if labels.len() > LABELS_MAX {
+        bail!("there are {} labels; a device has at most {LABELS_MAX}", labels.len());
+    }
+    let in_key = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-/".contains(&byte);
+    for (key, value) in labels {
+        if key.is_empty() || key.len() > LABEL_BYTES_MAX || !key.bytes().all(in_key) {
+            bail!("the label {key:?} has a key that does not fit; use up to {LABEL_BYTES_MAX} of a-z, 0-9, '.', '_', '-' and '/'");
+        }
+        if value.len() > LABEL_BYTES_MAX || value.contains(char::is_control) {
+            bail!("the label {key} has a value that does not fit; use at most {LABEL_BYTES_MAX} bytes without control characters");
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -105,6 +182,34 @@ mod tests {
         let config = DeviceConfig::load(dir.path(), None, flags).unwrap();
         assert_eq!((config.poll_interval.as_secs(), config.site.as_deref()), (7, Some("b")));
         assert_eq!(config.swarm_listen.port(), 7446);
+    }
+
+    #[test]
+    fn ways_to_find_peers_and_labels_are_read_and_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let all = DeviceConfig::load(dir.path(), None, DeviceFile::default()).unwrap();
+        assert_eq!(all.discovery, Discovery { mdns: true, seed: true, peers: true });
+        let text = "discovery = [\"peers\"]\n[labels]\nfloor = \"1\"\nkind = \"kiosk\"\n";
+        std::fs::write(dir.path().join("config.toml"), text).unwrap();
+        let flags = DeviceFile { labels: Some([("floor".into(), "2".into())].into()), ..DeviceFile::default() };
+        let config = DeviceConfig::load(dir.path(), None, flags).unwrap();
+        assert_eq!(config.discovery, Discovery { mdns: false, seed: false, peers: true });
+        assert_eq!((config.labels["floor"].as_str(), config.labels["kind"].as_str()), ("2", "kiosk"));
+        let shown = toml::to_string_pretty(&config.to_file()).unwrap();
+        assert_eq!(toml::from_str::<DeviceFile>(&shown).unwrap(), config.to_file());
+    }
+
+    #[test]
+    fn refuses_a_site_and_labels_that_are_too_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let load = |file| DeviceConfig::load(dir.path(), None, file).map(drop).map_err(|error| error.to_string());
+        let site = |bytes| DeviceFile { site: Some("s".repeat(bytes)), ..DeviceFile::default() };
+        assert_eq!(load(site(SITE_BYTES_MAX)), Ok(()));
+        assert!(load(site(SITE_BYTES_MAX + 1)).unwrap_err().contains("site"));
+        for (key, value) in [("", "v".into()), ("Upper", "v".into()), ("k", "v".repeat(LABEL_BYTES_MAX + 1)), ("k", "\n".into())] {
+            let labels = DeviceFile { labels: Some([(key.to_owned(), value)].into()), ..DeviceFile::default() };
+            assert!(load(labels).unwrap_err().contains("label"), "{key}");
+        }
     }
 
     #[test]

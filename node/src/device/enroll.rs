@@ -50,11 +50,15 @@ impl Token {
     /// Reads a token.
     ///
     /// # Errors
-    /// When the text is none.
+    /// When the text is none, or names a seed that does not speak HTTPS.
     pub fn decode(text: &str) -> anyhow::Result<Self> {
         let broken = "this is not an enrolment token; copy all of what `hedgerow fleet token` printed";
         let encoded = text.trim().strip_prefix(TOKEN_PREFIX).context(broken)?;
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(encoded).context(broken)?).context(broken)
+        let token: Self = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(encoded).context(broken)?).context(broken)?;
+        if !token.device_url.starts_with("https://") {
+            bail!("the token names the seed {:?}, which is no https:// address; do not use this token", token.device_url);
+        }
+        Ok(token)
     }
 
     /// The hash under which the seed knows the secret.
@@ -117,6 +121,8 @@ fn device_key(dir: &DeviceDir) -> anyhow::Result<KeyPair> {
 async fn ask(token: &Token, request: &EnrolRequest) -> anyhow::Result<Enrolled> {
     let http = reqwest::Client::builder()
         .tls_backend_preconfigured(tls::enrolling_client(token.ca_sha256)?)
+        .https_only(true)
+        .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(std::time::Duration::from_secs(10))
         .timeout(std::time::Duration::from_secs(60))
         .build()?;
@@ -155,6 +161,8 @@ mod tests {
             secret: "00ff".into(),
         };
         assert_eq!(Token::decode(&format!(" {}\n", token.encode().unwrap())).unwrap(), token);
+        let plain = Token { device_url: "http://seed.example:7443".into(), ..token };
+        assert!(Token::decode(&plain.encode().unwrap()).unwrap_err().to_string().contains("https://"));
         for wrong in ["", "hgt1_", "hgt1_AAAA", "nonsense"] {
             assert!(Token::decode(wrong).unwrap_err().to_string().contains("not an enrolment token"));
         }

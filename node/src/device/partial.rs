@@ -9,7 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -33,6 +33,8 @@ struct Files {
     content_path: PathBuf,
     map: File,
     map_path: PathBuf,
+    /// Set when the whole is checked: from then on a late write of an abandoned fetch must not reach the file any more.
+    closed: RwLock<bool>,
 }
 
 impl Partial {
@@ -49,7 +51,7 @@ impl Partial {
             let map = open_file(&map_path)?;
             content.set_len(geometry.size())?;
             map.set_len(u64::from(geometry.units()))?;
-            Ok(Files { blob, geometry, content, content_path: content_path.clone(), map, map_path })
+            Ok(Files { blob, geometry, content, content_path: content_path.clone(), map, map_path, closed: RwLock::new(false) })
         };
         let partial = Self(Arc::new(attempt().with_context(|| format!("opening the partial blob {}", content_path.display()))?));
         let held = match verifier {
@@ -71,6 +73,7 @@ impl Partial {
     /// # Errors
     /// When the disk fails or is full.
     pub fn write(&self, unit: &VerifiedUnit) -> io::Result<()> {
+        let _open = self.open_for_writing()?;
         self.0.content.write_all_at(unit.bytes(), unit.offset())?;
         self.0.map.write_all_at(&[1], u64::from(unit.proof().unit()))
     }
@@ -80,6 +83,7 @@ impl Partial {
     /// # Errors
     /// When the disk fails or is full.
     pub fn write_unproven(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let _open = self.open_for_writing()?;
         self.0.content.write_all_at(bytes, offset)
     }
 
@@ -91,11 +95,12 @@ impl Partial {
         self.0.content.read_exact_at(bytes, offset)
     }
 
-    /// Hashes the whole file. Blocks.
+    /// Hashes the whole file, which cannot be written any more from then on. Blocks.
     ///
     /// # Errors
     /// The outer one when the disk fails, the inner one when the bytes are not the blob.
     pub fn verify_whole(&self) -> io::Result<Result<VerifiedBlob, DigestMismatch>> {
+        *self.0.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
         let mut hasher = BlobHasher::of(&self.0.blob);
         let mut block = vec![0; BLOCK_BYTES];
         let size = self.0.geometry.size();
@@ -127,6 +132,11 @@ impl Partial {
         if let Err(error) = std::fs::remove_file(&self.0.content_path) {
             tracing::debug!(path = %self.0.content_path.display(), %error, "a discarded blob was not removed");
         }
+    }
+
+    fn open_for_writing(&self) -> io::Result<RwLockReadGuard<'_, bool>> {
+        let closed = self.0.closed.read().unwrap_or_else(PoisonError::into_inner);
+        if *closed { Err(io::Error::other("the blob is whole already")) } else { Ok(closed) }
     }
 
     fn verify_marked(&self, verifier: &UnitVerifier) -> io::Result<Bits> {
@@ -193,6 +203,9 @@ mod tests {
             partial.write(&unit(&bytes, &verifier, index)).unwrap();
         }
         assert_eq!(partial.verify_whole().unwrap().unwrap().blob(), verifier.blob());
+        assert!(partial.write_unproven(1, b"x").is_err(), "a late write must not spoil what was verified");
+        drop(partial);
+        let (partial, _) = Partial::open(dir.path(), verifier.blob(), verifier.geometry(), Some(&verifier)).unwrap();
         partial.write_unproven(1, b"x").unwrap();
         assert!(partial.verify_whole().unwrap().is_err());
     }

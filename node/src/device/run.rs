@@ -13,6 +13,7 @@ use protocol::statement::TrustToken;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::endpoint::{Catalogue, EndpointState};
 use super::metrics::{DeviceCollector, DeviceMetrics};
@@ -76,13 +77,23 @@ pub async fn run(config: DeviceConfig, token: TrustToken, announce: impl FnOnce(
     let catalogue = Arc::new(RwLock::new(Catalogue::default()));
     let (stop, stopped) = watch::channel(false);
     let endpoint_router = endpoint::router(EndpointState { catalogue: catalogue.clone(), blobs: blobs.clone() });
-    let endpoint_server = tokio::spawn(listener::serve(registry_listener, None, Meter::new(None), endpoint_router, stopped.clone()));
-    let metrics_server = tokio::spawn(listener::serve(metrics_listener, None, Meter::new(None), metrics_router(&metrics), stopped));
+    let mut servers = JoinSet::new();
+    servers.spawn(listener::serve(registry_listener, None, Meter::new(None), endpoint_router, stopped.clone()));
+    servers.spawn(listener::serve(metrics_listener, None, Meter::new(None), metrics_router(&metrics), stopped));
 
-    let parts =
-        swarm::Parts { endpoint: quic_endpoint.clone(), me, seed, client: client.clone(), blobs, partial_dir, metrics: metrics.clone() };
-    let (handle, news) = swarm::start(parts);
-    handle.learned(config.peers.clone(), true).await;
+    let parts = swarm::Parts {
+        endpoint: quic_endpoint.clone(),
+        me,
+        seed,
+        client: client.clone(),
+        blobs: blobs.clone(),
+        partial_dir,
+        metrics: metrics.clone(),
+    };
+    let (handle, news, mut swarm) = swarm::start(parts);
+    if config.discovery.peers {
+        handle.learned(config.peers.clone(), true).await;
+    }
     let ready = Ready {
         event: "ready",
         device: enrolment.device.to_string(),
@@ -97,6 +108,7 @@ pub async fn run(config: DeviceConfig, token: TrustToken, announce: impl FnOnce(
         client,
         repository,
         token,
+        blobs,
         swarm: handle,
         catalogue,
         metrics,
@@ -104,18 +116,25 @@ pub async fn run(config: DeviceConfig, token: TrustToken, announce: impl FnOnce(
         seed,
         port: ports.swarm,
         site: config.site,
+        follows_hints: config.discovery.seed,
     };
-    let agent = tokio::spawn(agent::run(parts, news));
+    let mut agent = tokio::spawn(agent::run(parts, news));
     announce(&ready);
 
-    telemetry::stop_signal().await;
+    let ended = tokio::select! {
+        () = telemetry::stop_signal() => None,
+        _ = &mut agent => Some("the agent"),
+        _ = &mut swarm => Some("the swarm"),
+        _ = servers.join_next() => Some("a listener"),
+    };
     tracing::info!("stopping");
     agent.abort();
+    swarm.abort();
     let _ = stop.send(true);
     quic_endpoint.close(0u8.into(), b"stopping");
-    let (_, _) = tokio::join!(endpoint_server, metrics_server);
+    while servers.join_next().await.is_some() {}
     quic_endpoint.wait_idle().await;
-    Ok(())
+    telemetry::ended_by_itself(ended)
 }
 
 fn metrics_router(metrics: &Arc<DeviceMetrics>) -> Router {

@@ -5,12 +5,13 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
 use protocol::digest::Digest;
 use protocol::rollout::DeviceReport;
 use reqwest::header::{ETAG, IF_NONE_MATCH, RANGE};
+use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
 use tokio::io::AsyncRead;
 use tokio_util::io::StreamReader;
@@ -22,6 +23,8 @@ use crate::trust::{MetadataSource, SourceError};
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// Without a byte for this long a request is given up; the seed's slowest share of a WAN is far above one byte.
 const READ_TIME: Duration = Duration::from_secs(30);
+/// A request that is answered with little has this long in all: on a slow WAN 1 MiB takes half a minute.
+const CONTROL_TIME: Duration = Duration::from_secs(60);
 /// Connections kept for the next request: a poll and the claims of the swarm.
 const IDLE_CONNECTIONS_MAX: usize = 4;
 
@@ -47,6 +50,17 @@ pub enum StateAnswer {
     },
 }
 
+/// Why a seed did not send a blob.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    /// It does not have it, or not for this device.
+    #[error("the seed has no such blob for this device")]
+    Missing,
+    /// Anything else, which may pass.
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
+}
+
 impl SeedClient {
     /// The client of a device towards the seed at `base`.
     ///
@@ -56,6 +70,8 @@ impl SeedClient {
         let http = Client::builder()
             .tls_backend_preconfigured(credentials.seed_client()?)
             .http1_only()
+            .https_only(true)
+            .redirect(Policy::none())
             .connect_timeout(CONNECT_TIME)
             .read_timeout(READ_TIME)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
@@ -69,7 +85,8 @@ impl SeedClient {
     /// # Errors
     /// When the seed cannot be reached or answers with an error.
     pub async fn state(&self, etag: Option<&str>, port: u16, site: Option<&str>) -> anyhow::Result<StateAnswer> {
-        let mut request = self.http.get(format!("{}/api/v1/device/state", self.base)).query(&[("port", port.to_string())]);
+        let request = self.http.get(format!("{}/api/v1/device/state", self.base)).timeout(CONTROL_TIME);
+        let mut request = request.query(&[("port", port.to_string())]);
         if let Some(site) = site {
             request = request.query(&[("site", site)]);
         }
@@ -92,28 +109,36 @@ impl SeedClient {
     /// # Errors
     /// When the seed does not take the report.
     pub async fn report(&self, report: &DeviceReport) -> anyhow::Result<()> {
-        checked(self.http.post(format!("{}/api/v1/device/report", self.base)).json(report).send().await?).await?;
+        let request = self.http.post(format!("{}/api/v1/device/report", self.base)).timeout(CONTROL_TIME);
+        checked(request.json(report).send().await?).await?;
         Ok(())
     }
 
     /// The bytes `range` of a blob, as they arrive.
     ///
     /// # Errors
-    /// When the seed cannot be reached, or does not send exactly this range.
-    pub async fn blob_range(&self, blob: &Digest, range: Range<u64>) -> anyhow::Result<impl AsyncRead + Unpin + use<>> {
+    /// [`BlobError::Missing`] when the seed has no such blob; otherwise when it cannot be reached, or does not send exactly
+    /// this range.
+    pub async fn blob_range(&self, blob: &Digest, range: Range<u64>) -> Result<impl AsyncRead + Unpin + use<>, BlobError> {
         let length = range.end - range.start;
         let request = self.http.get(format!("{}/api/v1/device/blobs/{blob}", self.base));
         let request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
-        let response = checked(request.send().await?).await?;
+        let response = request.send().await.context("the seed did not answer")?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Err(BlobError::Missing);
+        }
+        let response = checked(response).await?;
         if response.status() != StatusCode::PARTIAL_CONTENT || response.content_length() != Some(length) {
-            bail!("the seed answered {} with {:?} bytes to a request for {length}", response.status(), response.content_length());
+            let (status, sent) = (response.status(), response.content_length());
+            return Err(anyhow!("the seed answered {status} with {sent:?} bytes to a request for {length}").into());
         }
         Ok(StreamReader::new(Box::pin(response.bytes_stream().map_err(std::io::Error::other))))
     }
 
     async fn optional(&self, path: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, SourceError> {
         let attempt = async {
-            let response = self.http.get(format!("{}/tuf/{}/{path}", self.base, self.org)).send().await?;
+            let request = self.http.get(format!("{}/tuf/{}/{path}", self.base, self.org)).timeout(CONTROL_TIME);
+            let response = request.send().await?;
             if response.status() == StatusCode::NOT_FOUND {
                 return anyhow::Ok(None);
             }
@@ -146,7 +171,8 @@ pub async fn checked(response: Response) -> anyhow::Result<Response> {
     let body = bounded(response, BODY_BYTES_MAX).await.unwrap_or_default();
     match serde_json::from_slice::<ApiError>(&body) {
         Ok(error) => bail!("{}", error.message),
-        Err(_) => bail!("the seed answered {status}"),
+        Err(_) if status.is_redirection() => bail!("the seed answered {status}, which is not followed; name the address that it points to"),
+        Err(_) => bail!("the seed answered {status}; is there a proxy in between, or is it another server?"),
     }
 }
 

@@ -17,6 +17,7 @@ mod serve;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use protocol::agent::Proof;
 use protocol::dialer::Dialer;
@@ -30,7 +31,7 @@ use protocol::wire::Message;
 use protocol::wire::limits::ADDRESSES_MAX;
 use quinn::Endpoint;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use super::metrics::DeviceMetrics;
 use super::seed_client::SeedClient;
@@ -42,6 +43,8 @@ use serve::{Ask, Decision};
 
 /// Inputs that may wait for the machine; whoever has one more waits itself.
 const COMMANDS_MAX: usize = 256;
+/// A blob whose files cannot be opened, because the disk failed or is full, is tried again after this long.
+const OPEN_RETRY: Duration = Duration::from_secs(5);
 /// News that may wait for the agent.
 const NEWS_MAX: usize = 256;
 
@@ -64,8 +67,10 @@ pub(crate) enum Command {
     Learned { addresses: Vec<SocketAddr>, configured: bool },
     /// Something happened outside.
     Happened(Input),
-    /// A blob's files are open.
-    Opened { blob: Digest, opened: Result<content::Opened, String> },
+    /// A blob's files are open, or could not be opened, for a want with this number.
+    Opened { blob: Digest, want: u64, opened: Result<content::Opened, String> },
+    /// A blob whose files could not be opened is to be tried again, if the want with this number still stands.
+    TryAgain { blob: Digest, want: u64 },
     /// A peer greeted.
     Greeted(Box<Greeting>),
     /// Dialling failed.
@@ -121,8 +126,8 @@ pub struct Parts {
     pub metrics: Arc<DeviceMetrics>,
 }
 
-/// Starts the driver; it ends when the handle and all connections are dropped, or with the runtime.
-pub fn start(parts: Parts) -> (SwarmHandle, mpsc::Receiver<News>) {
+/// Starts the driver, which runs until it is aborted.
+pub fn start(parts: Parts) -> (SwarmHandle, mpsc::Receiver<News>, JoinHandle<()>) {
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
     let (news, agent) = mpsc::channel(NEWS_MAX);
     let clock = Clock::start();
@@ -136,6 +141,8 @@ pub fn start(parts: Parts) -> (SwarmHandle, mpsc::Receiver<News>) {
         fetches: BTreeMap::new(),
         asks: BTreeMap::new(),
         next_ask: 0,
+        wants: BTreeMap::new(),
+        next_want: 0,
         verifying: JoinSet::new(),
         news,
         endpoint: parts.endpoint,
@@ -144,8 +151,16 @@ pub fn start(parts: Parts) -> (SwarmHandle, mpsc::Receiver<News>) {
         metrics: parts.metrics,
     };
     tokio::spawn(connections::accept(driver.endpoint.clone(), driver.port(), commands.clone()));
-    tokio::spawn(driver.run(inbox));
-    (SwarmHandle(commands), agent)
+    let running = tokio::spawn(driver.run(inbox));
+    (SwarmHandle(commands), agent, running)
+}
+
+/// What the agent wants; the number tells a later want of the same blob from an earlier one.
+#[derive(Clone)]
+struct Want {
+    number: u64,
+    size: u64,
+    proof: Proof,
 }
 
 struct Driver {
@@ -158,6 +173,8 @@ struct Driver {
     fetches: BTreeMap<FetchId, AbortHandle>,
     asks: BTreeMap<AskId, oneshot::Sender<Decision>>,
     next_ask: u64,
+    wants: BTreeMap<Digest, Want>,
+    next_want: u64,
     verifying: JoinSet<()>,
     news: mpsc::Sender<News>,
     endpoint: Endpoint,
@@ -193,8 +210,15 @@ impl Driver {
     fn on_command(&mut self, command: Command) {
         let now = self.clock.now();
         match command {
-            Command::Want { blob, size, proof } => self.open(blob, size, proof),
+            Command::Want { blob, size, proof } => {
+                self.next_want += 1;
+                self.wants.insert(blob, Want { number: self.next_want, size, proof });
+                self.open(blob);
+            }
+            Command::TryAgain { blob, want } if self.wants.get(&blob).is_some_and(|known| known.number == want) => self.open(blob),
+            Command::TryAgain { .. } => {}
             Command::Unwant { blob } => {
+                self.wants.remove(&blob);
                 self.swarm.handle_input(now, Input::Dropped { blob });
                 self.content.discard(&blob);
             }
@@ -205,7 +229,7 @@ impl Driver {
                 self.dialer.handle_timeout(now);
             }
             Command::Happened(input) => self.on_happened(input),
-            Command::Opened { blob, opened } => self.on_opened(blob, opened),
+            Command::Opened { blob, want, opened } => self.on_opened(blob, want, opened),
             Command::Greeted(greeting) => self.on_greeted(*greeting),
             Command::DialFailed { address } => self.dialer.on_failed(now, address),
             Command::Closed { peer, connection } => self.on_closed(peer, connection),
@@ -225,19 +249,29 @@ impl Driver {
         self.swarm.handle_input(self.clock.now(), input);
     }
 
-    fn open(&mut self, blob: Digest, size: u64, proof: Proof) {
+    fn open(&mut self, blob: Digest) {
+        let Some(Want { number, size, proof }) = self.wants.get(&blob).cloned() else { return };
         let opening = self.content.open(blob, size, proof);
         let commands = self.commands.clone();
         tokio::spawn(async move {
             let opened = opening.await.map_err(|error| format!("{error:#}"));
-            let _ = commands.send(Command::Opened { blob, opened }).await;
+            let _ = commands.send(Command::Opened { blob, want: number, opened }).await;
         });
     }
 
-    fn on_opened(&mut self, blob: Digest, opened: Result<content::Opened, String>) {
+    fn on_opened(&mut self, blob: Digest, want: u64, opened: Result<content::Opened, String>) {
         let now = self.clock.now();
+        if self.wants.get(&blob).is_none_or(|known| known.number != want) {
+            if let Ok(content::Opened::Partial { partial, .. }) = opened
+                && !self.wants.contains_key(&blob)
+            {
+                partial.discard();
+            }
+            return;
+        }
         match opened {
             Ok(content::Opened::Whole { proof, geometry }) => {
+                self.wants.remove(&blob);
                 self.content.insert(blob, Held::Whole { geometry });
                 self.swarm.handle_input(now, Input::Held { blob: proof, geometry });
                 self.tell_agent(News::Stored(blob));
@@ -248,7 +282,14 @@ impl Driver {
                 self.swarm.handle_input(now, Input::Wanted { blob, geometry, held });
             }
             Ok(content::Opened::ListUnusable { list }) => self.tell_agent(News::ListUnusable(list)),
-            Err(error) => tracing::error!(%blob, error, "a wanted blob cannot be stored; free disk space or check the disk, then restart"),
+            Err(error) => {
+                tracing::error!(event = "storage_failed", %blob, error, "a wanted blob cannot be stored; free disk space or check the disk");
+                let commands = self.commands.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(OPEN_RETRY).await;
+                    let _ = commands.send(Command::TryAgain { blob, want }).await;
+                });
+            }
         }
     }
 
@@ -398,7 +439,10 @@ impl Driver {
                     tracing::warn!(%blob, found = %mismatch.found, "the units fit the hash list, but the blob does not fit its digest");
                     let _ = commands.send(Command::Happened(Input::BlobMismatched { blob })).await;
                 }
-                Err(error) => tracing::error!(%blob, error = format!("{error:#}"), "the blob cannot be stored; free disk space or check the disk, then restart"),
+                Err(error) => {
+                    tracing::error!(event = "storage_failed", %blob, error = format!("{error:#}"), "the blob cannot be stored; free disk space or check the disk");
+                    let _ = commands.send(Command::Happened(Input::VerifyFailed { blob })).await;
+                }
             }
         });
     }
@@ -408,6 +452,7 @@ impl Driver {
             Event::BlobComplete { blob, wan_bytes, lan_bytes } => {
                 tracing::info!(event = "blob_stored", %blob, wan_bytes, lan_bytes, "blob stored");
                 self.metrics.add_stored(*wan_bytes, *lan_bytes);
+                self.wants.remove(blob);
                 if let Some(Held::Partial { partial, .. }) = self.content.get(blob) {
                     let geometry = partial.geometry();
                     partial.forget_map();
@@ -438,7 +483,7 @@ impl Driver {
         self.peers.get(&node).map_or_else(|| node.to_string(), |peer| peer.device.to_string())
     }
 
-    /// The agent reads all news at once, so its queue is only full when the device is stopping.
+    /// The agent reads news at once, whatever the seed does, so its queue is hardly ever full.
     fn tell_agent(&self, news: News) {
         let sender = self.news.clone();
         if let Err(mpsc::error::TrySendError::Full(news)) = self.news.try_send(news) {

@@ -21,13 +21,10 @@ use serde::Deserialize;
 
 use super::Seed;
 use super::api::{Refused, tuf_file};
-use crate::api::{BODY_BYTES_MAX, DeviceStateAnswer, EnrolRequest, Enrolled};
+use crate::api::{BODY_BYTES_MAX, DeviceStateAnswer, EnrolRequest, Enrolled, SITE_BYTES_MAX};
 use crate::listener::Client;
 use crate::range::{self, Requested};
 use crate::transport::identity::DeviceIdentity;
-
-/// The longest name of a site that a device may give, in bytes.
-const SITE_BYTES_MAX: usize = 64;
 
 /// The routes.
 pub fn router(seed: Arc<Seed>) -> Router {
@@ -91,6 +88,7 @@ async fn report(
     Json(report): Json<DeviceReport>,
 ) -> Result<StatusCode, Refused> {
     let identity = known_device(&seed, &client).await?;
+    report.check().map_err(|refused| Refused::new(StatusCode::BAD_REQUEST, "report_too_large", refused.to_string()))?;
     seed.metrics.count_report();
     seed.store.put_report(&identity.org, &identity.device, report).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -2,14 +2,12 @@
 //!
 //! Not here: routes; see [`super::api`] and [`super::devices`].
 
-use std::collections::BTreeMap;
-
 use anyhow::Context;
 use axum::http::StatusCode;
 use base64::Engine as _;
 use protocol::envelope::Envelope;
 use protocol::name::{AppName, OrgName};
-use protocol::rollout::{self, DeviceState};
+use protocol::rollout;
 use protocol::statement::desired::{DesiredApp, DesiredState, GROUP_ALL};
 use protocol::statement::version::VersionName;
 
@@ -39,12 +37,13 @@ impl Seed {
             return Err(Refused::new(StatusCode::BAD_REQUEST, "lifetime_too_long", message));
         }
         let expires = wall_time().plus_seconds(new.lifetime_seconds);
-        let record = TokenRecord { secret_sha256: new.secret_sha256, org: org.clone(), expires, used: false };
+        let record = TokenRecord { secret_sha256: new.secret_sha256, org: org.clone(), expires, used: false, used_by: None };
         self.store.add_token(record).await?;
         Ok(TokenMade { expires })
     }
 
-    /// Enrols a device: the token is used up and the device known, or neither.
+    /// Enrols a device: the token is used up and the device known, or neither. A device that did not get the answer asks
+    /// again, with the same key.
     ///
     /// # Errors
     /// When the token or the certificate request is refused.
@@ -58,10 +57,10 @@ impl Seed {
             .map_err(|error| Refused::new(StatusCode::BAD_REQUEST, "bad_request", format!("{error:#}")))?;
         let key_sha256 = protocol::digest::Digest::Sha256(leaf.identity.node.0);
         let record = DeviceRecord { org: org.clone(), id: request.device.clone(), platform: request.platform, key_sha256, enrolled: now };
+        let root = self.current_root(&org).await.map_err(|error| Refused::failed(error.as_ref()))?;
         self.store.enroll(&secret_sha256, record, now).await?;
         self.metrics.count_enrolment();
         tracing::info!(event = "device_enrolled", %org, device = %request.device, "device enrolled");
-        let root = self.current_root(&org).await.map_err(|error| Refused::failed(error.as_ref()))?;
         Ok(Enrolled { org, device: request.device, certificate: leaf.pem, authority: self.authority.pem().to_owned(), root })
     }
 
@@ -115,13 +114,9 @@ impl Seed {
             return Err(Refused::new(StatusCode::NOT_FOUND, "no_rollout", message));
         };
         let (devices, reports) = (self.store.devices(org).await?, self.store.reports(org).await?);
-        let count = rollout::count(app, rollout.version, devices.iter().map(|device| reports.get(&device.id)));
-        let mut failures = BTreeMap::new();
-        for report in reports.values().filter_map(|report| report.apps.get(app)) {
-            if report.version == rollout.version && report.state == DeviceState::Failed {
-                *failures.entry(report.reason.clone().unwrap_or_else(|| "no reason given".to_owned())).or_default() += 1;
-            }
-        }
+        let reports = || devices.iter().map(|device| reports.get(&device.id));
+        let count = rollout::count(app, rollout.version, reports());
+        let failures = rollout::failures(app, rollout.version, reports().flatten());
         Ok(RolloutStatus {
             rollout: rollout.id,
             app: rollout.app,

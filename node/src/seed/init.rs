@@ -23,7 +23,7 @@ use crate::store::embedded::EmbeddedStore;
 use crate::store::lock::DataLock;
 use crate::store::meta::Scope;
 use crate::transport::ca::CertificateAuthority;
-use crate::trust::{OnlineSigner, OperatorKeys, new_repository};
+use crate::trust::{KeyError, OnlineSigner, OperatorKeys, new_repository};
 
 /// What a new seed is made of.
 #[derive(Clone, Debug)]
@@ -55,17 +55,16 @@ pub struct SeedMade {
 
 /// Makes a seed; nothing runs yet.
 ///
+/// The organisation is created last. When `init` died before, it is repeated: with the keys that are there, and the
+/// settings that it gets then.
+///
 /// # Errors
-/// When there is one already, the keys would lie with the seed, or something cannot be written.
+/// When there is one already, the keys are of another seed or would lie with the seed, or something cannot be written.
 pub async fn init(mut new: NewSeed) -> anyhow::Result<SeedMade> {
     files::create_private_dir(&new.data)?;
     files::create_private_dir(&new.keys)?;
     refuse_keys_below_data(&new.keys, &new.data)?;
     let _lock = DataLock::acquire(&new.data, "seed init")?;
-    let file = new.data.join(FILE_NAME);
-    if file.exists() {
-        bail!("there is a seed in {} already; use another --data", new.data.display());
-    }
     new.settings.listen = with_chosen_port(&new.settings.listen, "--listen")?;
     new.settings.device_listen = with_chosen_port(&new.settings.device_listen, "--device-listen")?;
     let config = SeedConfig::check(&new.data, new.settings.clone(), SeedFlags::default())?;
@@ -77,18 +76,40 @@ pub async fn init(mut new: NewSeed) -> anyhow::Result<SeedMade> {
         Err(_) => CertificateAuthority::create(&seed_keys)?,
     };
     let seed = open(&config, authority)?;
-    let keys = OperatorKeys::generate(&new.keys, &new.org)?;
+    if !seed.store.orgs().await?.is_empty() {
+        bail!("there is a seed in {} already; run it with `hedgerow seed run`, or use another --data", config.data.display());
+    }
+    let keys = operator_keys(&new.keys, &new.org, &seed.signer)?;
     let metadata = new_repository(&keys, &seed.signer.public_key(), wall_time());
     let root = metadata.first().context("a new repository has a root")?.content.clone();
     keys.store_trusted_root(root.as_bytes())?;
+    files::replace(&new.data.join(FILE_NAME), toml::to_string_pretty(&new.settings)?.as_bytes(), Access::Public)?;
     let scopes = ORG_SCOPES.into_iter().chain([Scope::Seed]).collect();
     let created =
         seed.create_org(NewOrg { org: new.org, files: metadata }, scopes).await.map_err(|refused| anyhow::anyhow!("{refused}"))?;
     tracing::warn!("{}", keys.unsealed_warning());
 
-    files::write_new(&file, toml::to_string_pretty(&new.settings)?.as_bytes(), Access::Public)?;
     let ca_file = if config.uses_tls() { seed_keys.join("ca.pem").display().to_string() } else { String::new() };
     Ok(SeedMade { org: created.org, access_key: created.access_key, url: config.url(), device_url: config.device_url(), ca_file })
+}
+
+/// New keys, or those that an `init` of this same seed left when it died: their root, if there is one, names this seed.
+fn operator_keys(dir: &Path, org: &OrgName, signer: &OnlineSigner) -> anyhow::Result<OperatorKeys> {
+    let exists = match OperatorKeys::generate(dir, org) {
+        Err(exists @ KeyError::Exists(_)) => exists,
+        made => return Ok(made?),
+    };
+    let kept = OperatorKeys::load(dir, org)?;
+    let of_this_seed = match kept.trusted_root() {
+        Err(KeyError::Missing(_)) => true,
+        root => {
+            let root: serde_json::Value = serde_json::from_slice(&root?).context("the trusted root beside the keys is broken")?;
+            let public = hex::encode(signer.public_key().as_bytes());
+            let keys = root.pointer("/signed/keys").and_then(serde_json::Value::as_object);
+            keys.is_some_and(|keys| keys.values().any(|key| key.pointer("/keyval/public").is_some_and(|value| *value == public)))
+        }
+    };
+    if of_this_seed { Ok(kept) } else { Err(exists.into()) }
 }
 
 /// Opens the stores and keys of a seed.
@@ -130,4 +151,42 @@ fn with_chosen_port(listen: &str, flag: &str) -> anyhow::Result<String> {
         .and_then(|listener| listener.local_addr())
         .with_context(|| format!("choosing a port for {flag} {listen}"))?;
     Ok(chosen.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new_seed(home: &Path, data: &str) -> NewSeed {
+        let settings = SeedFile {
+            listen: "127.0.0.1:5000".into(),
+            device_listen: "127.0.0.1:7443".into(),
+            metrics_listen: None,
+            hosts: Vec::new(),
+            insecure_http: false,
+            egress_mbit: None,
+        };
+        NewSeed { data: home.join(data), keys: home.join("keys"), org: "acme".parse().unwrap(), settings }
+    }
+
+    #[tokio::test]
+    async fn is_repeated_when_it_died_before_the_organisation_was_created() {
+        let home = tempfile::tempdir().unwrap();
+        let new = new_seed(home.path(), "seed");
+        files::create_private_dir(&new.data).unwrap();
+        let seed_keys = new.data.join("keys");
+        files::create_private_dir(&seed_keys).unwrap();
+        let signer = OnlineSigner::load_or_generate(&seed_keys.join("online.pem")).unwrap();
+        let keys = OperatorKeys::generate(&new.keys, &new.org).unwrap();
+        let metadata = new_repository(&keys, &signer.public_key(), wall_time());
+        keys.store_trusted_root(metadata[0].content.as_bytes()).unwrap();
+        files::replace(&new.data.join(FILE_NAME), b"listen = 1", Access::Public).unwrap();
+
+        let made = init(new.clone()).await.unwrap();
+        assert_eq!((made.org, made.url.as_str()), (new.org.clone(), "http://127.0.0.1:5000"));
+        SeedConfig::load(&new.data, None, SeedFlags::default()).unwrap();
+        assert!(init(new).await.unwrap_err().to_string().contains("a seed"), "it is complete");
+        let other = init(new_seed(home.path(), "other")).await.unwrap_err();
+        assert!(other.to_string().contains("keys"), "these keys are of the first seed: {other}");
+    }
 }

@@ -34,7 +34,8 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use protocol::name::RepositoryName;
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use crate::store::blobs::BlobStore;
 use crate::store::meta::{MetaStore, Scope};
@@ -42,6 +43,9 @@ use auth::{Principal, authenticate};
 use error::Refused;
 use path::Route;
 use query::Query;
+
+/// How long a push may wait for a place: under the time after which clients give up by themselves.
+const PLACE_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -71,6 +75,12 @@ impl std::fmt::Debug for RegistryState {
 /// The routes `/v2/…`.
 pub fn router(state: RegistryState) -> Router {
     Router::new().route("/v2", any(serve)).route("/v2/", any(serve)).route("/v2/{*rest}", any(serve)).with_state(state)
+}
+
+/// Waits for a place to take in a body, but not for ever: those who hold them may be stalled.
+async fn place<'a>(acquire: impl Future<Output = Result<SemaphorePermit<'a>, AcquireError>>) -> Result<SemaphorePermit<'a>, Refused> {
+    let busy = |_| Refused::TooManyRequests("the registry takes in as many bodies as it can; push again in a while".into());
+    timeout(PLACE_TIME_MAX, acquire).await.map_err(busy)?.map_err(|error| Refused::Failed(error.into()))
 }
 
 async fn serve(State(state): State<RegistryState>, request: Request) -> Response {

@@ -10,6 +10,7 @@ use axum::routing::get;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::metrics::SeedCollector;
 use super::registry::RegistryState;
@@ -40,7 +41,14 @@ pub struct Ready {
 /// When something that it needs cannot be opened.
 pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::Result<()> {
     let _lock = DataLock::acquire(&config.data, "seed")?;
-    let authority = CertificateAuthority::load(&config.data.join("keys"))?;
+    let keys = config.data.join("keys");
+    let authority = CertificateAuthority::load(&keys)?;
+    let online_key = keys.join("online.pem");
+    anyhow::ensure!(
+        online_key.exists(),
+        "{} is missing; devices believe no other key, so put it back from a backup before starting the seed",
+        online_key.display()
+    );
     let public_tls = match config.uses_tls() {
         true => Some(Arc::new(tls::public_listener(authority.issue_server(&config.certificate_hosts(config.listen))?)?)),
         false => None,
@@ -62,22 +70,23 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
     let public_router = registry.merge(api::router(seed.clone()));
 
     let (stop, stopped) = watch::channel(false);
-    let servers = [
-        tokio::spawn(listener::serve(public_listener, public_tls, public_meter, public_router, stopped.clone())),
-        tokio::spawn(listener::serve(device_listener, Some(device_tls), device_meter, devices::router(seed.clone()), stopped.clone())),
-        tokio::spawn(listener::serve(metrics_listener, None, Meter::new(None), metrics_router(collector), stopped)),
-    ];
-    let renewal = tokio::spawn(trust::keep_fresh(seed));
+    let mut servers = JoinSet::new();
+    servers.spawn(listener::serve(public_listener, public_tls, public_meter, public_router, stopped.clone()));
+    servers.spawn(listener::serve(device_listener, Some(device_tls), device_meter, devices::router(seed.clone()), stopped.clone()));
+    servers.spawn(listener::serve(metrics_listener, None, Meter::new(None), metrics_router(collector), stopped));
+    let mut renewal = tokio::spawn(trust::keep_fresh(seed));
     announce(&Ready { event: "ready", url: config.url(), device_url: config.device_url(), metrics_url: metrics_url(metrics_addr) });
 
-    telemetry::stop_signal().await;
+    let ended = tokio::select! {
+        () = telemetry::stop_signal() => None,
+        _ = &mut renewal => Some("the renewal of metadata"),
+        _ = servers.join_next() => Some("a listener"),
+    };
     tracing::info!("stopping; requests that are under way may end");
     renewal.abort();
     let _ = stop.send(true);
-    for server in servers {
-        server.await?;
-    }
-    Ok(())
+    while servers.join_next().await.is_some() {}
+    telemetry::ended_by_itself(ended)
 }
 
 fn metrics_url(address: SocketAddr) -> String {

@@ -61,16 +61,18 @@ pub struct Index {
 /// Why there is no index.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The journal has no records, but there is an index of some.
+    /// The journal ends before records that the index has: what was acknowledged is gone.
     #[error(
-        "the journal in {} is empty, but the index beside it has {records} records: the journal was lost; restore the data directory \
-         from a backup, or remove {} to start with nothing",
+        "the journal in {} ends at record {found}, but the index beside it has {records}: acknowledged records were lost; restore the \
+         data directory from a backup, or remove {} to go on with what is left",
         dir.join("journal").display(),
         dir.join(FOLDER).display()
     )]
     JournalLost {
         /// The data directory.
         dir: PathBuf,
+        /// How many records the journal has.
+        found: u64,
         /// How many records the index stands for.
         records: u64,
     },
@@ -114,8 +116,9 @@ impl Index {
             Ok(index) => {
                 let mark = index.mark();
                 let records = mark.position.unwrap_or_default().sequence;
-                if records > 0 && journal.position() == Position::default() {
-                    return Err(OpenError::JournalLost { dir: dir.to_owned(), records });
+                let found = journal.position().sequence;
+                if records > found {
+                    return Err(OpenError::JournalLost { dir: dir.to_owned(), found, records });
                 }
                 match index.catch_up(journal, &mark) {
                     Ok(()) => return Ok(index),

@@ -150,6 +150,18 @@ pub struct TokenRecord {
     pub expires: WallTime,
     /// Whether a device used it.
     pub used: bool,
+    /// The device that used it, which may do so again: its first answer may have been lost. None in records of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_by: Option<TokenUse>,
+}
+
+/// Who used a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenUse {
+    /// The device.
+    pub device: DeviceId,
+    /// SHA-256 of its public key.
+    pub key_sha256: Digest,
 }
 
 /// An enrolled device.
@@ -253,9 +265,11 @@ pub trait MetaStore: Send + Sync {
 
     /// Adds an enrolment token.
     async fn add_token(&self, token: TokenRecord) -> Result<(), MetaError>;
-    /// The token with this secret, if it can still be used at `now`; otherwise why not.
+    /// The token with this secret, if some device can still use it at `now`, be it the one that did before; otherwise why
+    /// not. [`Self::enroll`] decides for which device.
     async fn check_token(&self, secret_sha256: &Digest, now: WallTime) -> Result<TokenRecord, MetaError>;
-    /// Uses up a token and adds the device, both or neither: a conflict if the device exists with another key.
+    /// Uses up a token and adds the device, both or neither: a conflict if the device exists with another key. The device
+    /// that used the token may do so again, with the same key, until the token expires.
     async fn enroll(&self, secret_sha256: &Digest, device: DeviceRecord, now: WallTime) -> Result<(), MetaError>;
     /// A device.
     async fn device(&self, org: &OrgName, id: &DeviceId) -> Result<Option<DeviceRecord>, MetaError>;

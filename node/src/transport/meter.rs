@@ -1,4 +1,5 @@
-//! A socket whose bytes are counted, and whose writing is slowed to a rate shared by all sockets of the same meter.
+//! A socket whose bytes are counted, whose writing is slowed to a rate shared by all sockets of the same meter, and which
+//! is given up when nothing moves.
 //!
 //! Not here: what the bytes mean. They are counted under TLS, as they go to the kernel.
 
@@ -18,6 +19,15 @@ const SLICE_BYTES: usize = 16 << 10;
 
 /// Idle time that a meter may make up for: about what a timer is late.
 const BURST: Duration = Duration::from_millis(5);
+
+/// How long a socket may stand still.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Until its first byte.
+    pub first: Duration,
+    /// Between two bytes, in whichever direction.
+    pub between: Duration,
+}
 
 /// Counts, and limits, the bytes of the sockets it is given to.
 #[derive(Clone, Debug)]
@@ -70,12 +80,62 @@ pub struct Metered<S> {
     meter: Meter,
     reserved: usize,
     wait: Option<Pin<Box<Sleep>>>,
+    stillness: Option<Stillness>,
+}
+
+#[derive(Debug)]
+struct Stillness {
+    patience: Patience,
+    /// When the socket is given up if nothing moves until then.
+    deadline: Instant,
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl Stillness {
+    fn new(patience: Patience) -> Self {
+        let deadline = Instant::now() + patience.first;
+        Self { patience, deadline, alarm: Box::pin(tokio::time::sleep_until(deadline)) }
+    }
+
+    /// Ready when the deadline is over. Bytes only move the deadline; the alarm is set anew when it rings too early.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.alarm.as_mut().poll(cx));
+            if self.deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.alarm.as_mut().reset(self.deadline);
+        }
+    }
 }
 
 impl<S> Metered<S> {
     /// Puts `socket` under `meter`.
     pub const fn new(socket: S, meter: Meter) -> Self {
-        Self { socket, meter, reserved: 0, wait: None }
+        Self { socket, meter, reserved: 0, wait: None, stillness: None }
+    }
+
+    /// Gives the socket up, with an error of kind `TimedOut`, when nothing moves for longer than `patience`, counted from
+    /// now on. Waiting for the meter is not standing still.
+    pub fn be_patient(&mut self, patience: Patience) {
+        self.stillness = Some(Stillness::new(patience));
+    }
+
+    fn moved(&mut self) {
+        if let Some(stillness) = &mut self.stillness {
+            stillness.deadline = Instant::now() + stillness.patience.between;
+        }
+    }
+
+    /// What an operation that cannot go on comes to.
+    fn poll_still<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        match &mut self.stillness {
+            Some(stillness) if self.wait.is_none() => {
+                ready!(stillness.poll_over(cx));
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "nothing was read or written for too long")))
+            }
+            Some(_) | None => Poll::Pending,
+        }
     }
 
     /// Ready when some of `wanted` bytes may be written: how many.
@@ -94,6 +154,7 @@ impl<S> Metered<S> {
         if let Some(wait) = &mut self.wait {
             ready!(wait.as_mut().poll(cx));
             self.wait = None;
+            self.moved();
         }
         Poll::Ready(self.reserved.min(wanted))
     }
@@ -102,8 +163,14 @@ impl<S> Metered<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let result = ready!(Pin::new(&mut self.socket).poll_read(cx, buf));
-        self.meter.0.read.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        let Poll::Ready(result) = Pin::new(&mut self.socket).poll_read(cx, buf) else {
+            return self.poll_still(cx);
+        };
+        let read = buf.filled().len() - before;
+        self.meter.0.read.fetch_add(read as u64, Ordering::Relaxed);
+        if read > 0 {
+            self.moved();
+        }
         Poll::Ready(result)
     }
 }
@@ -111,18 +178,30 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let allowed = ready!(self.poll_allowance(cx, buf.len()));
-        let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &buf[..allowed]))?;
+        let Poll::Ready(written) = Pin::new(&mut self.socket).poll_write(cx, &buf[..allowed]) else {
+            return self.poll_still(cx);
+        };
+        let written = written?;
         self.reserved = self.reserved.saturating_sub(written);
+        if written > 0 {
+            self.moved();
+        }
         self.meter.0.written.fetch_add(written as u64, Ordering::Relaxed);
         Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        match Pin::new(&mut self.socket).poll_flush(cx) {
+            Poll::Ready(flushed) => Poll::Ready(flushed),
+            Poll::Pending => self.poll_still(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        match Pin::new(&mut self.socket).poll_shutdown(cx) {
+            Poll::Ready(shut) => Poll::Ready(shut),
+            Poll::Pending => self.poll_still(cx),
+        }
     }
 }
 
@@ -154,6 +233,49 @@ mod tests {
         let receive = far.read_to_end(&mut received);
         let ((), count) = tokio::join!(send, receive);
         assert_eq!((count.unwrap() as u64, meter.written(), meter.read()), (300_000, 300_000, 0));
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_stands_still_is_given_up_and_a_slow_one_is_not() {
+        let millis = Duration::from_millis;
+        let patience = Patience { first: millis(50), between: millis(400) };
+        let (near, mut far) = tokio::io::duplex(1 << 10);
+        let mut near = Metered::new(near, Meter::new(None));
+        near.be_patient(patience);
+        let started = Instant::now();
+        assert_eq!(near.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(started.elapsed() < millis(400), "the first byte has less time");
+
+        near.be_patient(patience);
+        let slow = async {
+            for _ in 0..4 {
+                far.write_u8(1).await.unwrap();
+                tokio::time::sleep(millis(150)).await;
+            }
+        };
+        let listen = async {
+            let mut read = 0;
+            let error = loop {
+                match near.read_u8().await {
+                    Ok(_) => read += 1,
+                    Err(error) => break error,
+                }
+            };
+            (read, error.kind())
+        };
+        let ((), outcome) = tokio::join!(slow, listen);
+        assert_eq!(outcome, (4, io::ErrorKind::TimedOut));
+    }
+
+    #[tokio::test]
+    async fn waiting_for_the_meter_is_not_standing_still() {
+        let (near, mut far) = tokio::io::duplex(1 << 20);
+        let mut near = Metered::new(near, Meter::new(Some(100_000)));
+        near.be_patient(Patience { first: Duration::from_millis(60), between: Duration::from_millis(60) });
+        // 16 KiB take 160 ms at this rate.
+        near.write_all(&[0; 40_000]).await.unwrap();
+        drop(near);
+        assert_eq!(far.read_to_end(&mut Vec::new()).await.unwrap(), 40_000);
     }
 
     #[tokio::test]

@@ -41,6 +41,19 @@ impl Cache {
         }
     }
 
+    /// Whether there is a file `name`.
+    pub(super) fn holds(&self, name: &str) -> bool {
+        self.dir.join(name).is_file()
+    }
+
+    /// The names in the folder `name`, in order; none if there is no such folder.
+    pub(super) fn entries(&self, name: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.dir.join(name)).into_iter().flatten();
+        let mut names: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+        names.sort_unstable();
+        names
+    }
+
     /// Keeps verified `bytes` under `name`, durably, with the directories above it.
     pub(super) async fn store(&self, name: &str, bytes: &[u8]) -> Result<(), TrustRefused> {
         let path = self.dir.join(name);

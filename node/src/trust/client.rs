@@ -184,6 +184,21 @@ impl VerifiedRepository {
         Ok(AcceptedStatement::accept(token, &self.org, name, platform, &bytes)?)
     }
 
+    /// The versions whose statements for `platform` [`Self::statement`] gave before and are still kept.
+    pub fn kept_versions(&self, platform: &Platform) -> Vec<VersionName> {
+        let mut found = Vec::new();
+        for app in self.cache.entries("targets").iter().filter_map(|app| app.parse::<AppName>().ok()) {
+            let versions = self.cache.entries(&format!("targets/{app}"));
+            for version in versions.iter().filter_map(|version| version.parse().ok()) {
+                let name = VersionName { app: app.clone(), version };
+                if self.cache.holds(&kept_target(&name.target_path(platform))) {
+                    found.push(name);
+                }
+            }
+        }
+        found
+    }
+
     /// The versions of `app` that are published, also if its role has expired: for the operator, who renews it by
     /// publishing. The role is loaded and stays loaded until the next change.
     ///

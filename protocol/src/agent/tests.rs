@@ -144,10 +144,50 @@ fn a_newer_version_drops_what_only_the_older_one_needed() {
     agent.handle_input(Instant::ZERO, Input::StatementAccepted(older));
     effects(&mut agent);
     agent.handle_input(Instant::ZERO, Input::StateAccepted(desired(2, &newer)));
+    assert!(!effects(&mut agent).iter().any(|effect| matches!(effect, Effect::Unwant { .. })), "the newer one may share it");
+    agent.handle_input(Instant::ZERO, Input::StatementAccepted(newer));
     let told = effects(&mut agent);
     assert!(told.contains(&Effect::Unwant { blob: layer("a", false).digest }));
-    agent.handle_input(Instant::ZERO, Input::StatementAccepted(newer));
-    assert!(effects(&mut agent).contains(&Effect::Want { blob: layer("b", false).digest, size: 5, proof: Proof::Digest }));
+    assert!(!told.iter().any(|effect| matches!(effect, Effect::Unwant { blob } if *blob == layer("b", false).digest)));
+}
+
+#[test]
+fn asks_again_for_a_statement_that_could_not_be_had_for_a_while() {
+    let (mut agent, statement) = (agent(), statement(1, vec![]));
+    let (name, digest) = (statement.statement().name(), statement.digest());
+    agent.handle_input(Instant::ZERO, Input::StateAccepted(desired(1, &statement)));
+    effects(&mut agent);
+    let refusal = Refusal::Temporary("the disk is full".into());
+    agent.handle_input(Instant::ZERO, Input::StatementRefused { name: name.clone(), refusal });
+    assert_eq!(effects(&mut agent), []);
+    agent.handle_input(Instant::ZERO, Input::Unchanged);
+    assert_eq!(effects(&mut agent), [Effect::AcceptStatement { name: name.clone(), digest }]);
+    agent.handle_input(Instant::ZERO, Input::Reported { counter: 41 });
+    let refusal = Refusal::Final("it is about something else".into());
+    agent.handle_input(Instant::ZERO, Input::StatementRefused { name, refusal });
+    assert_eq!(states(&effects(&mut agent)), [(42, DeviceState::Failed)]);
+}
+
+#[test]
+fn wants_a_bounded_number_of_blobs_at_a_time_and_in_the_end_all() {
+    let layers: Vec<StatedBlob> = (0..100).map(|n| layer(&n.to_string(), false)).collect();
+    let (mut agent, statement) = (agent(), statement(1, layers));
+    agent.handle_input(Instant::ZERO, Input::StateAccepted(desired(1, &statement)));
+    agent.handle_input(Instant::ZERO, Input::StatementAccepted(statement));
+    let mut stored = 0;
+    let mut open: Vec<Digest> = Vec::new();
+    loop {
+        open.extend(effects(&mut agent).into_iter().filter_map(|effect| match effect {
+            Effect::Want { blob, .. } => Some(blob),
+            _ => None,
+        }));
+        assert!(open.len() <= WANTS_MAX);
+        let Some(blob) = open.pop() else { break };
+        agent.handle_input(Instant::ZERO, Input::BlobStored { blob });
+        stored += 1;
+    }
+    assert_eq!(stored, 101);
+    assert!(matches!(agent.poll_event(), Some(Event::VersionStored { .. })));
 }
 
 #[test]

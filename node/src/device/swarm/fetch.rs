@@ -46,6 +46,7 @@ struct Received {
 /// Why a fetch ended early.
 enum Interrupted {
     Refused(UnitRefused),
+    Storage(std::io::Error),
     Broken(anyhow::Error),
 }
 
@@ -117,6 +118,10 @@ impl Job {
         match outcome {
             Ok(()) => FetchEnd::Complete,
             Err(Interrupted::Refused(refused)) => FetchEnd::Refused { unit: refused.unit },
+            Err(Interrupted::Storage(error)) => {
+                tracing::error!(event = "storage_failed", blob = %self.blob, %error, "what came cannot be stored; free disk space or check the disk");
+                FetchEnd::StorageFailed
+            }
             Err(Interrupted::Broken(error)) => {
                 tracing::debug!(blob = %self.blob, error = format!("{error:#}"), "a fetch broke off");
                 FetchEnd::Failed
@@ -133,7 +138,7 @@ impl Job {
             let (partial, verifier) = (self.partial.clone(), verifier.clone());
             let stored = tokio::task::spawn_blocking(move || {
                 let unit = verifier.verify(unit, Bytes::from(bytes)).map_err(Interrupted::Refused)?;
-                partial.write(&unit).context("writing a unit; free disk space or check the disk")?;
+                partial.write(&unit).map_err(Interrupted::Storage)?;
                 Ok::<_, Interrupted>(unit.proof())
             });
             let proof = stored.await.context("storing a unit was interrupted")??;
@@ -174,7 +179,7 @@ impl Job {
                 hasher.update(&bytes);
                 partial.write_unproven(offset, &bytes).map(|()| hasher)
             });
-            hasher = written.await.context("storing was interrupted")?.context("writing; free disk space or check the disk")?;
+            hasher = written.await.context("storing was interrupted")?.map_err(Interrupted::Storage)?;
         }
         let refused = |_| Interrupted::Refused(UnitRefused { blob: self.blob, unit: 0 });
         let proof = hasher.finish(self.blob).map_err(refused)?;

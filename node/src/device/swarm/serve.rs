@@ -47,24 +47,28 @@ pub(super) fn start(
     tokio::spawn(async move {
         let served = match (decision.await, reader) {
             (Ok(Decision::Serve), Some(reader)) => serve(&mut ask, reader).await,
-            (Ok(Decision::Busy), _) => quic::write_frame(&mut ask.send, &GetReply::Busy).await.map_err(anyhow::Error::from),
-            (Ok(Decision::NotHeld | Decision::Serve), _) => {
-                quic::write_frame(&mut ask.send, &GetReply::NotHeld).await.map_err(anyhow::Error::from)
-            }
+            (Ok(Decision::Busy), _) => reply(&mut ask.send, GetReply::Busy).await,
+            (Ok(Decision::NotHeld | Decision::Serve), _) => reply(&mut ask.send, GetReply::NotHeld).await,
             (Err(_), _) => Ok(()),
         };
         if let Err(error) = served {
             tracing::debug!(blob = %ask.get.blob, error = format!("{error:#}"), "a request was not served to the end");
+            let _ = ask.send.reset(0u8.into());
         }
         let _ = ask.send.finish();
         let _ = commands.send(Command::Happened(Input::AskEnded { ask: id })).await;
     });
 }
 
+async fn reply(send: &mut SendStream, reply: GetReply) -> anyhow::Result<()> {
+    tokio::time::timeout(BLOCK_TIME, quic::write_frame(send, &reply)).await.context("the peer does not read")??;
+    Ok(())
+}
+
 async fn serve(ask: &mut Ask, reader: Reader) -> anyhow::Result<()> {
     let range = reader.geometry.bytes_of(ask.get.first_unit..ask.get.first_unit + ask.get.units);
     let read = Arc::new(tokio::task::spawn_blocking(move || reader.open()).await.context("opening a blob was interrupted")??);
-    quic::write_frame(&mut ask.send, &GetReply::Sending).await?;
+    reply(&mut ask.send, GetReply::Sending).await?;
     let mut offset = range.start;
     while offset < range.end {
         let length = usize::try_from((range.end - offset).min(BLOCK_BYTES)).context("a block fits memory")?;

@@ -72,8 +72,7 @@ pub(super) async fn put(call: &Call<'_>, repository: &RepositoryName, reference:
     call.must_own(repository)?;
     let tags = tags(call, &reference)?;
     let (parts, body) = request.into_parts();
-    let place = call.state.manifest_kib.acquire_many(kib(&parts.headers)).await;
-    let place = place.map_err(|error| Refused::Failed(error.into()))?;
+    let place = super::place(call.state.manifest_kib.acquire_many(kib(&parts.headers))).await?;
     let bytes = timeout(BODY_TIME_MAX, read(body)).await;
     let bytes = bytes.map_err(|_| Refused::ManifestInvalid("the manifest took longer than a minute to arrive; send it again".into()))??;
     let digest = match reference {

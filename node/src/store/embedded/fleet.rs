@@ -11,7 +11,8 @@ use protocol::time::WallTime;
 use super::Number;
 use super::repositories::Size;
 use crate::store::meta::{
-    AccessKeyRecord, DesiredStateRecord, DeviceRecord, MetaError, RolloutRecord, TokenRecord, TokenRefused, TufFile, VersionRecord,
+    AccessKeyRecord, DesiredStateRecord, DeviceRecord, MetaError, RolloutRecord, TokenRecord, TokenRefused, TokenUse, TufFile,
+    VersionRecord,
 };
 use crate::store::records::{IndexError, Range, Records, Table, key, under};
 use crate::store::writer::Transaction;
@@ -81,12 +82,13 @@ pub(super) fn add_token(t: &mut Transaction<'_>, token: &TokenRecord) -> Result<
     t.put(Table::Token, secret, token)
 }
 
+/// The token, if some device may use it: one that was used is still good for the device that used it.
 pub(super) fn usable(token: Option<TokenRecord>, now: WallTime) -> Result<TokenRecord, TokenRefused> {
     let token = token.ok_or(TokenRefused::Unknown)?;
-    if token.used {
+    if token.used && token.used_by.is_none() {
         Err(TokenRefused::Used)
     } else if token.expires <= now {
-        Err(TokenRefused::Expired)
+        Err(if token.used { TokenRefused::Used } else { TokenRefused::Expired })
     } else {
         Ok(token)
     }
@@ -97,6 +99,10 @@ pub(super) fn enroll(t: &mut Transaction<'_>, secret_sha256: &Digest, device: &D
     if token.org != device.org {
         return Err(TokenRefused::Unknown.into());
     }
+    let user = TokenUse { device: device.id.clone(), key_sha256: device.key_sha256 };
+    if token.used && token.used_by.as_ref() != Some(&user) {
+        return Err(TokenRefused::Used.into());
+    }
     let stored = key(&[&device.org, &device.id]);
     let known: Option<DeviceRecord> = t.get(Table::Device, &stored)?;
     if known.is_some_and(|known| known.key_sha256 != device.key_sha256) {
@@ -104,6 +110,7 @@ pub(super) fn enroll(t: &mut Transaction<'_>, secret_sha256: &Digest, device: &D
         return Err(MetaError::Conflict(format!("device {id} of {org} is enrolled with another key; choose another name for this one")));
     }
     token.used = true;
+    token.used_by = Some(user);
     t.put(Table::Token, secret_sha256.to_string(), &token)?;
     t.put(Table::Device, stored, device)
 }

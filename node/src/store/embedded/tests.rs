@@ -56,7 +56,7 @@ fn version(number: u64) -> VersionRecord {
 }
 
 fn token(secret: &[u8]) -> TokenRecord {
-    TokenRecord { secret_sha256: Digest::sha256(secret), org: org(), expires: NOW.plus_seconds(10), used: false }
+    TokenRecord { secret_sha256: Digest::sha256(secret), org: org(), expires: NOW.plus_seconds(10), used: false, used_by: None }
 }
 
 fn device(id: &str, key: &[u8]) -> DeviceRecord {
@@ -192,13 +192,26 @@ async fn a_token_enrols_one_device_before_it_expires() {
     let foreign = DeviceRecord { org: "other".parse().unwrap(), ..device("d1", b"k") };
     assert_eq!(refused(store.enroll(&one, foreign, NOW).await), Some(TokenRefused::Unknown));
     store.enroll(&one, device("d1", b"k"), NOW).await.unwrap();
-    assert_eq!(refused(store.check_token(&one, NOW).await.map(drop)), Some(TokenRefused::Used));
     assert_eq!(refused(store.enroll(&one, device("d2", b"k"), NOW).await), Some(TokenRefused::Used));
+    assert_eq!(refused(store.enroll(&one, device("d1", b"other"), NOW).await), Some(TokenRefused::Used));
+    let again = NOW.plus_seconds(9);
+    assert!(store.check_token(&one, again).await.is_ok(), "the answer to the first use may have been lost");
+    store.enroll(&one, device("d1", b"k"), again).await.unwrap();
+    let late = NOW.plus_seconds(10);
+    assert_eq!(refused(store.check_token(&one, late).await.map(drop)), Some(TokenRefused::Used));
+    assert_eq!(refused(store.enroll(&one, device("d1", b"k"), late).await), Some(TokenRefused::Used));
     assert!(is_conflict(&store.enroll(&two, device("d1", b"other"), NOW).await));
     assert!(store.check_token(&two, NOW).await.is_ok(), "a conflict does not use the token up");
     store.enroll(&two, device("d1", b"k"), NOW).await.unwrap();
     assert_eq!(store.devices(&org()).await.unwrap(), [device("d1", b"k")]);
     assert_eq!(store.device(&org(), &"d2".parse().unwrap()).await.unwrap(), None);
+}
+
+#[test]
+fn a_token_of_before_its_user_was_recorded_is_used_up() {
+    let old = format!(r#"{{"secret_sha256":"{}","org":"acme","expires":{},"used":true}}"#, Digest::sha256(b"one"), u32::MAX);
+    let token: TokenRecord = serde_json::from_str(&old).unwrap();
+    assert_eq!(fleet::usable(Some(token), NOW), Err(TokenRefused::Used));
 }
 
 #[tokio::test]

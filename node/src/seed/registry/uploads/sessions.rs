@@ -11,6 +11,7 @@ use protocol::name::RepositoryName;
 use tokio::sync::{OwnedMutexGuard, Semaphore, SemaphorePermit};
 
 use super::super::error::Refused;
+use super::super::place;
 use crate::store::blobs::Ingest;
 
 /// The most uploads under way; each may hold an open file, of which a process has 1024 by default.
@@ -97,7 +98,7 @@ impl Uploads {
 
     /// Waits for a place to take in a body.
     pub(super) async fn place(&self) -> Result<SemaphorePermit<'_>, Refused> {
-        self.bodies.acquire().await.map_err(|error| Refused::Failed(error.into()))
+        place(self.bodies.acquire()).await
     }
 
     fn end_when_idle(self: &Arc<Self>, id: String) {
