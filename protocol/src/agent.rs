@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::digest::Digest;
 use crate::name::{AppName, Platform};
 use crate::rendezvous;
-use crate::rollout::{AppReport, DeviceReport, DeviceState};
+use crate::rollout::{APPS_MAX, AppReport, DeviceReport, DeviceState, short_reason};
 use crate::statement::desired::{AcceptedDesiredState, Counter};
 use crate::statement::version::{AcceptedStatement, HashListName, StatedBlob, VersionName};
 use crate::time::Instant;
@@ -411,11 +411,11 @@ impl Agent {
             let (state, reason) = match &app.stage {
                 Stage::Asked | Stage::AskAgain | Stage::Fetching(_) => (DeviceState::Fetching, None),
                 Stage::Stored => (DeviceState::Stored, None),
-                Stage::Failed(reason) => (DeviceState::Failed, Some(reason.clone())),
+                Stage::Failed(reason) => (DeviceState::Failed, Some(short_reason(reason.clone()))),
             };
             AppReport { version: app.name.version, state, reason }
         };
-        self.apps.iter().map(|(name, app)| (name.clone(), report(app))).collect()
+        self.apps.iter().take(APPS_MAX).map(|(name, app)| (name.clone(), report(app))).collect()
     }
 
     fn report_changes(&mut self, now: Instant) {

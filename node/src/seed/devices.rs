@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE};
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
@@ -21,30 +22,42 @@ use serde::Deserialize;
 
 use super::Seed;
 use super::api::{Refused, tuf_file};
-use crate::api::{BODY_BYTES_MAX, DeviceStateAnswer, EnrolRequest, Enrolled, SITE_BYTES_MAX};
+use crate::api::{DeviceStateAnswer, EnrolRequest, Enrolled, SITE_BYTES_MAX};
 use crate::listener::Client;
 use crate::range::{self, Requested};
 use crate::transport::identity::DeviceIdentity;
 
-/// The routes.
+/// The largest report: every app at its limits.
+const REPORT_BYTES_MAX: usize = 256 << 10;
+/// The largest enrolment: a token, a certificate request and names. Strangers may send this much.
+const ENROL_BYTES_MAX: usize = 16 << 10;
+
+/// The routes. Who asks is known before a body is read, so that strangers cannot make the seed buffer one.
 pub fn router(seed: Arc<Seed>) -> Router {
     Router::new()
-        .route("/enroll", post(enroll))
         .route("/api/v1/device/state", get(state))
         .route("/api/v1/device/report", post(report))
         .route("/api/v1/device/blobs/{digest}", get(blob))
         .route("/tuf/{org}/{*path}", get(metadata))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(DefaultBodyLimit::max(REPORT_BYTES_MAX))
+        .layer(from_fn_with_state(seed.clone(), identify))
+        .route("/enroll", post(enroll).layer(DefaultBodyLimit::max(ENROL_BYTES_MAX)))
         .with_state(seed)
 }
 
-async fn known_device(seed: &Seed, client: &Client) -> Result<DeviceIdentity, Refused> {
-    let Some(identity) = client.device.clone() else {
+async fn identify(
+    State(seed): State<Arc<Seed>>,
+    Extension(client): Extension<Client>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Refused> {
+    let Some(identity) = client.device else {
         let message = "a device certificate is required; enrol the device first";
         return Err(Refused::new(StatusCode::UNAUTHORIZED, "no_certificate", message));
     };
     seed.check_device(&identity).await?;
-    Ok(identity)
+    request.extensions_mut().insert(identity);
+    Ok(next.run(request).await)
 }
 
 async fn enroll(State(seed): State<Arc<Seed>>, Json(request): Json<EnrolRequest>) -> Result<(StatusCode, Json<Enrolled>), Refused> {
@@ -61,10 +74,11 @@ struct Poll {
 async fn state(
     State(seed): State<Arc<Seed>>,
     Extension(client): Extension<Client>,
+    Extension(identity): Extension<DeviceIdentity>,
     Query(poll): Query<Poll>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
-    let DeviceIdentity { org, device, .. } = known_device(&seed, &client).await?;
+    let DeviceIdentity { org, device, .. } = identity;
     if poll.site.as_ref().is_some_and(|site| site.len() > SITE_BYTES_MAX) {
         let message = format!("the name of a site has at most {SITE_BYTES_MAX} bytes");
         return Err(Refused::new(StatusCode::BAD_REQUEST, "site_too_long", message));
@@ -84,10 +98,9 @@ async fn state(
 
 async fn report(
     State(seed): State<Arc<Seed>>,
-    Extension(client): Extension<Client>,
+    Extension(identity): Extension<DeviceIdentity>,
     Json(report): Json<DeviceReport>,
 ) -> Result<StatusCode, Refused> {
-    let identity = known_device(&seed, &client).await?;
     report.check().map_err(|refused| Refused::new(StatusCode::BAD_REQUEST, "report_too_large", refused.to_string()))?;
     seed.metrics.count_report();
     seed.store.put_report(&identity.org, &identity.device, report).await?;
@@ -96,10 +109,9 @@ async fn report(
 
 async fn metadata(
     State(seed): State<Arc<Seed>>,
-    Extension(client): Extension<Client>,
+    Extension(identity): Extension<DeviceIdentity>,
     Path((org, path)): Path<(OrgName, String)>,
 ) -> Result<Response, Refused> {
-    let identity = known_device(&seed, &client).await?;
     if identity.org != org {
         return Err(Refused::new(StatusCode::NOT_FOUND, "missing", format!("{org} has no trust metadata {path}")));
     }
@@ -108,11 +120,10 @@ async fn metadata(
 
 async fn blob(
     State(seed): State<Arc<Seed>>,
-    Extension(client): Extension<Client>,
+    Extension(identity): Extension<DeviceIdentity>,
     Path(digest): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
-    let identity = known_device(&seed, &client).await?;
     let digest: Digest = digest.parse().map_err(|error| Refused::new(StatusCode::BAD_REQUEST, "bad_digest", format!("{error}")))?;
     let missing = || Refused::new(StatusCode::NOT_FOUND, "missing", format!("there is no blob {digest}"));
     seed.store.org_blob(&identity.org, &digest).await?.ok_or_else(missing)?;

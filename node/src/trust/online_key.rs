@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn the_key_is_made_once_and_signs_desired_states_that_devices_accept() {
         let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("seed/online.pem");
+        let path = home.path().join("online.pem");
         let signer = OnlineSigner::load_or_generate(&path).unwrap();
         let again = OnlineSigner::load_or_generate(&path).unwrap();
         assert_eq!(signer.keyid(), again.keyid());

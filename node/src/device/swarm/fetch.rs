@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::Command;
 use crate::device::partial::Partial;
-use crate::device::seed_client::SeedClient;
+use crate::device::seed_client::{BlobError, SeedClient};
 use crate::store::blobs::BlobStore;
 use crate::transport::quic;
 
@@ -61,6 +61,10 @@ pub(super) async fn from_seed(job: Job, client: Arc<SeedClient>) {
     let range = job.partial.geometry().bytes_of(job.units.clone());
     let end = match client.blob_range(&job.blob, range).await {
         Ok(mut stream) => job.store(&mut stream).await,
+        Err(BlobError::Missing) => {
+            tracing::warn!(event = "blob_missing", blob = %job.blob, "the seed does not have a blob of a signed version; push it again");
+            FetchEnd::NotHeld
+        }
         Err(error) => {
             tracing::debug!(blob = %job.blob, error = format!("{error:#}"), "the seed did not send");
             FetchEnd::Failed
