@@ -80,6 +80,10 @@ pub async fn publish(api: &SeedApi, keys: &OperatorKeys, request: Request) -> an
     match view.refresh(wall_time(), &source, None).await {
         Ok(_) => {}
         Err(error @ TrustRefused::Expired { .. }) => tracing::warn!(%error, "expired metadata is signed anew by publishing"),
+        Err(error @ TrustRefused::Unavailable { .. }) => {
+            return Err(error)
+                .context("the seed does not answer for the organisation; is it running, and are --url and --access-key right?");
+        }
         Err(error) => return Err(error).context("the organisation's metadata on the seed is not what these keys signed"),
     }
     let published = view.published(&app, &source).await?;

@@ -78,7 +78,7 @@ fn describe(status: &RolloutStatus) -> String {
         let count = status.devices.get(state).copied().unwrap_or(0);
         (count > 0).then(|| format!("  {:<12}{count}", name(state)))
     });
-    let failures = status.failures.iter().map(|(reason, count)| format!("  {count} failed: {reason}"));
+    let failures = status.failures.iter().map(|(reason, count)| format!("  {count} failed: {}", reason.escape_debug()));
     let head = format!("{} version {} to group {}: {}", status.app, status.version, status.group, name(&status.state));
     std::iter::once(head).chain(devices).chain(failures).collect::<Vec<_>>().join("\n")
 }

@@ -25,6 +25,9 @@ const CONNECT_TIME: Duration = Duration::from_secs(10);
 const READ_TIME: Duration = Duration::from_secs(30);
 /// A request that is answered with little has this long in all: on a slow WAN 1 MiB takes half a minute.
 const CONTROL_TIME: Duration = Duration::from_secs(60);
+/// A connection is not used again after this long: under the time after which the seed closes it, so that no request meets
+/// the closing.
+const IDLE_TIME: Duration = Duration::from_secs(45);
 /// Connections kept for the next request: a poll and the claims of the swarm.
 const IDLE_CONNECTIONS_MAX: usize = 4;
 
@@ -74,6 +77,7 @@ impl SeedClient {
             .redirect(Policy::none())
             .connect_timeout(CONNECT_TIME)
             .read_timeout(READ_TIME)
+            .pool_idle_timeout(IDLE_TIME)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .build()
             .context("making the HTTPS client")?;

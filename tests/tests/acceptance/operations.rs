@@ -188,6 +188,19 @@ fn a_number_that_is_taken_is_a_conflict_that_says_which_is_next() {
 }
 
 #[test]
+fn a_tag_that_names_another_digest_than_the_operator_states_is_not_signed() {
+    let seed = Seed::start();
+    seed.push(&seed.org(), "acme/web", &small_image(&seed, "first", "1.0"));
+    let other = format!("sha256:{}", "0".repeat(64));
+    let refused = seed.run_operator(&["app", "publish", &format!("acme/web:1.0@{other}")]).failed();
+    assert!(refused.contains(&other) && refused.contains("nothing was signed"), "{refused}");
+    let published = seed.run_operator(&["app", "publish", "acme/web:1.0", "--json"]).json();
+    let digest = published["digest"].as_str().unwrap();
+    let again = seed.run_operator(&["app", "publish", &format!("acme/web:1.0@{digest}"), "--json"]).json();
+    assert_eq!((&again["version"], &again["digest"]), (&2.into(), &published["digest"]));
+}
+
+#[test]
 fn what_does_not_exist_is_an_error_that_says_so() {
     let seed = Seed::start();
     seed.publish("acme/web", &small_image(&seed, "first", "1.0"));

@@ -43,7 +43,7 @@ pub enum AuthError {
     #[error("authentication is required; log in with an access key as the password")]
     Missing,
     /// Its credentials are not those of any key.
-    #[error("the access key is not valid; check it, or make a new one with `hedgerow key`")]
+    #[error("the access key is not valid here; check it, and that it belongs to the organisation that is asked for")]
     Invalid,
     /// Its key may not do that.
     #[error("the access key does not have the scope {0:?}; use one that has it")]
