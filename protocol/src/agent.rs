@@ -113,6 +113,13 @@ pub enum Proof {
 /// News for the owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// The device cannot have a version that it should have.
+    VersionFailed {
+        /// The version.
+        name: VersionName,
+        /// Why, for people.
+        reason: String,
+    },
     /// All blobs of a version are stored and verified.
     VersionStored {
         /// The version.
@@ -269,8 +276,11 @@ impl Agent {
         for (app, desired) in &state.apps {
             let name = VersionName { app: app.clone(), version: desired.version };
             let Some(digest) = desired.statements.get(&self.platform).copied() else {
-                let stage = Stage::Failed(format!("version {} has no image for {}", desired.version, self.platform));
-                self.apps.insert(app.clone(), App { name, digest: Digest::sha256(b""), stage });
+                let reason = format!("version {} has no image for {}", desired.version, self.platform);
+                if self.apps.get(app).is_none_or(|known| known.name != name) {
+                    self.events.push_back(Event::VersionFailed { name: name.clone(), reason: reason.clone() });
+                }
+                self.apps.insert(app.clone(), App { name, digest: Digest::sha256(b""), stage: Stage::Failed(reason) });
                 continue;
             };
             if self.apps.get(app).is_some_and(|known| known.name == name && known.digest == digest) {
@@ -296,7 +306,9 @@ impl Agent {
             return;
         };
         if statement.digest() != app.digest {
-            app.stage = Stage::Failed("desired state and version statement do not agree".into());
+            let reason = "desired state and version statement do not agree".to_owned();
+            self.events.push_back(Event::VersionFailed { name, reason: reason.clone() });
+            app.stage = Stage::Failed(reason);
             self.unwant_what_nothing_needs();
             return;
         }
@@ -313,7 +325,10 @@ impl Agent {
         if let Some(app) = self.apps.get_mut(&name.app).filter(|app| app.name == *name) {
             app.stage = match refusal {
                 Refusal::Temporary(_) => Stage::AskAgain,
-                Refusal::Final(reason) => Stage::Failed(reason),
+                Refusal::Final(reason) => {
+                    self.events.push_back(Event::VersionFailed { name: name.clone(), reason: reason.clone() });
+                    Stage::Failed(reason)
+                }
             };
         }
         self.unwant_what_nothing_needs();

@@ -11,6 +11,7 @@ use super::device::Settings;
 use super::seed::Egress;
 use crate::config::device::DeviceConfig;
 use crate::config::seed::{FILE_NAME, SeedConfig, SeedFlags};
+use crate::device::state::DeviceDir;
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -52,6 +53,8 @@ impl Command {
             let file = config.to_file();
             return show.output.print(&file, || toml::to_string_pretty(&file).unwrap_or_default().trim_end().to_owned());
         }
+        let found = show.config.is_some() || DeviceDir::new(&show.data).is_enrolled() || show.data.join("config.toml").exists();
+        anyhow::ensure!(found, "there is neither a seed nor a device in {}; check --data", show.data.display());
         let file = DeviceConfig::load(&show.data, show.config.as_deref(), show.device.into_file()?)?.to_file();
         show.output.print(&file, || toml::to_string_pretty(&file).unwrap_or_default().trim_end().to_owned())
     }

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::Output;
 use crate::config::device::{DeviceConfig, DeviceFile, Way};
 use crate::device::enroll::{enroll, own_platform};
-use crate::device::run::run;
+use crate::device::run::{Ready, run};
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -159,7 +159,10 @@ impl Run {
         let config = DeviceConfig::load(&self.data, self.config.as_deref(), self.settings.into_file()?)?;
         let output = self.output;
         run(config, token, |ready| {
-            let text = || format!("ready: {} serves {} and shares on {}", ready.device, ready.endpoint_url, ready.swarm_addr);
+            let text = || {
+                let Ready { device, endpoint_url, swarm_addr, metrics_url, .. } = ready;
+                format!("ready: {device} serves {endpoint_url} and shares on {swarm_addr}, metrics {metrics_url}")
+            };
             if let Err(error) = output.print(ready, text) {
                 tracing::warn!(%error, "the ready line was not printed");
             }

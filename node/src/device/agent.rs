@@ -142,8 +142,14 @@ impl Driver {
             }
         }
         while let Some(event) = self.agent.poll_event() {
-            let Event::VersionStored { name } = event;
-            tracing::info!(event = "version_stored", app = %name.app, version = name.version, "version stored and verified");
+            match event {
+                Event::VersionStored { name } => {
+                    tracing::info!(event = "version_stored", app = %name.app, version = name.version, "version stored and verified");
+                }
+                Event::VersionFailed { name, reason } => {
+                    tracing::error!(event = "version_failed", app = %name.app, version = name.version, reason, "this device cannot have the version");
+                }
+            }
         }
     }
 

@@ -104,7 +104,7 @@ impl OperatorKeys {
     /// What to tell an operator whose keys were written or read unsealed.
     pub fn unsealed_warning(&self) -> String {
         format!(
-            "warning: the private keys in {} are not sealed with a passphrase; whoever reads them can ship code to every device of {}: keep the directory on a machine that only you use, and back it up",
+            "the private keys in {} are not sealed with a passphrase; whoever reads them can ship code to every device of {}: keep the directory on a machine that only you use, and back it up",
             self.dir.display(),
             self.org
         )

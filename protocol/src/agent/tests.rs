@@ -199,6 +199,7 @@ fn a_statement_other_than_the_desired_one_fails_the_version() {
     agent.handle_input(Instant::ZERO, Input::Reported { counter: 41 });
     agent.handle_input(Instant::ZERO, Input::StatementAccepted(other));
     assert_eq!(states(&effects(&mut agent)), [(42, DeviceState::Failed)]);
+    assert!(matches!(agent.poll_event(), Some(Event::VersionFailed { .. })));
 }
 
 #[test]

@@ -90,12 +90,20 @@ pub(super) async fn accept(endpoint: Endpoint, port: u16, commands: mpsc::Sender
                 Ok(Ok(greeting)) => {
                     let _ = commands.send(Command::Greeted(Box::new(greeting))).await;
                 }
-                Ok(Err(error)) => tracing::warn!(event = "peer_refused", %address, error = format!("{error:#}"), "a peer was not let in"),
+                Ok(Err(error)) if is_our_refusal(&error) => {
+                    tracing::warn!(event = "peer_refused", %address, error = format!("{error:#}"), "a peer was not let in");
+                }
+                Ok(Err(error)) => tracing::debug!(%address, error = format!("{error:#}"), "a peer went away while greeting"),
                 Err(_) => tracing::debug!(%address, "a peer did not greet in time"),
             }
             drop(place);
         });
     }
+}
+
+/// Whether a greeting failed because this node refused the peer, and not because the peer or the network gave up.
+fn is_our_refusal(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(quinn::ConnectionError::TransportError(_)))
 }
 
 /// Dials an address and greets.
