@@ -45,7 +45,7 @@ pub fn open(credentials: &DeviceCredentials, listen: SocketAddr) -> anyhow::Resu
     let crypto = QuicClientConfig::try_from(credentials.peer_client(ALPN)?).context("the QUIC client needs TLS 1.3 with AES-128")?;
     let mut client = ClientConfig::new(Arc::new(crypto));
     client.transport_config(transport);
-    let socket = socket(listen)
+    let socket = any_socket(listen)
         .with_context(|| format!("taking UDP port {listen} for the swarm; is another node running? choose another with --swarm-listen"))?;
     let runtime = quinn::default_runtime().context("QUIC needs the async runtime")?;
     let mut endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime).context("opening the QUIC endpoint")?;
@@ -112,6 +112,16 @@ fn transport() -> TransportConfig {
     discovery.upper_bound(MTU_BYTES_MAX);
     transport.mtu_discovery_config(Some(discovery));
     transport
+}
+
+/// On a machine without IPv6, all interfaces are those of IPv4.
+fn any_socket(listen: SocketAddr) -> std::io::Result<UdpSocket> {
+    match socket(listen) {
+        Err(error) if listen.is_ipv6() && listen.ip().is_unspecified() && error.kind() != std::io::ErrorKind::AddrInUse => {
+            socket(SocketAddr::from((std::net::Ipv4Addr::UNSPECIFIED, listen.port())))
+        }
+        opened => opened,
+    }
 }
 
 fn socket(listen: SocketAddr) -> std::io::Result<UdpSocket> {
