@@ -90,7 +90,7 @@ pub(super) async fn accept(endpoint: Endpoint, port: u16, commands: mpsc::Sender
                 Ok(Ok(greeting)) => {
                     let _ = commands.send(Command::Greeted(Box::new(greeting))).await;
                 }
-                Ok(Err(error)) if is_our_refusal(&error) => {
+                Ok(Err(error)) if is_refusal(&error) => {
                     tracing::warn!(event = "peer_refused", %address, error = format!("{error:#}"), "a peer was not let in");
                 }
                 Ok(Err(error)) => tracing::debug!(%address, error = format!("{error:#}"), "a peer went away while greeting"),
@@ -101,9 +101,15 @@ pub(super) async fn accept(endpoint: Endpoint, port: u16, commands: mpsc::Sender
     }
 }
 
-/// Whether a greeting failed because this node refused the peer, and not because the peer or the network gave up.
-fn is_our_refusal(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(quinn::ConnectionError::TransportError(_)))
+/// Whether a greeting failed because one end refused the other's certificate, and not because somebody went away: the alert
+/// of TLS stands in the QUIC error code (RFC 9001 §4.8).
+fn is_refusal(error: &anyhow::Error) -> bool {
+    let code = match error.downcast_ref() {
+        Some(quinn::ConnectionError::TransportError(error)) => u64::from(error.code),
+        Some(quinn::ConnectionError::ConnectionClosed(close)) => u64::from(close.error_code),
+        _ => return false,
+    };
+    (0x100..0x200).contains(&code)
 }
 
 /// Dials an address and greets.
