@@ -12,6 +12,8 @@ use crate::wire::PieceRange;
 use bytes::Bytes;
 
 const SECOND: Duration = Duration::from_secs(1);
+/// When the hold-off is over.
+const START: Instant = Instant::from_micros(10_000_000);
 
 fn node(n: u8) -> NodeId {
     NodeId(Digest::sha256(&[n]).as_bytes().try_into().unwrap())
@@ -32,6 +34,22 @@ fn content(spans: u64) -> (Bytes, UnitVerifier) {
 fn want(verifier: &UnitVerifier) -> Input {
     let geometry = verifier.geometry();
     Input::Wanted { blob: verifier.blob(), geometry, held: Bits::new(geometry.units()) }
+}
+
+/// A node that at [`START`] is joined by node 2, wants the blob, and hears these messages.
+fn beside_a_peer(verifier: &UnitVerifier, messages: impl IntoIterator<Item = Message>) -> Swarm<OwnView> {
+    let mut device = machine(1);
+    device.handle_input(START, Input::PeerJoined { peer: node(2) });
+    device.handle_input(START, want(verifier));
+    for message in messages {
+        device.handle_input(START, Input::Received { peer: node(2), message });
+    }
+    device
+}
+
+/// The sender holds the first `count` pieces and wants no others.
+fn holding(blob: Digest, count: u32) -> Message {
+    Message::Holding { blob, wanted: false, pieces: vec![PieceRange { start: 0, end: count }] }
 }
 
 fn effects(machine: &mut Swarm<OwnView>) -> Vec<Effect> {
@@ -83,13 +101,12 @@ fn alone_on_its_site_it_waits_for_the_hold_off_and_then_fetches_from_the_front()
 fn what_a_peer_holds_is_pulled_from_it_and_not_over_the_wan() {
     let (_, verifier) = content(1);
     let mut device = machine(1);
-    let now = Instant::ZERO + 10 * SECOND;
+    let now = START;
     device.handle_input(now, Input::PeerJoined { peer: node(2) });
     device.handle_input(now, want(&verifier));
     let blob = verifier.blob();
     assert_eq!(effects(&mut device), [Effect::Send { peer: node(2), message: Message::Interest { blob } }]);
-    let holding = Message::Holding { blob, wanted: false, pieces: vec![PieceRange { start: 0, end: 8 }] };
-    device.handle_input(now, Input::Received { peer: node(2), message: holding });
+    device.handle_input(now, Input::Received { peer: node(2), message: holding(blob, 8) });
     let found = fetches(&effects(&mut device));
     assert!(!found.is_empty() && found.iter().all(|(_, source, _)| *source == Source::Peer(node(2))));
     let mut units: Vec<u32> = found.into_iter().flat_map(|(_, _, units)| units).collect();
@@ -100,14 +117,13 @@ fn what_a_peer_holds_is_pulled_from_it_and_not_over_the_wan() {
 #[test]
 fn a_wrong_unit_names_its_sender_and_bans_it() {
     let (_, verifier) = content(1);
-    let (blob, now) = (verifier.blob(), Instant::ZERO + 10 * SECOND);
+    let (blob, now) = (verifier.blob(), START);
     let mut device = machine(1);
     for peer in [node(2), node(3)] {
         device.handle_input(now, Input::PeerJoined { peer });
     }
     device.handle_input(now, want(&verifier));
-    let holding = Message::Holding { blob, wanted: false, pieces: vec![PieceRange { start: 0, end: 8 }] };
-    device.handle_input(now, Input::Received { peer: node(2), message: holding });
+    device.handle_input(now, Input::Received { peer: node(2), message: holding(blob, 8) });
     let (fetch, _, units) = fetches(&effects(&mut device)).remove(0);
     device.handle_input(now, Input::FetchEnded { fetch, end: FetchEnd::Refused { unit: units.start } });
     assert_eq!(device.poll_event(), Some(Event::UnitRefused { source: Source::Peer(node(2)), blob, unit: units.start }));
@@ -121,33 +137,50 @@ fn a_wrong_unit_names_its_sender_and_bans_it() {
 }
 
 #[test]
-fn a_claim_of_a_peer_is_left_alone_until_it_stalls_while_others_progress() {
+fn a_claim_without_progress_is_left_alone_for_long_when_nothing_else_progresses_either() {
     let (_, verifier) = content(1);
-    let (blob, mut now) = (verifier.blob(), Instant::ZERO + 10 * SECOND);
-    let mut device = machine(1);
-    device.handle_input(now, Input::PeerJoined { peer: node(2) });
-    device.handle_input(now, want(&verifier));
-    for message in [Message::Claim { blob, span: 0 }, Message::Holding { blob, wanted: true, pieces: vec![] }] {
-        device.handle_input(now, Input::Received { peer: node(2), message });
-    }
+    let (blob, mut now) = (verifier.blob(), START);
+    let mut device = beside_a_peer(&verifier, [Message::Claim { blob, span: 0 }, Message::Holding { blob, wanted: true, pieces: vec![] }]);
     let claimed = now;
     effects(&mut device);
     let found = next_fetches(&mut device, &mut now);
     assert_eq!(found.iter().map(|(_, source, _)| *source).collect::<Vec<_>>(), [Source::Wan]);
     let parameters = Parameters::default();
-    assert!(now >= claimed + parameters.claim_lapse, "nothing progressed, so only the long limit may end the claim");
+    assert!(now >= claimed + parameters.claim_lapse, "only the long limit may end the claim");
+}
+
+#[test]
+fn a_claim_that_stalls_while_another_progresses_is_taken_over_soon() {
+    let (_, verifier) = content(2);
+    let blob = verifier.blob();
+    let wants = Message::Holding { blob, wanted: true, pieces: vec![] };
+    let mut device = beside_a_peer(&verifier, [Message::Claim { blob, span: 0 }]);
+    device.handle_input(START, Input::PeerJoined { peer: node(3) });
+    device.handle_input(START, Input::Received { peer: node(3), message: Message::Claim { blob, span: 1 } });
+    for peer in [node(2), node(3)] {
+        device.handle_input(START, Input::Received { peer, message: wants.clone() });
+    }
+    let (parameters, mut now) = (Parameters::default(), START);
+    loop {
+        now = now + parameters.tick;
+        assert!(now < START + parameters.claim_stall + 4 * parameters.rank_step + 2 * parameters.tick, "the claim was not taken over");
+        let bytes = now.since(START).as_micros() as u64 / 100;
+        let claims = vec![crate::wire::ClaimProgress { blob, span: 1, bytes }];
+        device.handle_input(now, Input::Received { peer: node(3), message: Message::Progress { claims } });
+        device.handle_timeout(now);
+        if let Some((_, _, units)) = fetches(&effects(&mut device)).first() {
+            assert!(now >= START + parameters.claim_stall);
+            assert_eq!(*units, 0..8);
+            return;
+        }
+    }
 }
 
 #[test]
 fn a_claim_of_a_peer_that_left_is_taken_over() {
     let (_, verifier) = content(1);
-    let (blob, mut now) = (verifier.blob(), Instant::ZERO + 10 * SECOND);
-    let mut device = machine(1);
-    device.handle_input(now, Input::PeerJoined { peer: node(2) });
-    device.handle_input(now, want(&verifier));
-    for message in [Message::Claim { blob, span: 0 }, Message::Holding { blob, wanted: true, pieces: vec![] }] {
-        device.handle_input(now, Input::Received { peer: node(2), message });
-    }
+    let (blob, mut now) = (verifier.blob(), START);
+    let mut device = beside_a_peer(&verifier, [Message::Claim { blob, span: 0 }, Message::Holding { blob, wanted: true, pieces: vec![] }]);
     device.handle_input(now, Input::PeerLeft { peer: node(2) });
     let left = now;
     next_fetches(&mut device, &mut now);
@@ -157,11 +190,8 @@ fn a_claim_of_a_peer_that_left_is_taken_over() {
 #[test]
 fn progress_within_a_unit_keeps_a_slow_claim() {
     let (bytes, verifier) = content(1);
-    let (blob, mut now) = (verifier.blob(), Instant::ZERO + 10 * SECOND);
-    let mut device = machine(1);
-    device.handle_input(now, Input::PeerJoined { peer: node(2) });
-    device.handle_input(now, want(&verifier));
-    device.handle_input(now, Input::Received { peer: node(2), message: Message::Holding { blob, wanted: true, pieces: vec![] } });
+    let (blob, mut now) = (verifier.blob(), START);
+    let mut device = beside_a_peer(&verifier, [Message::Holding { blob, wanted: true, pieces: vec![] }]);
     let (fetch, _, _) = next_fetches(&mut device, &mut now).remove(0);
     device.handle_input(now, Input::UnitStored { fetch, proof: unit(&bytes, &verifier, 0) });
     let told = |device: &mut Swarm<OwnView>| {
@@ -179,12 +209,8 @@ fn progress_within_a_unit_keeps_a_slow_claim() {
 #[test]
 fn waiting_in_a_peers_queue_does_not_count_against_it_and_what_it_holds_still_needs_no_wan() {
     let (_, verifier) = content(4);
-    let (blob, start) = (verifier.blob(), Instant::ZERO + 10 * SECOND);
-    let mut device = machine(1);
-    device.handle_input(start, Input::PeerJoined { peer: node(2) });
-    device.handle_input(start, want(&verifier));
-    let holding = Message::Holding { blob, wanted: false, pieces: vec![PieceRange { start: 0, end: 32 }] };
-    device.handle_input(start, Input::Received { peer: node(2), message: holding });
+    let (blob, start) = (verifier.blob(), START);
+    let mut device = beside_a_peer(&verifier, [holding(blob, 32)]);
     assert!(!fetches(&effects(&mut device)).is_empty());
     let mut now = start;
     while now < start + Parameters::default().queue_wait - Duration::from_millis(500) {
@@ -197,12 +223,8 @@ fn waiting_in_a_peers_queue_does_not_count_against_it_and_what_it_holds_still_ne
 #[test]
 fn a_peer_that_never_delivers_is_left_and_the_wan_is_used() {
     let (_, verifier) = content(1);
-    let (blob, mut now) = (verifier.blob(), Instant::ZERO + 10 * SECOND);
-    let mut device = machine(1);
-    device.handle_input(now, Input::PeerJoined { peer: node(2) });
-    device.handle_input(now, want(&verifier));
-    let holding = Message::Holding { blob, wanted: false, pieces: vec![PieceRange { start: 0, end: 8 }] };
-    device.handle_input(now, Input::Received { peer: node(2), message: holding });
+    let (blob, mut now) = (verifier.blob(), START);
+    let mut device = beside_a_peer(&verifier, [holding(blob, 8)]);
     for _ in 0..20 {
         for (fetch, source, _) in next_fetches(&mut device, &mut now) {
             if source == Source::Wan {
@@ -220,7 +242,7 @@ fn a_peer_that_never_delivers_is_left_and_the_wan_is_used() {
 #[test]
 fn a_peer_that_claims_everything_and_only_says_that_it_progresses_does_not_stop_the_wan() {
     let (_, verifier) = content(16);
-    let (blob, start) = (verifier.blob(), Instant::ZERO + 10 * SECOND);
+    let (blob, start) = (verifier.blob(), START);
     let mut device = machine(1);
     device.handle_input(start, Input::PeerJoined { peer: node(2) });
     device.handle_input(start, want(&verifier));
@@ -245,19 +267,15 @@ fn a_peer_that_claims_everything_and_only_says_that_it_progresses_does_not_stop_
 #[test]
 fn a_full_disk_blames_nobody_and_the_blob_is_tried_again_later() {
     let (_, verifier) = content(1);
-    let (blob, mut now) = (verifier.blob(), Instant::ZERO + 10 * SECOND);
-    let mut device = machine(1);
-    device.handle_input(now, Input::PeerJoined { peer: node(2) });
-    device.handle_input(now, want(&verifier));
-    let holding = Message::Holding { blob, wanted: false, pieces: vec![PieceRange { start: 0, end: 8 }] };
-    device.handle_input(now, Input::Received { peer: node(2), message: holding });
+    let (blob, mut now) = (verifier.blob(), START);
+    let mut device = beside_a_peer(&verifier, [holding(blob, 8)]);
     for _ in 0..5 {
         let failed = now;
         for (fetch, source, _) in next_fetches(&mut device, &mut now) {
             assert_eq!(source, Source::Peer(node(2)));
             device.handle_input(now, Input::FetchEnded { fetch, end: FetchEnd::StorageFailed });
         }
-        assert!(failed == Instant::ZERO + 10 * SECOND || now >= failed + Parameters::default().storage_retry);
+        assert!(failed == START || now >= failed + Parameters::default().storage_retry);
     }
 }
 
@@ -283,7 +301,7 @@ fn only_whole_requests_of_connected_peers_are_served() {
 fn a_lying_hash_list_sends_it_to_the_seed_alone() {
     let (bytes, verifier) = content(1);
     let mut device = machine(1);
-    let mut now = Instant::ZERO + 10 * SECOND;
+    let mut now = START;
     device.handle_input(now, want(&verifier));
     for (fetch, _, units) in next_fetches(&mut device, &mut now) {
         for index in units {
