@@ -124,6 +124,13 @@ impl Dialer {
     }
 }
 
+/// Of two connections between `ends`, both ends keep the one that the smaller identity dialled, or the newer of two such:
+/// whether the new one, dialled by `new`, takes the place of the known one, dialled by `known`.
+pub fn replaces(ends: [NodeId; 2], new: NodeId, known: NodeId) -> bool {
+    let preferred = ends[0].min(ends[1]);
+    new == preferred || known != preferred
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +192,15 @@ mod tests {
             }
         }
         assert_eq!(due(&mut dialer, now + RETRY_MAX), [configured]);
+    }
+
+    #[test]
+    fn both_ends_keep_the_same_of_two_connections() {
+        for ends in [[ME, PEER], [PEER, ME]] {
+            assert!(replaces(ends, ME, PEER), "the smaller identity's dial wins");
+            assert!(!replaces(ends, PEER, ME));
+            assert!(replaces(ends, ME, ME) && replaces(ends, PEER, PEER), "of two alike the newer one wins");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use protocol::dialer;
 use protocol::name::{DeviceId, NodeId};
 use protocol::swarm::Input;
 use protocol::wire::{Get, Message, VERSION};
@@ -141,10 +142,9 @@ async fn greet(send: &mut SendStream, receive: &mut RecvStream, port: u16) -> an
     }
 }
 
-/// Of two connections between the same nodes, both ends keep the one that the smaller identity dialled, or the newer one.
+/// Whether a new connection takes the place of a known one to the same node.
 pub(super) fn replaces(me: NodeId, new: &Greeting, known: &Peer) -> bool {
-    let preferred = me.min(new.identity.node);
-    new.dialler(me) == preferred || known.dialler != preferred
+    dialer::replaces([me, new.identity.node], new.dialler(me), known.dialler)
 }
 
 /// Starts what a connection needs: its control messages both ways, and its requests.
