@@ -9,6 +9,7 @@
 //! | [`dialer`] | which addresses are dialled, and when again |
 //! | [`swarm`] | who fetches which bytes from whom |
 //! | [`agent`] | what a device does with what its seed tells it |
+//! | [`repository`] | which settings of repositories hold where several match |
 //! | [`rollout`] | how the reports of devices add up to the state of a rollout |
 //!
 //! Every machine is driven the same way: `handle_input(now, Input)` and `handle_timeout(now)` go in; then the driver takes
@@ -27,6 +28,7 @@ pub mod geometry;
 pub mod hash_list;
 pub mod name;
 pub mod rendezvous;
+pub mod repository;
 pub mod rollout;
 pub mod statement;
 pub mod swarm;

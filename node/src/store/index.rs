@@ -36,7 +36,7 @@ const LOCK_RETRY: Duration = Duration::from_millis(100);
 const CHANGES_PER_FLUSH: usize = 1000;
 
 /// The format of keys, values and mark. Another one is built again.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The key of the mark; no table's name starts with it.
 const MARK: &[u8] = b"!mark";

@@ -19,14 +19,16 @@ pub enum Table {
     AccessKey,
     /// `repository` → true; a repository exists from its first blob or manifest on.
     Repository,
-    /// `repository digest` → size of the blob.
+    /// `repository digest` → the blob's size, and when it was last used by a push.
     RepositoryBlob,
-    /// `org digest holder` → its size, where the holder is a repository that has it as a blob or manifest, or a version.
-    Holding,
+    /// `digest org holder` → its size, where the holder is a repository that has it as a blob or manifest, or a version.
+    Holder,
     /// `repository digest` → manifest.
     Manifest,
-    /// `repository tag` → digest of the manifest.
+    /// `repository tag` → digest of the manifest, and when it was pushed.
     Tag,
+    /// `org pattern` → settings of the repositories that the pattern matches.
+    RepositorySettings,
     /// `repository subject digest` → true.
     Referrer,
     /// `blob digest` → digest and size of its hash list.
@@ -59,9 +61,10 @@ impl Table {
             Self::AccessKey => "access_key",
             Self::Repository => "repository",
             Self::RepositoryBlob => "repository_blob",
-            Self::Holding => "holding",
+            Self::Holder => "holder",
             Self::Manifest => "manifest",
             Self::Tag => "tag",
+            Self::RepositorySettings => "repository_settings",
             Self::Referrer => "referrer",
             Self::HashList => "hash_list",
             Self::ListedBlob => "listed_blob",

@@ -28,7 +28,7 @@ pub(super) async fn size(call: &Call<'_>, repository: &RepositoryName, blob: &Di
     if !call.may_see(repository) {
         return Ok(None);
     }
-    Ok(call.state.store.repository_blob(repository, blob).await?)
+    Ok(call.state.store.repository_blob(repository, blob).await?.map(|link| link.size))
 }
 
 /// Sends a blob's file; none if it is gone, which a client heals by pushing the blob again.

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::error::Refused;
 use super::{CONTENT_DIGEST, Call, blobs, empty, header_value};
+use crate::clock::wall_time;
 use crate::store::meta::{ManifestRecord, MetaError, Reference};
 use content::{Content, Named};
 
@@ -87,7 +88,7 @@ pub(super) async fn put(call: &Call<'_>, repository: &RepositoryName, reference:
     for named in content.must_exist()? {
         check(call, repository, &named).await?;
     }
-    let manifest = content.record(digest, bytes.len() as u64)?;
+    let manifest = content.record(digest, bytes.len() as u64, wall_time())?;
     let subject = manifest.subject;
     call.state.blobs.put(Some(digest), bytes).await?;
     call.state.store.put_manifest(repository, manifest, &tags).await?;
@@ -140,7 +141,7 @@ async fn check(call: &Call<'_>, repository: &RepositoryName, named: &Named) -> R
     let blob = call.state.store.repository_blob(repository, &named.digest).await?;
     let size = match blob {
         None if named.may_be_manifest => find(call, repository, &Reference::Digest(named.digest)).await?.map(|manifest| manifest.size),
-        found => found,
+        found => found.map(|link| link.size),
     };
     let size = size.ok_or(Refused::ManifestBlobUnknown(named.digest))?;
     if size == named.size {

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::store::embedded::EmbeddedStore;
+use crate::store::meta::{KeyStore as _, RepositoryStore as _};
 use auth::AccessKey;
 use protocol::digest::Digest;
 

@@ -20,8 +20,9 @@ use tokio::time::timeout;
 
 use super::error::Refused;
 use super::{CONTENT_DIGEST, Call, blobs, empty};
+use crate::clock::wall_time;
 use crate::store::blobs::Ingest;
-use crate::store::meta::Scope;
+use crate::store::meta::{BlobLink, Scope};
 pub(super) use sessions::Uploads;
 
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -63,7 +64,7 @@ async fn mount(call: &Call<'_>, repository: &RepositoryName, blob: &Digest) -> R
     };
     let there = call.state.blobs.size(blob).await?;
     let Some(size) = size.filter(|size| there == Some(*size)) else { return Ok(false) };
-    call.state.store.link_blob(repository, blob, size).await?;
+    call.state.store.link_blob(repository, blob, BlobLink { size, used: wall_time() }).await?;
     Ok(true)
 }
 
@@ -173,7 +174,7 @@ async fn keep(call: &Call<'_>, repository: &RepositoryName, ingest: Ingest, want
         let stored = state.blobs.put(None, list.to_bytes().into()).await?;
         state.store.put_hash_list(&wanted, HashListName { digest: stored.blob(), size: stored.size() }).await?;
     }
-    state.store.link_blob(repository, &wanted, verified.size()).await?;
+    state.store.link_blob(repository, &wanted, BlobLink { size: verified.size(), used: wall_time() }).await?;
     created(repository, &wanted)
 }
 

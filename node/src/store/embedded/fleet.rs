@@ -1,79 +1,86 @@
-//! Operations on organisations, versions, tokens, devices and rollouts.
+//! Operations on tokens, devices, desired states and rollouts.
 //!
-//! Not here: signatures; see `node::trust`.
+//! Not here: what the documents mean; see `protocol`.
 
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
 use protocol::digest::Digest;
-use protocol::name::{DeviceId, OrgName};
+use protocol::name::{AppName, DeviceId, OrgName};
 use protocol::rollout::DeviceReport;
 use protocol::statement::desired::Counter;
 use protocol::time::WallTime;
 
-use super::Number;
-use super::repositories::Size;
-use crate::store::meta::{
-    AccessKeyRecord, DesiredStateRecord, DeviceRecord, MetaError, RolloutRecord, TokenRecord, TokenRefused, TokenUse, TufFile,
-    VersionRecord,
-};
+use super::keys::must_exist;
+use super::{EmbeddedStore, Number, name, values};
+use crate::store::meta::{DesiredStateRecord, DeviceRecord, FleetStore, MetaError, RolloutRecord, TokenRecord, TokenRefused, TokenUse};
 use crate::store::records::{IndexError, Range, Records, Table, key, under};
 use crate::store::writer::Transaction;
 
-pub(super) fn create_org(t: &mut Transaction<'_>, org: &OrgName, access_key: &AccessKeyRecord, files: &[TufFile]) -> Result<(), MetaError> {
-    if t.contains(Table::Org, org.as_str())? {
-        return Err(MetaError::Conflict(format!("organisation {org} exists already; choose another name")));
+#[async_trait]
+impl FleetStore for EmbeddedStore {
+    async fn add_token(&self, token: TokenRecord) -> Result<(), MetaError> {
+        self.write(move |t| add_token(t, &token)).await
     }
-    if access_key.org != *org {
-        return Err(MetaError::Conflict(format!("the access key is of organisation {}, not {org}", access_key.org)));
+
+    async fn check_token(&self, secret_sha256: &Digest, now: WallTime) -> Result<TokenRecord, MetaError> {
+        let key = secret_sha256.to_string();
+        let token: Option<TokenRecord> = self.read(move |index| index.get(Table::Token, &key)).await?;
+        Ok(usable(token, now)?)
     }
-    if t.contains(Table::AccessKey, &access_key.id)? {
-        return Err(MetaError::Conflict("the access key's id is taken; make another key".into()));
+
+    async fn enroll(&self, secret_sha256: &Digest, device: DeviceRecord, now: WallTime) -> Result<(), MetaError> {
+        let secret_sha256 = *secret_sha256;
+        self.write(move |t| enroll(t, &secret_sha256, &device, now)).await
     }
-    t.put(Table::Org, org.to_string(), &true)?;
-    t.put(Table::AccessKey, access_key.id.clone(), access_key)?;
-    put_files(t, org, files)
+
+    async fn device(&self, org: &OrgName, id: &DeviceId) -> Result<Option<DeviceRecord>, MetaError> {
+        let key = key(&[org, id]);
+        self.read(move |index| index.get(Table::Device, &key)).await
+    }
+
+    async fn devices(&self, org: &OrgName) -> Result<Vec<DeviceRecord>, MetaError> {
+        let prefix = under(&[org]);
+        self.read(move |index| values(index.scan(Table::Device, Range::all(&prefix))?)).await
+    }
+
+    async fn put_report(&self, org: &OrgName, id: &DeviceId, report: DeviceReport) -> Result<(), MetaError> {
+        let (org, id) = (org.clone(), id.clone());
+        self.write(move |t| put_report(t, &org, &id, &report)).await
+    }
+
+    async fn reports(&self, org: &OrgName) -> Result<BTreeMap<DeviceId, DeviceReport>, MetaError> {
+        let prefix = under(&[org]);
+        self.read(move |index| {
+            let reports: Vec<(String, DeviceReport)> = index.scan(Table::Report, Range::all(&prefix))?;
+            reports.into_iter().map(|(id, report)| Ok((name(&id)?, report))).collect()
+        })
+        .await
+    }
+
+    async fn desired_state(&self, org: &OrgName, group: &str) -> Result<Option<DesiredStateRecord>, MetaError> {
+        let key = key(&[org, &group]);
+        self.read(move |index| index.get(Table::DesiredState, &key)).await
+    }
+
+    async fn put_desired_state(
+        &self,
+        org: &OrgName,
+        expected: Option<Counter>,
+        state: DesiredStateRecord,
+        rollout: Option<RolloutRecord>,
+    ) -> Result<(), MetaError> {
+        let org = org.clone();
+        self.write(move |t| put_desired_state(t, &org, expected, &state, rollout.as_ref())).await
+    }
+
+    async fn rollout(&self, org: &OrgName, app: &AppName) -> Result<Option<RolloutRecord>, MetaError> {
+        let prefix = under(&[org, app]);
+        self.read(move |index| newest_rollout(index, &prefix)).await
+    }
 }
 
-fn must_exist(t: &Transaction<'_>, org: &OrgName) -> Result<(), MetaError> {
-    if t.contains(Table::Org, org.as_str())? { Ok(()) } else { Err(MetaError::Missing(format!("organisation {org}"))) }
-}
-
-fn put_files(t: &mut Transaction<'_>, org: &OrgName, files: &[TufFile]) -> Result<(), MetaError> {
-    files.iter().try_for_each(|file| t.put(Table::TufFile, key(&[org, &file.name]), file))
-}
-
-pub(super) fn put_tuf_files(t: &mut Transaction<'_>, org: &OrgName, expected: &TufFile, files: &[TufFile]) -> Result<(), MetaError> {
-    const TIMESTAMP: &str = "timestamp.json";
-    must_exist(t, org)?;
-    let kept: Option<TufFile> = t.get(Table::TufFile, &key(&[org, &TIMESTAMP]))?;
-    if kept.as_ref() != Some(expected) {
-        return Err(MetaError::Conflict(format!("the trust metadata of {org} changed meanwhile; fetch it and try again")));
-    }
-    put_files(t, org, files)
-}
-
-pub(super) fn publish_version(
-    t: &mut Transaction<'_>,
-    org: &OrgName,
-    version: &VersionRecord,
-    expected: &TufFile,
-    files: &[TufFile],
-) -> Result<(), MetaError> {
-    let VersionRecord { app, version: number, .. } = version;
-    put_tuf_files(t, org, expected, files)?;
-    let exists = |number: u64| t.contains(Table::Version, &key(&[org, app, &Number(number)]));
-    let next = *number == 1 || (*number > 1 && exists(number - 1)?);
-    if !next || exists(*number)? {
-        return Err(MetaError::Conflict(format!(
-            "version {number} is not the next one of {org}/{app}; look at its versions and try again"
-        )));
-    }
-    for (platform, statement) in &version.statements {
-        let holder = format!("statement of {app} {number} {platform}");
-        t.put(Table::Holding, key(&[org, statement, &holder]), &Size::OfFile)?;
-    }
-    t.put(Table::Version, key(&[org, app, &Number(*number)]), version)
-}
-
-pub(super) fn add_token(t: &mut Transaction<'_>, token: &TokenRecord) -> Result<(), MetaError> {
+fn add_token(t: &mut Transaction<'_>, token: &TokenRecord) -> Result<(), MetaError> {
     must_exist(t, &token.org)?;
     let secret = token.secret_sha256.to_string();
     if t.contains(Table::Token, &secret)? {
@@ -94,7 +101,7 @@ pub(super) fn usable(token: Option<TokenRecord>, now: WallTime) -> Result<TokenR
     }
 }
 
-pub(super) fn enroll(t: &mut Transaction<'_>, secret_sha256: &Digest, device: &DeviceRecord, now: WallTime) -> Result<(), MetaError> {
+fn enroll(t: &mut Transaction<'_>, secret_sha256: &Digest, device: &DeviceRecord, now: WallTime) -> Result<(), MetaError> {
     let mut token = usable(t.get(Table::Token, &secret_sha256.to_string())?, now)?;
     if token.org != device.org {
         return Err(TokenRefused::Unknown.into());
@@ -115,7 +122,7 @@ pub(super) fn enroll(t: &mut Transaction<'_>, secret_sha256: &Digest, device: &D
     t.put(Table::Device, stored, device)
 }
 
-pub(super) fn put_report(t: &mut Transaction<'_>, org: &OrgName, id: &DeviceId, report: &DeviceReport) -> Result<(), MetaError> {
+fn put_report(t: &mut Transaction<'_>, org: &OrgName, id: &DeviceId, report: &DeviceReport) -> Result<(), MetaError> {
     let stored = key(&[org, id]);
     if !t.contains(Table::Device, &stored)? {
         return Err(MetaError::Missing(format!("device {id} of {org}")));
@@ -128,7 +135,7 @@ pub(super) fn put_report(t: &mut Transaction<'_>, org: &OrgName, id: &DeviceId, 
     t.put(Table::Report, stored, report)
 }
 
-pub(super) fn put_desired_state(
+fn put_desired_state(
     t: &mut Transaction<'_>,
     org: &OrgName,
     expected: Option<Counter>,
@@ -155,7 +162,7 @@ fn put_rollout(t: &mut Transaction<'_>, org: &OrgName, rollout: &RolloutRecord) 
     t.put(Table::Rollout, rollout.id.clone(), rollout)
 }
 
-pub(super) fn newest_rollout(records: &impl Records, prefix: &str) -> Result<Option<RolloutRecord>, IndexError> {
+fn newest_rollout(records: &impl Records, prefix: &str) -> Result<Option<RolloutRecord>, IndexError> {
     let ids: Vec<(String, String)> = records.scan(Table::AppRollout, Range::all(prefix))?;
     ids.last().map_or(Ok(None), |(_, id)| records.get(Table::Rollout, id))
 }

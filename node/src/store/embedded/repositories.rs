@@ -1,17 +1,113 @@
-//! Operations on repositories: blobs, manifests, tags, referrers.
+//! Operations on repositories: blobs, manifests, tags, referrers, settings.
 //!
 //! Not here: whether a manifest's blobs must exist; see `seed::registry`.
 
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
 use protocol::digest::Digest;
 use protocol::name::{OrgName, RepositoryName, Tag};
+use protocol::repository::{RepositoryPattern, RepositorySettings};
+use protocol::statement::version::HashListName;
 use serde::{Deserialize, Serialize};
 
-use super::names;
-use crate::store::meta::{ManifestRecord, MetaError, Reference};
+use super::keys::must_exist;
+use super::{EmbeddedStore, name, names};
+use crate::store::meta::{BlobLink, ManifestRecord, MetaError, Reference, RepositoryStore, TagRecord};
 use crate::store::records::{IndexError, Range, Records, Table, key, under};
 use crate::store::writer::Transaction;
 
-/// How a repository or an organisation comes to have a digest: the last part of a key of [`Table::Holding`].
+#[async_trait]
+impl RepositoryStore for EmbeddedStore {
+    async fn link_blob(&self, repository: &RepositoryName, blob: &Digest, link: BlobLink) -> Result<(), MetaError> {
+        let (repository, blob) = (repository.clone(), *blob);
+        self.write(move |t| link_blob(t, &repository, &blob, link)).await
+    }
+
+    async fn repository_blob(&self, repository: &RepositoryName, blob: &Digest) -> Result<Option<BlobLink>, MetaError> {
+        let key = key(&[repository, blob]);
+        self.read(move |index| index.get(Table::RepositoryBlob, &key)).await
+    }
+
+    async fn unlink_blob(&self, repository: &RepositoryName, blob: &Digest) -> Result<(), MetaError> {
+        let (repository, blob) = (repository.clone(), *blob);
+        self.write(move |t| unlink_blob(t, &repository, &blob)).await
+    }
+
+    async fn org_blob(&self, org: &OrgName, blob: &Digest) -> Result<Option<u64>, MetaError> {
+        let (org, wanted) = (org.clone(), *blob);
+        match self.read(move |index| holding(index, &org, &wanted)).await? {
+            None => Ok(None),
+            Some(Size::Known(size)) => Ok(Some(size)),
+            Some(Size::OfFile) => self.blobs.size(blob).await.map_err(|error| MetaError::Failed(error.into())),
+        }
+    }
+
+    async fn put_manifest(&self, repository: &RepositoryName, manifest: ManifestRecord, tags: &[Tag]) -> Result<(), MetaError> {
+        let (repository, tags) = (repository.clone(), tags.to_vec());
+        self.write(move |t| put_manifest(t, &repository, &manifest, &tags)).await
+    }
+
+    async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Option<ManifestRecord>, MetaError> {
+        let (repository, reference) = (repository.clone(), reference.clone());
+        self.read(move |index| manifest(index, &repository, &reference)).await
+    }
+
+    async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), MetaError> {
+        let (repository, digest) = (repository.clone(), *digest);
+        self.write(move |t| delete_manifest(t, &repository, &digest)).await
+    }
+
+    async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag, expected: Option<&Digest>) -> Result<(), MetaError> {
+        let (repository, tag, expected) = (repository.clone(), tag.clone(), expected.copied());
+        self.write(move |t| delete_tag(t, &repository, &tag, expected)).await
+    }
+
+    async fn tags(&self, repository: &RepositoryName, last: Option<&str>, limit: usize) -> Result<Option<Vec<Tag>>, MetaError> {
+        let (repository, last) = (repository.clone(), last.map(ToOwned::to_owned));
+        self.read(move |index| tags(index, &repository, last.as_deref(), limit)).await
+    }
+
+    async fn referrers(&self, repository: &RepositoryName, subject: &Digest) -> Result<Vec<ManifestRecord>, MetaError> {
+        let (repository, subject) = (repository.clone(), *subject);
+        self.read(move |index| referrers(index, &repository, &subject)).await
+    }
+
+    async fn repository_settings(&self, org: &OrgName) -> Result<BTreeMap<RepositoryPattern, RepositorySettings>, MetaError> {
+        let prefix = under(&[org]);
+        self.read(move |index| {
+            let found: Vec<(String, RepositorySettings)> = index.scan(Table::RepositorySettings, Range::all(&prefix))?;
+            found.into_iter().map(|(pattern, settings)| Ok((name(&pattern)?, settings))).collect()
+        })
+        .await
+    }
+
+    async fn put_repository_settings(
+        &self,
+        org: &OrgName,
+        pattern: &RepositoryPattern,
+        settings: Option<RepositorySettings>,
+    ) -> Result<(), MetaError> {
+        let (org, pattern) = (org.clone(), pattern.clone());
+        self.write(move |t| put_settings(t, &org, &pattern, settings.as_ref())).await
+    }
+
+    async fn put_hash_list(&self, blob: &Digest, list: HashListName) -> Result<(), MetaError> {
+        let blob = *blob;
+        self.write(move |t| {
+            t.put(Table::ListedBlob, list.digest.to_string(), &blob)?;
+            t.put(Table::HashList, blob.to_string(), &list)
+        })
+        .await
+    }
+
+    async fn hash_list(&self, blob: &Digest) -> Result<Option<HashListName>, MetaError> {
+        let key = blob.to_string();
+        self.read(move |index| index.get(Table::HashList, &key)).await
+    }
+}
+
+/// How a repository or an organisation comes to have a digest: the last part of a key of [`Table::Holder`].
 enum Holder<'a> {
     Blob(&'a RepositoryName),
     Manifest(&'a RepositoryName),
@@ -42,24 +138,24 @@ fn hold(t: &mut Transaction<'_>, holder: &Holder<'_>, digest: &Digest, size: u64
     if !t.contains(Table::Repository, &existing)? {
         t.put(Table::Repository, existing, &true)?;
     }
-    t.put(Table::Holding, key(&[&repository.org(), digest, holder]), &Size::Known(size))
+    t.put(Table::Holder, key(&[digest, &repository.org(), holder]), &Size::Known(size))
 }
 
 fn let_go(t: &mut Transaction<'_>, holder: &Holder<'_>, digest: &Digest) -> Result<(), MetaError> {
     let (Holder::Blob(repository) | Holder::Manifest(repository)) = holder;
-    t.delete(Table::Holding, key(&[&repository.org(), digest, holder]))
+    t.delete(Table::Holder, key(&[digest, &repository.org(), holder]))
 }
 
-pub(super) fn link_blob(t: &mut Transaction<'_>, repository: &RepositoryName, blob: &Digest, size: u64) -> Result<(), MetaError> {
+fn link_blob(t: &mut Transaction<'_>, repository: &RepositoryName, blob: &Digest, link: BlobLink) -> Result<(), MetaError> {
     let linked = key(&[repository, blob]);
-    if t.get(Table::RepositoryBlob, &linked)? == Some(size) {
-        return Ok(());
+    let kept: Option<BlobLink> = t.get(Table::RepositoryBlob, &linked)?;
+    if kept.is_none_or(|kept| kept.size != link.size) {
+        hold(t, &Holder::Blob(repository), blob, link.size)?;
     }
-    hold(t, &Holder::Blob(repository), blob, size)?;
-    t.put(Table::RepositoryBlob, linked, &size)
+    t.put(Table::RepositoryBlob, linked, &link)
 }
 
-pub(super) fn unlink_blob(t: &mut Transaction<'_>, repository: &RepositoryName, blob: &Digest) -> Result<(), MetaError> {
+fn unlink_blob(t: &mut Transaction<'_>, repository: &RepositoryName, blob: &Digest) -> Result<(), MetaError> {
     let linked = key(&[repository, blob]);
     if !t.contains(Table::RepositoryBlob, &linked)? {
         return Err(MetaError::Missing(format!("{blob} in {repository}")));
@@ -68,7 +164,7 @@ pub(super) fn unlink_blob(t: &mut Transaction<'_>, repository: &RepositoryName, 
     t.delete(Table::RepositoryBlob, linked)
 }
 
-pub(super) fn holding(records: &impl Records, org: &OrgName, wanted: &Digest) -> Result<Option<Size>, IndexError> {
+fn holding(records: &impl Records, org: &OrgName, wanted: &Digest) -> Result<Option<Size>, IndexError> {
     if let Some(size) = held(records, org, wanted)? {
         return Ok(Some(size));
     }
@@ -78,50 +174,61 @@ pub(super) fn holding(records: &impl Records, org: &OrgName, wanted: &Digest) ->
 }
 
 fn held(records: &impl Records, org: &OrgName, wanted: &Digest) -> Result<Option<Size>, IndexError> {
-    let prefix = under(&[org, wanted]);
-    let found: Vec<(String, Size)> = records.scan(Table::Holding, Range { limit: 1, ..Range::all(&prefix) })?;
+    let prefix = under(&[wanted, org]);
+    let found: Vec<(String, Size)> = records.scan(Table::Holder, Range { limit: 1, ..Range::all(&prefix) })?;
     Ok(found.first().map(|(_, size)| *size))
 }
 
-pub(super) fn put_manifest(
+fn put_settings(
     t: &mut Transaction<'_>,
-    repository: &RepositoryName,
-    manifest: &ManifestRecord,
-    tags: &[Tag],
+    org: &OrgName,
+    pattern: &RepositoryPattern,
+    settings: Option<&RepositorySettings>,
 ) -> Result<(), MetaError> {
+    must_exist(t, org)?;
+    if pattern.org() != *org {
+        return Err(MetaError::Conflict(format!("the pattern {pattern} is not of organisation {org}")));
+    }
+    let stored = key(&[org, pattern]);
+    match settings {
+        Some(settings) => t.put(Table::RepositorySettings, stored, settings),
+        None => t.delete(Table::RepositorySettings, stored),
+    }
+}
+
+fn put_manifest(t: &mut Transaction<'_>, repository: &RepositoryName, manifest: &ManifestRecord, tags: &[Tag]) -> Result<(), MetaError> {
     let stored = key(&[repository, &manifest.digest]);
-    if t.get(Table::Manifest, &stored)?.as_ref() != Some(manifest) {
+    if !t.contains(Table::Manifest, &stored)? {
         hold(t, &Holder::Manifest(repository), &manifest.digest, manifest.size)?;
-        t.put(Table::Manifest, stored, manifest)?;
         if let Some(subject) = &manifest.subject {
             t.put(Table::Referrer, key(&[repository, subject, &manifest.digest]), &true)?;
         }
     }
+    t.put(Table::Manifest, stored, manifest)?;
     for tag in tags {
-        t.put(Table::Tag, key(&[repository, tag]), &manifest.digest)?;
+        t.put(Table::Tag, key(&[repository, tag]), &TagRecord { digest: manifest.digest, pushed: manifest.pushed })?;
     }
     Ok(())
 }
 
-pub(super) fn manifest(
-    records: &impl Records,
-    repository: &RepositoryName,
-    reference: &Reference,
-) -> Result<Option<ManifestRecord>, IndexError> {
+fn manifest(records: &impl Records, repository: &RepositoryName, reference: &Reference) -> Result<Option<ManifestRecord>, IndexError> {
     let digest = match reference {
         Reference::Digest(digest) => Some(*digest),
-        Reference::Tag(tag) => records.get(Table::Tag, &key(&[repository, tag]))?,
+        Reference::Tag(tag) => {
+            let tag: Option<TagRecord> = records.get(Table::Tag, &key(&[repository, tag]))?;
+            tag.map(|tag| tag.digest)
+        }
     };
     digest.map_or(Ok(None), |digest| records.get(Table::Manifest, &key(&[repository, &digest])))
 }
 
-pub(super) fn delete_manifest(t: &mut Transaction<'_>, repository: &RepositoryName, digest: &Digest) -> Result<(), MetaError> {
+fn delete_manifest(t: &mut Transaction<'_>, repository: &RepositoryName, digest: &Digest) -> Result<(), MetaError> {
     let stored = key(&[repository, digest]);
     let Some(manifest): Option<ManifestRecord> = t.get(Table::Manifest, &stored)? else {
         return Err(MetaError::Missing(format!("manifest {digest} in {repository}")));
     };
-    let tags: Vec<(String, Digest)> = t.scan(Table::Tag, Range::all(&under(&[repository])))?;
-    for (tag, _) in tags.iter().filter(|(_, target)| target == digest) {
+    let tags: Vec<(String, TagRecord)> = t.scan(Table::Tag, Range::all(&under(&[repository])))?;
+    for (tag, _) in tags.iter().filter(|(_, target)| target.digest == *digest) {
         t.delete(Table::Tag, key(&[repository, tag]))?;
     }
     if let Some(subject) = &manifest.subject {
@@ -131,14 +238,9 @@ pub(super) fn delete_manifest(t: &mut Transaction<'_>, repository: &RepositoryNa
     t.delete(Table::Manifest, stored)
 }
 
-pub(super) fn delete_tag(
-    t: &mut Transaction<'_>,
-    repository: &RepositoryName,
-    tag: &Tag,
-    expected: Option<Digest>,
-) -> Result<(), MetaError> {
+fn delete_tag(t: &mut Transaction<'_>, repository: &RepositoryName, tag: &Tag, expected: Option<Digest>) -> Result<(), MetaError> {
     let stored = key(&[repository, tag]);
-    let Some(target): Option<Digest> = t.get(Table::Tag, &stored)? else {
+    let Some(TagRecord { digest: target, .. }) = t.get(Table::Tag, &stored)? else {
         return Err(MetaError::Missing(format!("tag {tag} in {repository}")));
     };
     if expected.is_some_and(|expected| expected != target) {
@@ -147,12 +249,7 @@ pub(super) fn delete_tag(
     t.delete(Table::Tag, stored)
 }
 
-pub(super) fn tags(
-    records: &impl Records,
-    repository: &RepositoryName,
-    last: Option<&str>,
-    limit: usize,
-) -> Result<Option<Vec<Tag>>, IndexError> {
+fn tags(records: &impl Records, repository: &RepositoryName, last: Option<&str>, limit: usize) -> Result<Option<Vec<Tag>>, IndexError> {
     if !records.contains(Table::Repository, repository.as_str())? {
         return Ok(None);
     }
@@ -160,7 +257,7 @@ pub(super) fn tags(
     names(&records.raw_scan(Table::Tag, range)?).map(Some)
 }
 
-pub(super) fn referrers(records: &impl Records, repository: &RepositoryName, subject: &Digest) -> Result<Vec<ManifestRecord>, IndexError> {
+fn referrers(records: &impl Records, repository: &RepositoryName, subject: &Digest) -> Result<Vec<ManifestRecord>, IndexError> {
     let digests: Vec<Digest> = names(&records.raw_scan(Table::Referrer, Range::all(&under(&[repository, subject])))?)?;
     let manifests = digests.iter().map(|digest| records.get(Table::Manifest, &key(&[repository, digest])));
     manifests.filter_map(Result::transpose).collect()

@@ -3,10 +3,20 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use protocol::name::Platform;
+use std::collections::BTreeMap;
+
+use protocol::digest::Digest;
+use protocol::name::{OrgName, Platform, RepositoryName, Tag};
+use protocol::rollout::DeviceReport;
+use protocol::statement::desired::Counter;
+use protocol::statement::version::HashListName;
+use protocol::time::WallTime;
 
 use super::*;
-use crate::store::meta::{Scope, TokenRefused};
+use crate::store::meta::{
+    AccessKeyRecord, BlobLink, DesiredStateRecord, DeviceRecord, FleetStore as _, KeyStore as _, ManifestRecord, Reference,
+    RepositoryStore as _, RolloutRecord, Scope, TokenRecord, TokenRefused, TrustStore as _, TufFile, VersionRecord,
+};
 
 const NOW: WallTime = WallTime::from_unix_seconds(1_000);
 
@@ -38,6 +48,10 @@ async fn store() -> (tempfile::TempDir, EmbeddedStore) {
     (dir, store)
 }
 
+const fn link(size: u64) -> BlobLink {
+    BlobLink { size, used: NOW }
+}
+
 fn manifest(text: &str) -> ManifestRecord {
     ManifestRecord {
         digest: Digest::sha256(text.as_bytes()),
@@ -46,6 +60,7 @@ fn manifest(text: &str) -> ManifestRecord {
         subject: None,
         artifact_type: None,
         annotations: BTreeMap::new(),
+        pushed: NOW,
     }
 }
 
@@ -94,8 +109,8 @@ async fn blobs_belong_to_repositories_and_their_organisation() {
     let (blob, other) = (Digest::sha256(b"blob"), "other".parse().unwrap());
     assert_eq!(store.repository_blob(&repository(), &blob).await.unwrap(), None);
     assert_eq!(store.tags(&repository(), None, 9).await.unwrap(), None);
-    store.link_blob(&repository(), &blob, 4).await.unwrap();
-    assert_eq!(store.repository_blob(&repository(), &blob).await.unwrap(), Some(4));
+    store.link_blob(&repository(), &blob, link(4)).await.unwrap();
+    assert_eq!(store.repository_blob(&repository(), &blob).await.unwrap(), Some(link(4)));
     assert_eq!(store.tags(&repository(), None, 9).await.unwrap(), Some(vec![]));
     assert_eq!(store.org_blob(&org(), &blob).await.unwrap(), Some(4));
     assert_eq!(store.org_blob(&other, &blob).await.unwrap(), None);
@@ -112,7 +127,7 @@ async fn an_organisation_holds_the_lists_of_its_blobs_and_its_statements() {
     let list = blobs.put(None, Bytes::from_static(b"list")).await.unwrap();
     store.put_hash_list(&blob, HashListName { digest: list.blob(), size: 4 }).await.unwrap();
     assert_eq!(store.org_blob(&org(), &list.blob()).await.unwrap(), None, "nobody has the blob yet");
-    store.link_blob(&repository(), &blob, 100_000).await.unwrap();
+    store.link_blob(&repository(), &blob, link(100_000)).await.unwrap();
     assert_eq!(store.hash_list(&blob).await.unwrap().unwrap().digest, list.blob());
     assert_eq!(store.org_blob(&org(), &list.blob()).await.unwrap(), Some(4));
     assert_eq!(store.org_blob(&other, &list.blob()).await.unwrap(), None);
@@ -335,7 +350,7 @@ async fn an_operation_that_panics_takes_nobody_along() {
     let (_dir, store) = store().await;
     let panicked = store.write(|_| panic!("on purpose")).await;
     assert!(matches!(panicked, Err(MetaError::Failed(_))));
-    store.link_blob(&repository(), &Digest::sha256(b"x"), 1).await.unwrap();
+    store.link_blob(&repository(), &Digest::sha256(b"x"), link(1)).await.unwrap();
 }
 
 #[tokio::test]
@@ -344,7 +359,7 @@ async fn an_index_that_fails_while_running_is_built_again() {
     let failing = store.index.current();
     store.writer.rebuild(Arc::clone(&failing)).await.unwrap();
     assert!(!Arc::ptr_eq(&failing, &store.index.current()));
-    store.link_blob(&repository(), &Digest::sha256(b"x"), 1).await.unwrap();
+    store.link_blob(&repository(), &Digest::sha256(b"x"), link(1)).await.unwrap();
     assert_eq!(store.orgs().await.unwrap(), [org()]);
     store.index.current().verify().unwrap();
 }

@@ -3,7 +3,7 @@
 //! | bytes | header (all integers big-endian) |
 //! |--:|---|
 //! | 4 | `HGJL` (segment) or `HGCP` (checkpoint) |
-//! | 4 | format version, 1 |
+//! | 4 | format version, 2 |
 //! | 16 | identity of the journal, random |
 //! | 8 + 4 | position: sequence number and CRC of the record before the first (segment), or of the last one that the state includes (checkpoint) |
 //! | 4 | CRC-32C of the above |
@@ -30,7 +30,8 @@ use crate::store::records::Change;
 /// 1 MiB, one operation may have 8 MiB.
 pub(super) const PAYLOAD_BYTES_MAX: usize = (16 << 20) - 1;
 
-const FORMAT: u32 = 1;
+/// Raised whenever records change so that an older program would misread them.
+const FORMAT: u32 = 2;
 pub(super) const HEADER_BYTES: usize = 40;
 pub(super) const FRAME_HEADER_BYTES: usize = 16;
 
@@ -76,7 +77,7 @@ impl Header {
         }
         let format = be32(&bytes[4..8]);
         if format != FORMAT {
-            return Err(format!("it has format {format}, this program reads {FORMAT}; use a newer program"));
+            return Err(format!("it has format {format}, this program reads {FORMAT}; use the program that wrote it"));
         }
         if crc32c::crc32c(content) != be32(crc) {
             return Err("the checksum of its header is wrong".into());

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use axum::http::HeaderValue;
 use protocol::digest::Digest;
+use protocol::time::WallTime;
 use serde::Deserialize;
 
 use super::super::error::Refused;
@@ -92,12 +93,12 @@ impl Content {
     }
 
     /// The record of the manifest. An image without artifact type has that of its configuration.
-    pub(super) fn record(self, digest: Digest, size: u64) -> Result<ManifestRecord, Refused> {
+    pub(super) fn record(self, digest: Digest, size: u64, pushed: WallTime) -> Result<ManifestRecord, Refused> {
         let subject = self.subject.as_ref().map(Descriptor::digest).transpose()?;
         let config_type = self.config.map(|config| config.media_type).filter(|media_type| !media_type.is_empty());
         let annotations = self.annotations.filter(|_| subject.is_some()).unwrap_or_default();
         let artifact_type = self.artifact_type.filter(|artifact_type| !artifact_type.is_empty()).or(config_type);
-        Ok(ManifestRecord { digest, media_type: self.pushed_type, size, subject, artifact_type, annotations })
+        Ok(ManifestRecord { digest, media_type: self.pushed_type, size, subject, artifact_type, annotations, pushed })
     }
 }
 
@@ -151,7 +152,7 @@ mod tests {
         let named = |text: &str, size, may_be_manifest| Named { digest: digest(text), size, may_be_manifest };
         let expected = [named("config", 1, false), named("layer", 2, false), named("manifest", 5, true)];
         assert_eq!(content.must_exist().unwrap(), expected);
-        let record = content.record(digest("x"), 9).unwrap();
+        let record = content.record(digest("x"), 9, WallTime::from_unix_seconds(1)).unwrap();
         assert_eq!((record.subject, record.artifact_type.as_deref()), (Some(digest("subject")), Some("a/config")));
         assert_eq!(record.annotations.len(), 1);
     }

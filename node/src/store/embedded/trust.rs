@@ -1,0 +1,79 @@
+//! Operations on trust metadata and versions.
+//!
+//! Not here: signatures; see `node::trust`.
+
+use async_trait::async_trait;
+use protocol::name::{AppName, OrgName};
+
+use super::keys::must_exist;
+use super::repositories::Size;
+use super::{EmbeddedStore, Number, values};
+use crate::store::meta::{MetaError, TrustStore, TufFile, VersionRecord};
+use crate::store::records::{Range, Records, Table, key, under};
+use crate::store::writer::Transaction;
+
+#[async_trait]
+impl TrustStore for EmbeddedStore {
+    async fn tuf_file(&self, org: &OrgName, name: &str) -> Result<Option<TufFile>, MetaError> {
+        let key = key(&[org, &name]);
+        self.read(move |index| index.get(Table::TufFile, &key)).await
+    }
+
+    async fn put_tuf_files(&self, org: &OrgName, expected: &TufFile, files: Vec<TufFile>) -> Result<(), MetaError> {
+        let (org, expected) = (org.clone(), expected.clone());
+        self.write(move |t| put_tuf_files(t, &org, &expected, &files)).await
+    }
+
+    async fn publish_version(
+        &self,
+        org: &OrgName,
+        version: VersionRecord,
+        expected: &TufFile,
+        files: Vec<TufFile>,
+    ) -> Result<(), MetaError> {
+        let (org, expected) = (org.clone(), expected.clone());
+        self.write(move |t| publish_version(t, &org, &version, &expected, &files)).await
+    }
+
+    async fn versions(&self, org: &OrgName, app: &AppName) -> Result<Vec<VersionRecord>, MetaError> {
+        let prefix = under(&[org, app]);
+        self.read(move |index| values(index.scan(Table::Version, Range::all(&prefix))?)).await
+    }
+}
+
+pub(super) fn put_files(t: &mut Transaction<'_>, org: &OrgName, files: &[TufFile]) -> Result<(), MetaError> {
+    files.iter().try_for_each(|file| t.put(Table::TufFile, key(&[org, &file.name]), file))
+}
+
+fn put_tuf_files(t: &mut Transaction<'_>, org: &OrgName, expected: &TufFile, files: &[TufFile]) -> Result<(), MetaError> {
+    const TIMESTAMP: &str = "timestamp.json";
+    must_exist(t, org)?;
+    let kept: Option<TufFile> = t.get(Table::TufFile, &key(&[org, &TIMESTAMP]))?;
+    if kept.as_ref() != Some(expected) {
+        return Err(MetaError::Conflict(format!("the trust metadata of {org} changed meanwhile; fetch it and try again")));
+    }
+    put_files(t, org, files)
+}
+
+fn publish_version(
+    t: &mut Transaction<'_>,
+    org: &OrgName,
+    version: &VersionRecord,
+    expected: &TufFile,
+    files: &[TufFile],
+) -> Result<(), MetaError> {
+    let VersionRecord { app, version: number, .. } = version;
+    put_tuf_files(t, org, expected, files)?;
+    let exists = |number: u64| t.contains(Table::Version, &key(&[org, app, &Number(number)]));
+    let next = *number == 1 || (*number > 1 && exists(number - 1)?);
+    if !next || exists(*number)? {
+        return Err(MetaError::Conflict(format!(
+            "version {number} is not the next one of {org}/{app}; look at its versions and try again"
+        )));
+    }
+    for (platform, statement) in &version.statements {
+        let holder = format!("statement of {app} {number} {platform}");
+        t.put(Table::Holder, key(&[statement, org, &holder]), &Size::OfFile)?;
+    }
+    t.put(Table::Version, key(&[org, app, &Number(*number)]), version)
+}

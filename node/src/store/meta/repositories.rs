@@ -1,0 +1,103 @@
+//! Records of repositories: what they hold, under which names, and how they are kept.
+//!
+//! Not here: the bytes; see [`super::super::blobs`].
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use protocol::digest::Digest;
+use protocol::name::{OrgName, RepositoryName, Tag};
+use protocol::repository::{RepositoryPattern, RepositorySettings};
+use protocol::statement::version::HashListName;
+use protocol::time::WallTime;
+use serde::{Deserialize, Serialize};
+
+use super::MetaError;
+
+/// A manifest of a repository. Its bytes are the blob of the same digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestRecord {
+    /// The digest of its exact bytes.
+    pub digest: Digest,
+    /// The media type it was pushed with.
+    pub media_type: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The manifest it refers to, if any.
+    pub subject: Option<Digest>,
+    /// Its artifact type (distribution-spec, "Listing Referrers"), if any.
+    pub artifact_type: Option<String>,
+    /// Its annotations, if it has a subject: only listed referrers show them.
+    pub annotations: BTreeMap<String, String>,
+    /// When it was last pushed: for a while after that, garbage collection leaves it alone.
+    pub pushed: WallTime,
+}
+
+/// A blob as part of a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobLink {
+    /// The blob's size in bytes.
+    pub size: u64,
+    /// When a push last brought it or relied on it: for a while after that, garbage collection leaves it alone.
+    pub used: WallTime,
+}
+
+/// A tag of a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagRecord {
+    /// The manifest that it points at.
+    pub digest: Digest,
+    /// When it was last pushed.
+    pub pushed: WallTime,
+}
+
+/// A manifest by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// By a tag, which may move.
+    Tag(Tag),
+    /// By digest.
+    Digest(Digest),
+}
+
+/// Repositories.
+#[async_trait]
+pub trait RepositoryStore: Send + Sync {
+    /// Makes a durable blob part of a repository, or says that a push relies on one that is part of it.
+    async fn link_blob(&self, repository: &RepositoryName, blob: &Digest, link: BlobLink) -> Result<(), MetaError>;
+    /// A blob of this repository.
+    async fn repository_blob(&self, repository: &RepositoryName, blob: &Digest) -> Result<Option<BlobLink>, MetaError>;
+    /// Removes a blob from a repository; missing if it was not part of it.
+    async fn unlink_blob(&self, repository: &RepositoryName, blob: &Digest) -> Result<(), MetaError>;
+    /// The size of a blob or manifest that any repository of the organisation holds, of the hash list of one, or of a
+    /// statement of the organisation.
+    async fn org_blob(&self, org: &OrgName, blob: &Digest) -> Result<Option<u64>, MetaError>;
+
+    /// Stores a manifest's record and points `tags` at it. The manifest's bytes are durable already.
+    async fn put_manifest(&self, repository: &RepositoryName, manifest: ManifestRecord, tags: &[Tag]) -> Result<(), MetaError>;
+    /// The manifest that `reference` names.
+    async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Option<ManifestRecord>, MetaError>;
+    /// Removes a manifest and the tags that point at it; missing if there is none.
+    async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), MetaError>;
+    /// Removes a tag, if it still points at `expected` where that is given; missing if there is none.
+    async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag, expected: Option<&Digest>) -> Result<(), MetaError>;
+    /// Up to `limit` tags after `last`, in ASCII order; none if the repository does not exist.
+    async fn tags(&self, repository: &RepositoryName, last: Option<&str>, limit: usize) -> Result<Option<Vec<Tag>>, MetaError>;
+    /// The manifests whose subject is `subject`, in digest order.
+    async fn referrers(&self, repository: &RepositoryName, subject: &Digest) -> Result<Vec<ManifestRecord>, MetaError>;
+
+    /// The settings of an organisation's repositories, by pattern.
+    async fn repository_settings(&self, org: &OrgName) -> Result<BTreeMap<RepositoryPattern, RepositorySettings>, MetaError>;
+    /// Replaces the settings under a pattern of the organisation; none removes them.
+    async fn put_repository_settings(
+        &self,
+        org: &OrgName,
+        pattern: &RepositoryPattern,
+        settings: Option<RepositorySettings>,
+    ) -> Result<(), MetaError>;
+
+    /// Records the hash list of a blob. The list's bytes are durable already.
+    async fn put_hash_list(&self, blob: &Digest, list: HashListName) -> Result<(), MetaError>;
+    /// The hash list of a blob, if it needed one and its bytes were seen.
+    async fn hash_list(&self, blob: &Digest) -> Result<Option<HashListName>, MetaError>;
+}

@@ -1,0 +1,55 @@
+//! Records of what organisations signed: trust metadata and versions.
+//!
+//! Not here: signatures and their rules; see `node::trust`.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use protocol::digest::Digest;
+use protocol::name::{AppName, OrgName, Platform};
+use protocol::time::WallTime;
+use serde::{Deserialize, Serialize};
+
+use super::MetaError;
+
+/// A file of an organisation's TUF repository, by name (`3.root.json`, `timestamp.json`, …).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TufFile {
+    /// Name within the repository.
+    pub name: String,
+    /// Exact content.
+    pub content: String,
+}
+
+/// A published version of an app.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionRecord {
+    /// The app.
+    pub app: AppName,
+    /// N, counted from 1.
+    pub version: u64,
+    /// SHA-256 of the statement for each platform; the statement's bytes are the blob of that digest.
+    pub statements: BTreeMap<Platform, Digest>,
+    /// When it was published, in seconds since 1970.
+    pub published: WallTime,
+}
+
+/// Trust metadata and versions.
+#[async_trait]
+pub trait TrustStore: Send + Sync {
+    /// A file of an organisation's TUF repository.
+    async fn tuf_file(&self, org: &OrgName, name: &str) -> Result<Option<TufFile>, MetaError>;
+    /// Replaces or adds TUF files, if `timestamp.json` is still exactly `expected`; a conflict otherwise.
+    async fn put_tuf_files(&self, org: &OrgName, expected: &TufFile, files: Vec<TufFile>) -> Result<(), MetaError>;
+    /// Publishes a version with the TUF files that name it: a conflict if the number is not the next one of the app, or if
+    /// `timestamp.json` is no longer `expected`.
+    async fn publish_version(
+        &self,
+        org: &OrgName,
+        version: VersionRecord,
+        expected: &TufFile,
+        files: Vec<TufFile>,
+    ) -> Result<(), MetaError>;
+    /// The versions of an app, oldest first.
+    async fn versions(&self, org: &OrgName, app: &AppName) -> Result<Vec<VersionRecord>, MetaError>;
+}
