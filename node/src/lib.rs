@@ -11,7 +11,7 @@
 //! | [`transport`] | certificates, TLS, QUIC, metered sockets |
 //! | [`store`] | blobs, journal, index |
 //! | [`api`] | bodies of the control API |
-//! | [`listener`], [`range`] | HTTP servers, byte ranges |
+//! | [`listener`] | HTTP servers |
 //! | [`clock`], [`files`], [`telemetry`] | the system's clocks, small durable files, logs and signals |
 
 pub mod api;
@@ -23,7 +23,6 @@ pub mod device;
 pub mod files;
 pub mod listener;
 pub mod publish;
-pub mod range;
 pub mod seed;
 pub mod store;
 pub mod telemetry;

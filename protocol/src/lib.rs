@@ -11,6 +11,7 @@
 //! | [`agent`] | what a device does with what its seed tells it |
 //! | [`repository`] | which settings of repositories hold where several match |
 //! | [`rollout`] | how the reports of devices add up to the state of a rollout |
+//! | [`oci`] | what the requests of container tools name and ask for |
 //!
 //! Every machine is driven the same way: `handle_input(now, Input)` and `handle_timeout(now)` go in; then the driver takes
 //! `poll_effect()` until it is empty (an effect *must* be carried out; one that can fail comes back as an input), then
@@ -27,6 +28,7 @@ pub mod envelope;
 pub mod geometry;
 pub mod hash_list;
 pub mod name;
+pub mod oci;
 pub mod rendezvous;
 pub mod repository;
 pub mod rollout;

@@ -12,13 +12,15 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HOST, RETRY_AFTER};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use protocol::digest::Digest;
 use protocol::name::{RepositoryName, Tag};
+use protocol::oci::range::{self, Requested};
+use protocol::oci::route::{Reference, Route, RouteRefused};
 use protocol::statement::version::AcceptedStatement;
 use serde_json::json;
 use tokio::sync::watch;
@@ -148,40 +150,21 @@ async fn only_local_names(request: axum::extract::Request, next: axum::middlewar
     Refused::new(StatusCode::MISDIRECTED_REQUEST, "UNSUPPORTED", message).into_response()
 }
 
-async fn pull(State(state): State<EndpointState>, method: Method, Path(path): Path<String>, headers: HeaderMap) -> Response {
+async fn pull(State(state): State<EndpointState>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
     if method != Method::GET && method != Method::HEAD {
         let message = "this registry is pull-only; push to the seed";
         return Refused::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message).into_response();
     }
-    let answer = match Route::parse(&path) {
-        Some(Route::Tags(repository)) => tags(&state, &repository),
-        Some(Route::Manifest(repository, reference)) => manifest(&state, &method, &repository, &reference).await,
-        Some(Route::Blob(repository, digest)) => blob(&state, &method, &repository, &digest, &headers).await,
-        None => Err(Refused::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "there is no such route")),
+    let answer = match Route::parse(uri.path()) {
+        Ok(Route::Tags(repository)) => tags(&state, &repository),
+        Ok(Route::Manifest(repository, reference)) => manifest(&state, &method, &repository, &reference).await,
+        Ok(Route::Blob(repository, digest)) => blob(&state, &method, &repository, &digest, &headers).await,
+        Ok(_) => Err(Refused::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "there is no such route")),
+        Err(refused @ RouteRefused::Digest(_)) => Err(Refused::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", refused.to_string())),
+        Err(refused @ RouteRefused::Tag(_)) => Err(Refused::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", refused.to_string())),
+        Err(refused) => Err(Refused::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", refused.to_string())),
     };
     answer.unwrap_or_else(IntoResponse::into_response)
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Route {
-    Tags(RepositoryName),
-    Manifest(RepositoryName, String),
-    Blob(RepositoryName, Digest),
-}
-
-impl Route {
-    fn parse(path: &str) -> Option<Self> {
-        if let Some(name) = path.strip_suffix("/tags/list") {
-            return Some(Self::Tags(name.parse().ok()?));
-        }
-        let (rest, reference) = path.rsplit_once('/')?;
-        let (name, kind) = rest.rsplit_once('/')?;
-        match kind {
-            "manifests" => Some(Self::Manifest(name.parse().ok()?, reference.to_owned())),
-            "blobs" => Some(Self::Blob(name.parse().ok()?, reference.parse().ok()?)),
-            _ => None,
-        }
-    }
 }
 
 fn tags(state: &EndpointState, repository: &RepositoryName) -> Result<Response, Refused> {
@@ -194,7 +177,7 @@ fn unknown_repository(repository: &RepositoryName) -> Refused {
     Refused::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", format!("no version that this device accepted has images in {repository}"))
 }
 
-async fn manifest(state: &EndpointState, method: &Method, repository: &RepositoryName, reference: &str) -> Result<Response, Refused> {
+async fn manifest(state: &EndpointState, method: &Method, repository: &RepositoryName, reference: &Reference) -> Result<Response, Refused> {
     let (digest, media_type) = {
         let catalogue = state.catalogue.read().unwrap_or_else(PoisonError::into_inner);
         let unknown = || {
@@ -202,9 +185,9 @@ async fn manifest(state: &EndpointState, method: &Method, repository: &Repositor
                 format!("no version that this device accepted names {repository}:{reference}; only signed versions are served here");
             Refused::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", message)
         };
-        let digest = match reference.parse::<Digest>() {
-            Ok(digest) => catalogue.offers(repository, &digest).then_some(digest),
-            Err(_) => reference.parse::<Tag>().ok().and_then(|tag| catalogue.resolve(repository, &tag)),
+        let digest = match reference {
+            Reference::Digest(digest) => catalogue.offers(repository, digest).then_some(*digest),
+            Reference::Tag(tag) => catalogue.resolve(repository, tag),
         };
         let digest = digest.ok_or_else(unknown)?;
         (digest, catalogue.media_types.get(&digest).cloned().ok_or_else(unknown)?)
@@ -233,10 +216,10 @@ async fn send(state: &EndpointState, method: &Method, digest: Digest, media_type
         Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "a stored blob cannot be read; see the device's log")
     };
     let (file, size) = state.blobs.open_read(&digest).await.map_err(failed)?.ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
-    let wanted = match range.map(|range| crate::range::parse(range, size)) {
-        None | Some(crate::range::Requested::Whole) => None,
-        Some(crate::range::Requested::Part(range)) => Some(range),
-        Some(crate::range::Requested::Unsatisfiable) => {
+    let wanted = match range.map(|range| range::parse(range, size)) {
+        None | Some(Requested::Whole) => None,
+        Some(Requested::Part(range)) => Some(range),
+        Some(Requested::Unsatisfiable) => {
             return Err(Refused::new(StatusCode::RANGE_NOT_SATISFIABLE, "SIZE_INVALID", format!("{digest} has {size} bytes")));
         }
     };
@@ -274,20 +257,4 @@ async fn wait_until_stored(state: &EndpointState, digest: &Digest) -> Result<(),
     tokio::time::timeout(WAIT, stored)
         .await
         .map_err(|_| Refused::new(StatusCode::SERVICE_UNAVAILABLE, "TOOMANYREQUESTS", format!("{digest} is still on its way; try again")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn routes_are_read_from_the_end_because_names_have_slashes() {
-        let digest = Digest::sha256(b"x");
-        assert_eq!(Route::parse("acme/web/tags/list"), Some(Route::Tags("acme/web".parse().unwrap())));
-        assert_eq!(Route::parse("acme/web/api/manifests/1.0"), Some(Route::Manifest("acme/web/api".parse().unwrap(), "1.0".into())));
-        assert_eq!(Route::parse(&format!("acme/web/blobs/{digest}")), Some(Route::Blob("acme/web".parse().unwrap(), digest)));
-        for wrong in ["", "acme", "acme/web", "acme/web/blobs/x", "web/manifests/1", "acme/web/uploads/1"] {
-            assert_eq!(Route::parse(wrong), None, "{wrong}");
-        }
-    }
 }

@@ -16,6 +16,7 @@ use axum::{Extension, Json, Router};
 use futures_util::TryStreamExt as _;
 use protocol::digest::Digest;
 use protocol::name::OrgName;
+use protocol::oci::range::{self, Requested};
 use protocol::rollout::DeviceReport;
 use protocol::statement::desired::GROUP_ALL;
 use serde::Deserialize;
@@ -24,7 +25,6 @@ use super::Seed;
 use super::api::{Refused, tuf_file};
 use crate::api::{DeviceStateAnswer, EnrolRequest, Enrolled, SITE_BYTES_MAX};
 use crate::listener::Client;
-use crate::range::{self, Requested};
 use crate::transport::identity::DeviceIdentity;
 
 /// The largest report: every app at its limits.

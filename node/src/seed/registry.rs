@@ -2,7 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | `path` | what a path names; repository names have slashes, so no router can tell |
+//! | `path` | what a path and a method ask for; repository names have slashes, so no router can tell |
 //! | [`auth`] | access keys, and who a request is from |
 //! | `error` | the one table from what went wrong to status and code |
 //! | `blobs` | pull of blobs, whole and in ranges |
@@ -13,7 +13,7 @@
 //! Promises: bytes are kept exactly; a blob is never held in memory; what a push acknowledged is durable; a repository of
 //! another organisation answers like one that does not exist.
 //!
-//! Not here: listeners and TLS, tokens of `/auth/token`, and what devices see; see `device::endpoint`.
+//! Not here: reading what requests hold, see [`protocol::oci`]; listeners and TLS, tokens of `/auth/token`, and what devices see; see `device::endpoint`.
 
 pub mod auth;
 mod blobs;
@@ -34,6 +34,7 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use protocol::name::RepositoryName;
+use protocol::oci::route::Route;
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
@@ -41,7 +42,6 @@ use crate::store::blobs::BlobStore;
 use crate::store::meta::{MetaStore, Scope};
 use auth::{Principal, authenticate};
 use error::Refused;
-use path::Route;
 use query::Query;
 
 /// How long a push may wait for a place: under the time after which clients give up by themselves.
@@ -92,9 +92,9 @@ async fn serve(State(state): State<RegistryState>, request: Request) -> Response
 
 async fn answer(state: &RegistryState, mut request: Request) -> Result<Response, Refused> {
     let principal = authenticate(request.headers(), &*state.store).await?;
-    let route = Route::parse(request.uri().path(), request.method())?;
+    let route = path::parse(request.uri().path(), request.method())?;
     let query = Query::parse(request.uri())?;
-    principal.require(route.scope(request.method()))?;
+    principal.require(path::scope(&route, request.method()))?;
     if request.method() == Method::HEAD {
         request.headers_mut().remove(header::RANGE);
     }

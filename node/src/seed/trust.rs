@@ -14,7 +14,7 @@ use super::api::Refused;
 use super::fleet;
 use crate::api::{NewOrg, OrgCreated, Published};
 use crate::clock::wall_time;
-use crate::seed::registry::auth::AccessKey;
+use crate::seed::registry::auth::generate_key;
 use crate::store::meta::{MetaError, Scope};
 use crate::trust::{Publication, PublicationRefused, RepositoryFiles, StoredMetadata, check_publication, renewal_due};
 
@@ -34,7 +34,7 @@ impl Seed {
             .signer
             .complete_new_repository(&new.org, &new.files, wall_time())
             .map_err(|refused| Refused::new(StatusCode::BAD_REQUEST, refused.reason(), refused.to_string()))?;
-        let (access_key, record) = AccessKey::generate(&new.org, scopes).map_err(|error| Refused::failed(&error))?;
+        let (access_key, record) = generate_key(&new.org, scopes).map_err(|error| Refused::failed(&error))?;
         self.store.create_org(&new.org, record, files).await?;
         Ok(OrgCreated { org: new.org, access_key })
     }

@@ -21,7 +21,7 @@ use super::journal::JournalError;
 
 pub use fleet::{DesiredStateRecord, DeviceRecord, FleetStore, RolloutRecord, TokenRecord, TokenRefused, TokenUse};
 pub use keys::{AccessKeyRecord, KeyStore, Scope};
-pub use repositories::{BlobLink, ManifestRecord, Reference, RepositoryStore, TagRecord};
+pub use repositories::{BlobLink, ManifestRecord, RepositoryStore, TagRecord};
 pub use trust::{TrustStore, TufFile, VersionRecord};
 
 /// Why an operation was not carried out.

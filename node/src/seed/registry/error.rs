@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use protocol::digest::Digest;
 use protocol::name::{NameRefused, RepositoryName};
+use protocol::oci::manifest::ManifestRefused;
 
 use super::auth::AuthError;
 use crate::store::blobs::IngestError;
@@ -136,6 +137,12 @@ impl IntoResponse for Refused {
 impl From<AuthError> for Refused {
     fn from(error: AuthError) -> Self {
         Self::Auth(error)
+    }
+}
+
+impl From<ManifestRefused> for Refused {
+    fn from(refused: ManifestRefused) -> Self {
+        Self::ManifestInvalid(refused.to_string())
     }
 }
 

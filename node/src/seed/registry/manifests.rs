@@ -5,8 +5,6 @@
 //!
 //! Not here: the list of what refers to a manifest; see `referrers`.
 
-mod content;
-
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
@@ -15,13 +13,14 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use protocol::digest::Digest;
 use protocol::name::{RepositoryName, Tag};
+use protocol::oci::manifest::{Manifest, Named};
+use protocol::oci::route::Reference;
 use tokio::time::timeout;
 
 use super::error::Refused;
 use super::{CONTENT_DIGEST, Call, blobs, empty, header_value};
 use crate::clock::wall_time;
-use crate::store::meta::{ManifestRecord, MetaError, Reference};
-use content::{Content, Named};
+use crate::store::meta::{ManifestRecord, MetaError};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -46,7 +45,7 @@ pub(super) async fn get(
     reference: &Reference,
     headers: &HeaderMap,
 ) -> Result<Response, Refused> {
-    let unknown = || Refused::ManifestUnknown(text(reference));
+    let unknown = || Refused::ManifestUnknown(reference.to_string());
     let manifest = find(call, repository, reference).await?.ok_or_else(unknown)?;
     let media_type = header_value(&manifest.media_type)?;
     let mut whole = headers.clone();
@@ -59,13 +58,6 @@ async fn find(call: &Call<'_>, repository: &RepositoryName, reference: &Referenc
         return Ok(None);
     }
     Ok(call.state.store.manifest(repository, reference).await?)
-}
-
-fn text(reference: &Reference) -> String {
-    match reference {
-        Reference::Tag(tag) => tag.to_string(),
-        Reference::Digest(digest) => digest.to_string(),
-    }
 }
 
 /// `PUT /v2/<name>/manifests/<reference>`, with more tags in `?tag=` if the reference is a digest.
@@ -84,12 +76,13 @@ pub(super) async fn put(call: &Call<'_>, repository: &RepositoryName, reference:
     if found != digest {
         return Err(Refused::DigestInvalid(format!("the manifest has the digest {found}, not {digest}")));
     }
-    let content = Content::parse(&bytes, parts.headers.get(header::CONTENT_TYPE))?;
-    for named in content.must_exist()? {
+    let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let Manifest { media_type, artifact_type, subject, annotations, named } = Manifest::parse(&bytes, content_type)?;
+    for named in named {
         check(call, repository, &named).await?;
     }
-    let manifest = content.record(digest, bytes.len() as u64, wall_time())?;
-    let subject = manifest.subject;
+    let size = bytes.len() as u64;
+    let manifest = ManifestRecord { digest, media_type, size, subject, artifact_type, annotations, pushed: wall_time() };
     call.state.blobs.put(Some(digest), bytes).await?;
     call.state.store.put_manifest(repository, manifest, &tags).await?;
     drop(place);
@@ -152,7 +145,7 @@ async fn check(call: &Call<'_>, repository: &RepositoryName, named: &Named) -> R
 
 /// `DELETE /v2/<name>/manifests/<reference>`: the tag alone, or the manifest with all its tags.
 pub(super) async fn delete(call: &Call<'_>, repository: &RepositoryName, reference: &Reference) -> Result<Response, Refused> {
-    let unknown = || Refused::ManifestUnknown(text(reference));
+    let unknown = || Refused::ManifestUnknown(reference.to_string());
     if !call.may_see(repository) {
         return Err(unknown());
     }

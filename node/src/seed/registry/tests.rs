@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::*;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::meta::{KeyStore as _, RepositoryStore as _};
-use auth::AccessKey;
+use auth::generate_key;
 use protocol::digest::Digest;
 
 const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -66,7 +66,7 @@ impl World {
 
 async fn add_org(store: &EmbeddedStore, org: &str, scopes: &[Scope]) -> String {
     let org: OrgName = org.parse().unwrap();
-    let (key, record) = AccessKey::generate(&org, scopes.to_vec()).unwrap();
+    let (key, record) = generate_key(&org, scopes.to_vec()).unwrap();
     store.create_org(&org, record, vec![]).await.unwrap();
     key
 }

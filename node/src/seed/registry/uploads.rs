@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use protocol::digest::Digest;
 use protocol::name::RepositoryName;
+use protocol::oci::content_range::ContentRange;
 use protocol::statement::version::HashListName;
 use tokio::time::timeout;
 
@@ -115,14 +116,12 @@ pub(super) fn cancel(call: &Call<'_>, repository: &RepositoryName, id: &str) -> 
 /// How many bytes a chunk says it has; none for a stream. Refuses a chunk that does not go on where the upload ended.
 fn chunk(headers: &HeaderMap, repository: &RepositoryName, id: &str, received: u64) -> Result<Option<u64>, Refused> {
     let Some(range) = headers.get(header::CONTENT_RANGE) else { return Ok(None) };
-    let malformed = || Refused::UploadInvalid("Content-Range must be <first>-<last>, in bytes from 0".into());
-    let (first, last) = range.to_str().ok().and_then(|range| range.split_once('-')).ok_or_else(malformed)?;
-    let first: u64 = first.parse().map_err(|_| malformed())?;
-    let last: u64 = last.parse().map_err(|_| malformed())?;
-    if first != received {
+    let range = range.to_str().unwrap_or_default().parse::<ContentRange>();
+    let range = range.map_err(|refused| Refused::UploadInvalid(refused.to_string()))?;
+    if range.first() != received {
         return Err(Refused::OutOfOrder { location: location(repository, id), received });
     }
-    let bytes = last.checked_sub(first).and_then(|bytes| bytes.checked_add(1)).ok_or_else(malformed)?;
+    let bytes = range.bytes();
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|announced| announced != bytes) {
         return Err(Refused::SizeInvalid(format!("Content-Range is of {bytes} bytes, Content-Length is another")));

@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use protocol::digest::Digest;
 use protocol::name::{OrgName, RepositoryName, Tag};
+use protocol::oci::route::Reference;
 use protocol::repository::{RepositoryPattern, RepositorySettings};
 use protocol::statement::version::HashListName;
 use serde::{Deserialize, Serialize};
 
 use super::keys::must_exist;
 use super::{EmbeddedStore, name, names};
-use crate::store::meta::{BlobLink, ManifestRecord, MetaError, Reference, RepositoryStore, TagRecord};
+use crate::store::meta::{BlobLink, ManifestRecord, MetaError, RepositoryStore, TagRecord};
 use crate::store::records::{IndexError, Range, Records, Table, key, under};
 use crate::store::writer::Transaction;
 

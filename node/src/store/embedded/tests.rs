@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use protocol::digest::Digest;
 use protocol::name::{OrgName, Platform, RepositoryName, Tag};
+use protocol::oci::route::Reference;
 use protocol::rollout::DeviceReport;
 use protocol::statement::desired::Counter;
 use protocol::statement::version::HashListName;
@@ -14,8 +15,8 @@ use protocol::time::WallTime;
 
 use super::*;
 use crate::store::meta::{
-    AccessKeyRecord, BlobLink, DesiredStateRecord, DeviceRecord, FleetStore as _, KeyStore as _, ManifestRecord, Reference,
-    RepositoryStore as _, RolloutRecord, Scope, TokenRecord, TokenRefused, TrustStore as _, TufFile, VersionRecord,
+    AccessKeyRecord, BlobLink, DesiredStateRecord, DeviceRecord, FleetStore as _, KeyStore as _, ManifestRecord, RepositoryStore as _,
+    RolloutRecord, Scope, TokenRecord, TokenRefused, TrustStore as _, TufFile, VersionRecord,
 };
 
 const NOW: WallTime = WallTime::from_unix_seconds(1_000);

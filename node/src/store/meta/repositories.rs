@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use protocol::digest::Digest;
 use protocol::name::{OrgName, RepositoryName, Tag};
+use protocol::oci::route::Reference;
 use protocol::repository::{RepositoryPattern, RepositorySettings};
 use protocol::statement::version::HashListName;
 use protocol::time::WallTime;
@@ -49,15 +50,6 @@ pub struct TagRecord {
     pub digest: Digest,
     /// When it was last pushed.
     pub pushed: WallTime,
-}
-
-/// A manifest by name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reference {
-    /// By a tag, which may move.
-    Tag(Tag),
-    /// By digest.
-    Digest(Digest),
 }
 
 /// Repositories.

@@ -1,0 +1,17 @@
+//! What a registry reads in requests (OCI distribution-spec 1.1): everything here was sent by a stranger.
+//!
+//! | module | reads |
+//! |---|---|
+//! | [`route`] | what a path under `/v2/` names, and references to manifests |
+//! | [`range`] | `Range` of downloads |
+//! | [`content_range`] | `Content-Range` of uploads |
+//! | [`manifest`] | what a manifest names |
+//! | [`credentials`] | the `Authorization` header, and access keys |
+//!
+//! Not here: whether what is named exists, who may see it, and what is answered; that is `seed::registry` of `node`.
+
+pub mod content_range;
+pub mod credentials;
+pub mod manifest;
+pub mod range;
+pub mod route;

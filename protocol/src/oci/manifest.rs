@@ -1,0 +1,266 @@
+//! What a registry reads in a manifest: what it names, and what lists of referrers show. Everything else is the client's.
+//!
+//! How deep it nests is no matter: fields that are not read are skipped without recursion, in those that are `serde_json`
+//! refuses more than 128 levels.
+//!
+//! Not here: whether what it names exists; the largest manifest, which the reader of the body keeps.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::digest::{Digest, DigestRefused};
+
+/// The most that one manifest may name: images in the field have under 130 layers, build caches some thousand.
+pub const NAMED_MAX: usize = 8192;
+
+/// The longest media type, in bytes (RFC 6838 §4.2: 127 each for type and subtype).
+pub const MEDIA_TYPE_BYTES_MAX: usize = 255;
+
+/// The longest part of what a manifest says that an error repeats, in characters.
+const QUOTED_MAX: usize = 160;
+
+/// What matters here in an image manifest, an index or an artifact (OCI image-spec).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// The media type it was pushed with: 1 to [`MEDIA_TYPE_BYTES_MAX`] visible ASCII characters.
+    pub media_type: String,
+    /// Its artifact type; an image without one has that of its configuration.
+    pub artifact_type: Option<String>,
+    /// The manifest it refers to, which need not exist.
+    pub subject: Option<Digest>,
+    /// Its annotations, if it has a subject: only listed referrers show them.
+    pub annotations: BTreeMap<String, String>,
+    /// What must be in the repository before it: at most [`NAMED_MAX`].
+    pub named: Vec<Named>,
+}
+
+/// What a manifest names and must be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes, as the manifest says.
+    pub size: u64,
+    /// Whether it stands in the list of an index.
+    pub may_be_manifest: bool,
+}
+
+/// Why a manifest is not taken in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestRefused {
+    /// It is not JSON, or a field that is read does not hold what it must.
+    #[error("the manifest cannot be read: {0}")]
+    Malformed(String),
+    /// It says another type than it was pushed with.
+    #[error("the manifest cannot be read: its mediaType is {stated}, it was sent as {sent}")]
+    TypesDiffer {
+        /// Its `mediaType`.
+        stated: String,
+        /// The `Content-Type` of the push.
+        sent: String,
+    },
+    /// Nothing says its type.
+    #[error("the manifest cannot be read: neither Content-Type nor mediaType says what it is")]
+    NoType,
+    /// Its type is not one.
+    #[error("the manifest cannot be read: its media type must have 1 to {MEDIA_TYPE_BYTES_MAX} visible ASCII characters")]
+    BadType,
+    /// It names something by what is not a digest.
+    #[error("the manifest names {text:?}: {reason}")]
+    Digest {
+        /// What stands there, cut off.
+        text: String,
+        /// Why it is no digest.
+        reason: DigestRefused,
+    },
+    /// It names too much.
+    #[error("a manifest may name at most {NAMED_MAX} blobs and manifests")]
+    TooMany,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Fields {
+    media_type: Option<String>,
+    artifact_type: Option<String>,
+    config: Option<Descriptor>,
+    #[serde(default)]
+    layers: Vec<Descriptor>,
+    #[serde(default)]
+    manifests: Vec<Descriptor>,
+    subject: Option<Descriptor>,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    #[serde(default)]
+    media_type: String,
+    digest: String,
+    size: u64,
+    #[serde(default)]
+    urls: Option<Vec<String>>,
+}
+
+impl Manifest {
+    /// Reads a manifest that was pushed with this `Content-Type`; parameters after a semicolon are no part of the type.
+    ///
+    /// # Errors
+    /// When it is not taken in.
+    pub fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Self, ManifestRefused> {
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err(ManifestRefused::Malformed("it is not a JSON object".into()));
+        }
+        let fields: Fields = serde_json::from_slice(bytes).map_err(|error| ManifestRefused::Malformed(cut(&error.to_string())))?;
+        let media_type = media_type(fields.media_type.as_deref(), content_type)?;
+        let subject = fields.subject.as_ref().map(Descriptor::digest).transpose()?;
+        let blobs = fields.config.iter().chain(&fields.layers).filter(|descriptor| descriptor.is_distributable());
+        let named = blobs.map(|descriptor| (descriptor, false)).chain(fields.manifests.iter().map(|descriptor| (descriptor, true)));
+        let named: Result<Vec<Named>, ManifestRefused> = named
+            .take(NAMED_MAX + 1)
+            .map(|(descriptor, may_be_manifest)| Ok(Named { digest: descriptor.digest()?, size: descriptor.size, may_be_manifest }))
+            .collect();
+        let named = named?;
+        if named.len() > NAMED_MAX {
+            return Err(ManifestRefused::TooMany);
+        }
+        let config_type = fields.config.map(|config| config.media_type);
+        let artifact_type = [fields.artifact_type, config_type].into_iter().flatten().find(|media_type| !media_type.is_empty());
+        let annotations = fields.annotations.filter(|_| subject.is_some()).unwrap_or_default();
+        Ok(Self { media_type, artifact_type, subject, annotations, named })
+    }
+}
+
+fn media_type(stated: Option<&str>, content_type: Option<&str>) -> Result<String, ManifestRefused> {
+    let sent = content_type.and_then(|value| value.split(';').next()).map(str::trim).filter(|sent| !sent.is_empty());
+    let media_type = match (sent, stated) {
+        (Some(sent), Some(stated)) if sent != stated => {
+            return Err(ManifestRefused::TypesDiffer { stated: cut(stated), sent: cut(sent) });
+        }
+        (Some(media_type), _) | (None, Some(media_type)) => media_type,
+        (None, None) => return Err(ManifestRefused::NoType),
+    };
+    let visible = media_type.bytes().all(|byte| byte.is_ascii_graphic());
+    if !visible || media_type.is_empty() || media_type.len() > MEDIA_TYPE_BYTES_MAX {
+        return Err(ManifestRefused::BadType);
+    }
+    Ok(media_type.to_owned())
+}
+
+impl Descriptor {
+    fn digest(&self) -> Result<Digest, ManifestRefused> {
+        self.digest.parse().map_err(|reason| ManifestRefused::Digest { text: cut(&self.digest), reason })
+    }
+
+    /// Layers of some base images must not leave their vendor's servers (image-spec, "Non-Distributable Layers").
+    fn is_distributable(&self) -> bool {
+        let marked = self.media_type.contains(".nondistributable.") || self.media_type.contains(".foreign.");
+        !marked && self.urls.as_ref().is_none_or(Vec::is_empty)
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(QUOTED_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
+
+    fn parse(text: &str, content_type: Option<&str>) -> Result<Manifest, ManifestRefused> {
+        Manifest::parse(text.as_bytes(), content_type)
+    }
+
+    fn digest(text: &str) -> Digest {
+        Digest::sha256(text.as_bytes())
+    }
+
+    #[test]
+    fn the_type_is_the_pushed_one_without_parameters() {
+        let pushed = |text: &str, content_type: Option<&str>| parse(text, content_type).map(|manifest| manifest.media_type);
+        assert_eq!(pushed("{}", Some("application/x; charset=utf-8")), Ok("application/x".into()));
+        assert_eq!(pushed(&format!(r#"{{"mediaType":"{OCI}"}}"#), None), Ok(OCI.into()));
+        let differ = ManifestRefused::TypesDiffer { stated: "a/b".into(), sent: "a/c".into() };
+        assert_eq!(pushed(r#"{"mediaType":"a/b"}"#, Some("a/c")), Err(differ));
+        assert_eq!(pushed("{}", None), Err(ManifestRefused::NoType));
+        assert_eq!(pushed("{}", Some(" ;x")), Err(ManifestRefused::NoType));
+        for bad in ["a b", "ä", &"a".repeat(MEDIA_TYPE_BYTES_MAX + 1)] {
+            assert_eq!(pushed("{}", Some(bad)), Err(ManifestRefused::BadType), "{bad}");
+        }
+        assert_eq!(pushed(r#"{"mediaType":""}"#, None), Err(ManifestRefused::BadType));
+    }
+
+    #[test]
+    fn names_what_must_exist() {
+        let text = serde_json::json!({
+            "config": { "mediaType": "a/config", "digest": digest("config"), "size": 1 },
+            "layers": [
+                { "mediaType": "a/layer", "digest": digest("layer"), "size": 2 },
+                { "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "digest": digest("foreign"), "size": 3 },
+                { "mediaType": "a/layer", "digest": digest("elsewhere"), "size": 4, "urls": ["https://example.com/"] },
+            ],
+            "manifests": [{ "digest": digest("manifest"), "size": 5 }],
+            "subject": { "digest": digest("subject"), "size": 6 },
+            "annotations": { "a": "b" },
+        });
+        let manifest = parse(&text.to_string(), Some(OCI)).unwrap();
+        let named = |text: &str, size, may_be_manifest| Named { digest: digest(text), size, may_be_manifest };
+        assert_eq!(manifest.named, [named("config", 1, false), named("layer", 2, false), named("manifest", 5, true)]);
+        assert_eq!((manifest.subject, manifest.artifact_type.as_deref()), (Some(digest("subject")), Some("a/config")));
+        assert_eq!(manifest.annotations.len(), 1);
+    }
+
+    #[test]
+    fn annotations_matter_with_a_subject_alone() {
+        assert!(parse(r#"{"annotations":{"a":"b"}}"#, Some(OCI)).unwrap().annotations.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_manifest_is_refused() {
+        for text in [
+            "[]",
+            "[null,null,null,[],[],null,null]",
+            "",
+            "{",
+            r#"{"layers":{}}"#,
+            r#"{"layers":[{"digest":"x"}]}"#,
+            r#"{"config":{"digest":"x","size":-1}}"#,
+        ] {
+            assert!(matches!(parse(text, Some(OCI)), Err(ManifestRefused::Malformed(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_digests_that_are_none() {
+        let bad = r#"{"digest":"sha256:baddigeststring","size":1}"#;
+        for text in [format!(r#"{{"layers":[{bad}]}}"#), format!(r#"{{"config":{bad}}}"#), format!(r#"{{"subject":{bad}}}"#)] {
+            assert!(matches!(parse(&text, Some(OCI)), Err(ManifestRefused::Digest { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_that_names_too_much_is_refused() {
+        let layers = |count| {
+            let layer = format!(r#"{{"digest":"{}","size":1}}"#, digest("layer"));
+            format!(r#"{{"layers":[{}]}}"#, vec![layer; count].join(","))
+        };
+        assert_eq!(parse(&layers(NAMED_MAX), Some(OCI)).unwrap().named.len(), NAMED_MAX);
+        assert_eq!(parse(&layers(NAMED_MAX + 1), Some(OCI)), Err(ManifestRefused::TooMany));
+    }
+
+    /// As deep as the largest manifest allows: a reader that recursed would end the process here.
+    #[test]
+    fn deep_json_is_skipped_or_refused_without_recursion() {
+        const DEEP: usize = 2 << 20;
+        let nested = |field: &str| format!(r#"{{"{field}":{}{}}}"#, "[".repeat(DEEP), "]".repeat(DEEP));
+        assert!(parse(&nested("unknown"), Some(OCI)).unwrap().named.is_empty());
+        assert!(matches!(parse(&nested("layers"), Some(OCI)), Err(ManifestRefused::Malformed(_))));
+        let unclosed = format!(r#"{{"unknown":{}"#, r#"{"a":"#.repeat(DEEP / 5));
+        assert!(matches!(parse(&unclosed, Some(OCI)), Err(ManifestRefused::Malformed(_))));
+    }
+}
