@@ -20,7 +20,7 @@ use std::io;
 use super::journal::JournalError;
 
 pub use fleet::{DesiredStateRecord, DeviceRecord, FleetStore, RolloutRecord, TokenRecord, TokenRefused, TokenUse};
-pub use keys::{AccessKeyRecord, KeyStore, Scope};
+pub use keys::{AccessKeyRecord, KeyStore, Scope, ScopeRefused};
 pub use repositories::{BlobLink, ManifestRecord, RepositoryStore, TagRecord};
 pub use trust::{TrustStore, TufFile, VersionRecord};
 

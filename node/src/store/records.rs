@@ -17,6 +17,8 @@ pub enum Table {
     Org,
     /// `key id` → access key.
     AccessKey,
+    /// `org key id` → true.
+    OrgAccessKey,
     /// `repository` → true; a repository exists from its first blob or manifest on.
     Repository,
     /// `repository digest` → the blob's size, and when it was last used by a push.
@@ -59,6 +61,7 @@ impl Table {
         match self {
             Self::Org => "org",
             Self::AccessKey => "access_key",
+            Self::OrgAccessKey => "org_access_key",
             Self::Repository => "repository",
             Self::RepositoryBlob => "repository_blob",
             Self::Holder => "holder",

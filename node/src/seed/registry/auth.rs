@@ -9,11 +9,13 @@ use axum::http::{HeaderMap, header};
 use protocol::name::OrgName;
 use protocol::oci::credentials::{AccessKey, Authorization, KEY_ID_BYTES, KEY_SECRET_BYTES};
 
+use crate::clock::wall_time;
 use crate::store::meta::{AccessKeyRecord, MetaError, MetaStore, Scope};
 
 /// Who a request is from, and what it may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
+    key: String,
     org: OrgName,
     scopes: Vec<Scope>,
 }
@@ -27,8 +29,11 @@ pub enum AuthError {
     /// Its credentials are not those of any key.
     #[error("the access key is not valid here; check it, and that it belongs to the organisation that is asked for")]
     Invalid,
+    /// Its access key has expired.
+    #[error("the access key has expired; ask for another one, made with `hedgerow key create`")]
+    Expired,
     /// Its key may not do that.
-    #[error("the access key does not have the scope {0:?}; use one that has it")]
+    #[error("the access key does not have the scope {0}; use one that has it")]
     Scope(Scope),
     /// The keys cannot be read.
     #[error("access keys cannot be read: {0}")]
@@ -44,11 +49,17 @@ pub fn generate_key(org: &OrgName, scopes: Vec<Scope>) -> Result<(String, Access
     getrandom::fill(&mut id)?;
     getrandom::fill(&mut secret)?;
     let key = AccessKey::new(id, secret);
-    let record = AccessKeyRecord { id: key.id(), org: org.clone(), secret_sha256: key.secret_sha256(), scopes };
+    let (org, secret_sha256) = (org.clone(), key.secret_sha256());
+    let record = AccessKeyRecord { id: key.id(), org, secret_sha256, scopes, label: String::new(), created: wall_time(), expires: None };
     Ok((key.expose(), record))
 }
 
 impl Principal {
+    /// The public part of the access key that it acts by.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// The organisation that the request is from.
     pub fn org(&self) -> OrgName {
         self.org.clone()
@@ -81,7 +92,10 @@ pub async fn authenticate(headers: &HeaderMap, store: &dyn MetaStore) -> Result<
     let key = authorization.access_key().map_err(|_| AuthError::Invalid)?;
     let record = store.access_key(&key.id()).await?.filter(|record| key.matches(&record.id, &record.secret_sha256));
     let record = record.ok_or(AuthError::Invalid)?;
-    Ok(Principal { org: record.org, scopes: record.scopes })
+    if record.has_expired(wall_time()) {
+        return Err(AuthError::Expired);
+    }
+    Ok(Principal { key: record.id, org: record.org, scopes: record.scopes })
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@
 
 use async_trait::async_trait;
 use protocol::name::OrgName;
+use protocol::time::WallTime;
 
 use super::trust::put_files;
-use super::{EmbeddedStore, names};
-use crate::store::meta::{AccessKeyRecord, KeyStore, MetaError, TufFile};
-use crate::store::records::{Range, Records, Table};
+use super::{EmbeddedStore, names, values};
+use crate::store::meta::{AccessKeyRecord, KeyStore, MetaError, Scope, TufFile};
+use crate::store::records::{IndexError, Range, Records, Table, key, under};
 use crate::store::writer::Transaction;
 
 #[async_trait]
@@ -26,6 +27,20 @@ impl KeyStore for EmbeddedStore {
         let id = id.to_owned();
         self.read(move |index| index.get(Table::AccessKey, &id)).await
     }
+
+    async fn access_keys(&self, org: &OrgName) -> Result<Vec<AccessKeyRecord>, MetaError> {
+        let org = org.clone();
+        self.read(move |index| keys_of(index, &org)).await
+    }
+
+    async fn add_access_key(&self, key: AccessKeyRecord) -> Result<(), MetaError> {
+        self.write(move |t| add_access_key(t, &key)).await
+    }
+
+    async fn revoke_access_key(&self, org: &OrgName, id: &str, now: WallTime) -> Result<(), MetaError> {
+        let (org, id) = (org.clone(), id.to_owned());
+        self.write(move |t| revoke_access_key(t, &org, &id, now)).await
+    }
 }
 
 fn create_org(t: &mut Transaction<'_>, org: &OrgName, access_key: &AccessKeyRecord, files: &[TufFile]) -> Result<(), MetaError> {
@@ -35,12 +50,45 @@ fn create_org(t: &mut Transaction<'_>, org: &OrgName, access_key: &AccessKeyReco
     if access_key.org != *org {
         return Err(MetaError::Conflict(format!("the access key is of organisation {}, not {org}", access_key.org)));
     }
+    t.put(Table::Org, org.to_string(), &true)?;
+    add_access_key(t, access_key)?;
+    put_files(t, org, files)
+}
+
+fn add_access_key(t: &mut Transaction<'_>, access_key: &AccessKeyRecord) -> Result<(), MetaError> {
+    must_exist(t, &access_key.org)?;
     if t.contains(Table::AccessKey, &access_key.id)? {
         return Err(MetaError::Conflict("the access key's id is taken; make another key".into()));
     }
-    t.put(Table::Org, org.to_string(), &true)?;
-    t.put(Table::AccessKey, access_key.id.clone(), access_key)?;
-    put_files(t, org, files)
+    t.put(Table::OrgAccessKey, key(&[&access_key.org, &access_key.id]), &true)?;
+    t.put(Table::AccessKey, access_key.id.clone(), access_key)
+}
+
+fn revoke_access_key(t: &mut Transaction<'_>, org: &OrgName, id: &str, now: WallTime) -> Result<(), MetaError> {
+    let found: Option<AccessKeyRecord> = t.get(Table::AccessKey, id)?;
+    let revoked = found.filter(|found| found.org == *org).ok_or_else(|| MetaError::Missing(format!("access key {id} of {org}")))?;
+    let is_last = |scope: Scope, keys: &[AccessKeyRecord]| {
+        let can = |key: &AccessKeyRecord| key.scopes.contains(&scope) && !key.has_expired(now);
+        can(&revoked) && !keys.iter().any(|other| other.id != revoked.id && can(other))
+    };
+    if is_last(Scope::Admin, &keys_of(t, org)?) {
+        return Err(MetaError::Conflict(format!(
+            "access key {id} is the last of {org} with scope admin, nobody could make keys any more; make another one first"
+        )));
+    }
+    if revoked.scopes.contains(&Scope::Seed) && is_last(Scope::Seed, &values(t.scan(Table::AccessKey, Range::all(""))?)?) {
+        return Err(MetaError::Conflict(format!(
+            "access key {id} is the last with scope seed, nobody could create organisations any more; make another one first"
+        )));
+    }
+    t.delete(Table::OrgAccessKey, key(&[org, &id]))?;
+    t.delete(Table::AccessKey, id.to_owned())
+}
+
+fn keys_of(records: &impl Records, org: &OrgName) -> Result<Vec<AccessKeyRecord>, IndexError> {
+    let found = records.raw_scan(Table::OrgAccessKey, Range::all(&under(&[org])))?;
+    let keys = found.iter().map(|(id, _)| records.get(Table::AccessKey, id));
+    keys.filter_map(Result::transpose).collect()
 }
 
 pub(super) fn must_exist(t: &Transaction<'_>, org: &OrgName) -> Result<(), MetaError> {

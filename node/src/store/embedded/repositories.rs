@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use protocol::digest::Digest;
 use protocol::name::{OrgName, RepositoryName, Tag};
 use protocol::oci::route::Reference;
-use protocol::repository::{RepositoryPattern, RepositorySettings};
+use protocol::repository::{RepositoryPattern, RepositorySettings, in_force};
 use protocol::statement::version::HashListName;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,11 @@ use crate::store::writer::Transaction;
 
 #[async_trait]
 impl RepositoryStore for EmbeddedStore {
+    async fn repositories(&self, org: &OrgName, last: Option<&str>, limit: usize) -> Result<Vec<RepositoryName>, MetaError> {
+        let (org, last) = (org.clone(), last.map(ToOwned::to_owned));
+        self.read(move |index| repositories(index, &org, last.as_deref(), limit)).await
+    }
+
     async fn link_blob(&self, repository: &RepositoryName, blob: &Digest, link: BlobLink) -> Result<(), MetaError> {
         let (repository, blob) = (repository.clone(), *blob);
         self.write(move |t| link_blob(t, &repository, &blob, link)).await
@@ -81,6 +86,14 @@ impl RepositoryStore for EmbeddedStore {
             found.into_iter().map(|(pattern, settings)| Ok((name(&pattern)?, settings))).collect()
         })
         .await
+    }
+
+    async fn is_public(&self, repository: &RepositoryName) -> Result<bool, MetaError> {
+        let (repository, pattern) = (repository.clone(), RepositoryPattern::One(repository.clone()));
+        let stored = key(&[&repository.org(), &pattern]);
+        let settings: Option<RepositorySettings> = self.read(move |index| index.get(Table::RepositorySettings, &stored)).await?;
+        let said = settings.map(|settings| (pattern, settings)).into_iter().collect();
+        Ok(in_force(&said, &repository).public == Some(true))
     }
 
     async fn put_repository_settings(
@@ -195,6 +208,17 @@ fn put_settings(
         Some(settings) => t.put(Table::RepositorySettings, stored, settings),
         None => t.delete(Table::RepositorySettings, stored),
     }
+}
+
+fn repositories(records: &impl Records, org: &OrgName, last: Option<&str>, limit: usize) -> Result<Vec<RepositoryName>, IndexError> {
+    let prefix = format!("{org}/");
+    let after = match last.map(|last| last.strip_prefix(&prefix).ok_or(last)) {
+        Some(Err(other)) if other > prefix.as_str() => return Ok(Vec::new()),
+        Some(Ok(rest)) => Some(rest),
+        Some(Err(_)) | None => None,
+    };
+    let found = records.raw_scan(Table::Repository, Range { prefix: &prefix, after, limit })?;
+    found.iter().map(|(rest, _)| name(&format!("{prefix}{rest}"))).collect()
 }
 
 fn put_manifest(t: &mut Transaction<'_>, repository: &RepositoryName, manifest: &ManifestRecord, tags: &[Tag]) -> Result<(), MetaError> {

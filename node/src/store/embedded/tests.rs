@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use protocol::digest::Digest;
 use protocol::name::{OrgName, Platform, RepositoryName, Tag};
 use protocol::oci::route::Reference;
+use protocol::repository::RepositorySettings;
 use protocol::rollout::DeviceReport;
 use protocol::statement::desired::Counter;
 use protocol::statement::version::HashListName;
@@ -30,7 +31,12 @@ fn repository() -> RepositoryName {
 }
 
 fn key_of(org: &OrgName) -> AccessKeyRecord {
-    AccessKeyRecord { id: format!("key-{org}"), org: org.clone(), secret_sha256: Digest::sha256(b"s"), scopes: vec![Scope::Pull] }
+    access_key(&format!("key-{org}"), org, &[Scope::Pull], None)
+}
+
+fn access_key(id: &str, org: &OrgName, scopes: &[Scope], expires: Option<WallTime>) -> AccessKeyRecord {
+    let (scopes, secret_sha256) = (scopes.to_vec(), Digest::sha256(b"s"));
+    AccessKeyRecord { id: id.into(), org: org.clone(), secret_sha256, scopes, label: String::new(), created: NOW, expires }
 }
 
 fn file(name: &str, content: &str) -> TufFile {
@@ -102,6 +108,76 @@ async fn an_organisation_is_made_once() {
     assert_eq!(store.access_key("key-acme").await.unwrap(), Some(key_of(&org())));
     assert_eq!(store.access_key("key-other").await.unwrap(), None);
     assert_eq!(store.tuf_file(&org(), "1.root.json").await.unwrap(), Some(file("1.root.json", "{}")));
+}
+
+#[tokio::test]
+async fn access_keys_are_added_listed_and_revoked_for_good() {
+    let (dir, store) = store().await;
+    let [second, third] = ["2", "3"].map(|id| access_key(id, &org(), &[Scope::Admin], None));
+    for key in [&third, &second] {
+        store.add_access_key(key.clone()).await.unwrap();
+    }
+    assert!(is_conflict(&store.add_access_key(second.clone()).await), "the id is taken");
+    assert!(is_missing(&store.add_access_key(access_key("4", &"other".parse().unwrap(), &[], None)).await));
+    assert_eq!(store.access_keys(&org()).await.unwrap(), [second, third.clone(), key_of(&org())]);
+    store.create_org(&"other".parse().unwrap(), key_of(&"other".parse().unwrap()), vec![]).await.unwrap();
+    assert!(is_missing(&store.revoke_access_key(&"other".parse().unwrap(), "2", NOW).await), "it is of another organisation");
+    store.revoke_access_key(&org(), "2", NOW).await.unwrap();
+    assert!(is_missing(&store.revoke_access_key(&org(), "2", NOW).await));
+    drop(store);
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    assert_eq!(store.access_key("2").await.unwrap(), None);
+    assert_eq!(store.access_keys(&org()).await.unwrap(), [third, key_of(&org())]);
+}
+
+#[tokio::test]
+async fn the_last_key_that_can_make_keys_or_organisations_stays() {
+    let (_dir, store) = store().await;
+    let other: OrgName = "other".parse().unwrap();
+    store.create_org(&other, access_key("o", &other, &[Scope::Admin], None), vec![]).await.unwrap();
+    let soon = Some(NOW.plus_seconds(10));
+    store.add_access_key(access_key("1", &org(), &[Scope::Admin], None)).await.unwrap();
+    store.add_access_key(access_key("2", &org(), &[Scope::Admin, Scope::Seed], soon)).await.unwrap();
+    let revoke = async |id, now| store.revoke_access_key(&org(), id, now).await;
+    assert!(is_conflict(&revoke("1", NOW.plus_seconds(10)).await), "the other one has expired");
+    assert!(is_conflict(&revoke("2", NOW).await), "no other key has the scope seed");
+    store.add_access_key(access_key("s", &other, &[Scope::Seed], None)).await.unwrap();
+    revoke("2", NOW).await.unwrap();
+    assert!(is_conflict(&revoke("1", NOW).await), "it is the last");
+    assert!(is_conflict(&store.revoke_access_key(&other, "o", NOW).await), "a key with the scope seed makes no keys");
+    revoke("key-acme", NOW).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_repositories_of_an_organisation_come_in_pages() {
+    let (_dir, store) = store().await;
+    for repository in ["acme/web", "acme/a/b", "acme-2/web", "acmf/web", "acme/b"] {
+        store.link_blob(&repository.parse().unwrap(), &Digest::sha256(b"blob"), link(4)).await.unwrap();
+    }
+    let page = async |last, limit| {
+        let found = store.repositories(&org(), last, limit).await.unwrap();
+        found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(page(None, 9).await, "acme/a/b acme/b acme/web");
+    assert_eq!(page(None, 2).await, "acme/a/b acme/b");
+    assert_eq!(page(Some("acme/b"), 2).await, "acme/web");
+    assert_eq!(page(Some("acme/a/none"), 1).await, "acme/b");
+    assert_eq!(page(Some("a"), 1).await, "acme/a/b");
+    assert_eq!(page(Some("acmf/web"), 9).await, "");
+}
+
+#[tokio::test]
+async fn a_repository_is_public_when_it_was_said_of_it_by_name() {
+    let (_dir, store) = store().await;
+    let say = async |pattern: &str, public| {
+        let settings = RepositorySettings { public: Some(public) };
+        store.put_repository_settings(&org(), &pattern.parse().unwrap(), Some(settings)).await.unwrap();
+        store.is_public(&repository()).await.unwrap()
+    };
+    assert!(!store.is_public(&repository()).await.unwrap());
+    assert!(!say("acme/*", true).await);
+    assert!(say("acme/web", true).await);
+    assert!(!say("acme/web", false).await);
 }
 
 #[tokio::test]

@@ -55,6 +55,9 @@ pub struct TagRecord {
 /// Repositories.
 #[async_trait]
 pub trait RepositoryStore: Send + Sync {
+    /// Up to `limit` repositories of an organisation after the name `last`, in ASCII order.
+    async fn repositories(&self, org: &OrgName, last: Option<&str>, limit: usize) -> Result<Vec<RepositoryName>, MetaError>;
+
     /// Makes a durable blob part of a repository, or says that a push relies on one that is part of it.
     async fn link_blob(&self, repository: &RepositoryName, blob: &Digest, link: BlobLink) -> Result<(), MetaError>;
     /// A blob of this repository.
@@ -80,6 +83,8 @@ pub trait RepositoryStore: Send + Sync {
 
     /// The settings of an organisation's repositories, by pattern.
     async fn repository_settings(&self, org: &OrgName) -> Result<BTreeMap<RepositoryPattern, RepositorySettings>, MetaError>;
+    /// Whether everybody may pull from a repository. One look-up, because strangers can ask for it.
+    async fn is_public(&self, repository: &RepositoryName) -> Result<bool, MetaError>;
     /// Replaces the settings under a pattern of the organisation; none removes them.
     async fn put_repository_settings(
         &self,
