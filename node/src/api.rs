@@ -12,13 +12,16 @@ use protocol::statement::version::HashListName;
 use protocol::time::WallTime;
 use serde::{Deserialize, Serialize};
 
-use crate::store::meta::TufFile;
+use crate::store::meta::{Scope, TufFile};
 
 /// The largest JSON body of the control API, publications apart, in bytes.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// The largest root metadata, in bytes.
 pub const ROOT_BYTES_MAX: usize = 512 << 10;
+
+/// The longest label of an access key, in bytes: a line.
+pub const LABEL_BYTES_MAX: usize = 128;
 
 /// The longest name of a site that a device may give, in bytes.
 pub const SITE_BYTES_MAX: usize = 64;
@@ -60,6 +63,54 @@ pub struct OrgCreated {
     pub org: OrgName,
     /// A key with every scope of the organisation; it is not shown again.
     pub access_key: String,
+}
+
+/// One of the organisations of `GET /api/v1/orgs`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OrgListed {
+    /// The name.
+    pub org: OrgName,
+}
+
+/// `POST /api/v1/orgs/{org}/keys`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewKey {
+    /// What the key may do.
+    pub scopes: Vec<Scope>,
+    /// What its owner calls it, at most [`LABEL_BYTES_MAX`].
+    #[serde(default)]
+    pub label: String,
+    /// From when on it is refused; none for never.
+    #[serde(default)]
+    pub expires: Option<WallTime>,
+}
+
+/// The answer to [`NewKey`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeyMade {
+    /// The key; it is not shown again.
+    pub access_key: String,
+    /// What is known of it from now on.
+    #[serde(flatten)]
+    pub key: KeyListed,
+}
+
+/// One of the access keys of `GET /api/v1/orgs/{org}/keys`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeyListed {
+    /// Its public part, by which it is revoked.
+    pub id: String,
+    /// The organisation it acts for.
+    pub org: OrgName,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// What its owner calls it.
+    pub label: String,
+    /// When it was made.
+    pub created: WallTime,
+    /// From when on it is refused; none for never.
+    pub expires: Option<WallTime>,
 }
 
 /// `POST /api/v1/orgs/{org}/hash-lists`.

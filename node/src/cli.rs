@@ -9,6 +9,7 @@ pub mod config;
 pub mod demo;
 pub mod device;
 pub mod fleet;
+pub mod key;
 pub mod operator;
 pub mod org;
 pub mod output;
@@ -42,6 +43,9 @@ enum Command {
     /// Organisations of a seed.
     #[command(subcommand)]
     Org(org::Command),
+    /// Access keys of an organisation.
+    #[command(subcommand)]
+    Key(key::Command),
     /// Apps and their signed versions.
     #[command(subcommand)]
     App(app::Command),
@@ -111,6 +115,7 @@ pub fn run(cli: Cli, token: TrustToken) -> anyhow::Result<()> {
             Command::Seed(command) => command.run().await,
             Command::Device(command) => command.run(token).await,
             Command::Org(command) => command.run().await,
+            Command::Key(command) => command.run().await,
             Command::App(command) => command.run().await,
             Command::Fleet(command) => command.run().await,
             Command::Rollout(command) => command.run().await,

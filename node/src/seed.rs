@@ -17,6 +17,8 @@
 
 pub mod api;
 pub mod devices;
+#[cfg(test)]
+mod fixture;
 pub mod fleet;
 pub mod init;
 pub mod metrics;

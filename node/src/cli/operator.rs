@@ -111,6 +111,14 @@ impl SeedApi {
         self.json(self.request(Method::POST, path).json(body)).await
     }
 
+    /// Has `path` removed.
+    ///
+    /// # Errors
+    /// When the seed cannot be reached or refuses.
+    pub async fn delete(&self, path: &str) -> anyhow::Result<()> {
+        self.send(self.request(Method::DELETE, path)).await.map(drop)
+    }
+
     /// Asks for a manifest: its exact bytes and media type.
     ///
     /// # Errors

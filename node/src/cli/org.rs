@@ -1,6 +1,6 @@
 //! `hedgerow org …`.
 //!
-//! Not here: access keys of an organisation.
+//! Not here: access keys of an organisation; see [`super::key`].
 
 use std::path::PathBuf;
 
@@ -8,10 +8,11 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use ed25519_dalek::VerifyingKey;
 use protocol::name::OrgName;
+use serde_json::json;
 
 use super::Output;
 use super::operator::Operator;
-use crate::api::{NewOrg, OrgCreated, SeedTrust};
+use crate::api::{NewOrg, OrgCreated, OrgListed, SeedTrust};
 use crate::clock::wall_time;
 use crate::files;
 use crate::trust::{OperatorKeys, new_repository};
@@ -21,6 +22,8 @@ use crate::trust::{OperatorKeys, new_repository};
 pub enum Command {
     /// Create an organisation; its root, targets and app keys are made here and stay here.
     Create(Create),
+    /// List the organisations of the seed, or the access key's own if it does not have the scope seed.
+    List(List),
 }
 
 /// `org create`.
@@ -37,14 +40,25 @@ pub struct Create {
     output: Output,
 }
 
+/// `org list`.
+#[derive(Debug, Args)]
+pub struct List {
+    #[command(flatten)]
+    operator: Operator,
+    #[command(flatten)]
+    output: Output,
+}
+
 impl Command {
     /// Carries out the subcommand.
     ///
     /// # Errors
     /// With what failed, why, and what to do.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self::Create(create) = self;
-        create.run().await
+        match self {
+            Self::Create(create) => create.run().await,
+            Self::List(list) => list.run().await,
+        }
     }
 }
 
@@ -77,6 +91,16 @@ impl Create {
                 keys.dir().display(),
                 created.access_key
             )
+        })
+    }
+}
+
+impl List {
+    async fn run(self) -> anyhow::Result<()> {
+        let orgs: Vec<OrgListed> = self.operator.connect()?.get("/api/v1/orgs").await?;
+        self.output.print(&json!({ "orgs": orgs }), || {
+            let names: Vec<&str> = orgs.iter().map(|listed| listed.org.as_str()).collect();
+            names.join("\n")
         })
     }
 }

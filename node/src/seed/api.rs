@@ -1,6 +1,12 @@
 //! The control API for operators, with an access key: `/api/v1/…`, and the trust metadata `/tuf/<org>/…`.
 //!
+//! | module | holds |
+//! |---|---|
+//! | `keys` | organisations and their access keys |
+//!
 //! Not here: what devices ask for; see [`super::devices`].
+
+mod keys;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -10,7 +16,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Extension, Json, Router};
 use protocol::name::{AppName, OrgName};
 use tower::limit::ConcurrencyLimitLayer;
@@ -97,7 +103,9 @@ pub fn router(seed: Arc<Seed>) -> Router {
     let described = get(|| async { ([(CONTENT_TYPE, "application/json")], openapi::DOCUMENT) });
     Router::new()
         .route("/api/v1/trust", get(trust))
-        .route("/api/v1/orgs", post(create_org))
+        .route("/api/v1/orgs", get(keys::orgs).post(create_org))
+        .route("/api/v1/orgs/{org}/keys", get(keys::list).post(keys::create))
+        .route("/api/v1/orgs/{org}/keys/{id}", delete(keys::revoke))
         .route("/api/v1/orgs/{org}/hash-lists", post(hash_lists))
         .route("/api/v1/orgs/{org}/versions", publish)
         .route("/api/v1/orgs/{org}/apps/{app}/versions", get(versions))

@@ -7,7 +7,6 @@ pub const DOCUMENT: &str = include_str!("openapi.json");
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
     use std::sync::Arc;
 
     use axum::body::Body;
@@ -16,24 +15,8 @@ mod tests {
     use tower_service::Service as _;
 
     use super::*;
-    use crate::config::seed::{SeedConfig, SeedFile, SeedFlags};
-    use crate::seed::{api, init};
-    use crate::transport::ca::CertificateAuthority;
-
-    fn seed(data: &Path) -> crate::seed::Seed {
-        let file = SeedFile {
-            listen: "127.0.0.1:1".into(),
-            device_listen: "127.0.0.1:2".into(),
-            metrics_listen: None,
-            hosts: Vec::new(),
-            insecure_http: false,
-            egress_mbit: None,
-        };
-        let config = SeedConfig::check(data, file, SeedFlags::default()).unwrap();
-        let keys = data.join("keys");
-        crate::files::create_private_dir(&keys).unwrap();
-        init::open(&config, CertificateAuthority::create(&keys).unwrap()).unwrap()
-    }
+    use crate::seed::api;
+    use crate::seed::fixture::seed;
 
     #[tokio::test]
     async fn every_described_route_exists_and_asks_who_is_there() {
@@ -43,7 +26,7 @@ mod tests {
         let mut routes = 0;
         for (path, methods) in document["paths"].as_object().unwrap() {
             for (method, operation) in methods.as_object().unwrap() {
-                let uri = path.replace("{org}", "acme").replace("{app}", "web").replace("{path}", "timestamp.json");
+                let uri = path.replace("{org}", "acme").replace("{app}", "web").replace("{path}", "timestamp.json").replace("{id}", "0");
                 let request = Request::builder()
                     .method(method.to_uppercase().as_str())
                     .uri(uri)
@@ -56,7 +39,7 @@ mod tests {
                 routes += 1;
             }
         }
-        assert_eq!(routes, 10);
+        assert_eq!(routes, 14);
     }
 
     /// A body that fits, so that the answer is about who asks.
@@ -65,6 +48,7 @@ mod tests {
         let schema = operation.pointer("/requestBody/content/application~1json/schema/$ref").and_then(serde_json::Value::as_str);
         match schema.map_or("", |name| name.rsplit('/').next().unwrap_or_default()) {
             "NewOrg" => r#"{"org":"acme","files":[]}"#.to_owned(),
+            "NewKey" => r#"{"scopes":["pull"]}"#.to_owned(),
             "HashListQuery" => r#"{"blobs":[]}"#.to_owned(),
             "Publication" => r#"{"app":"web","version":1,"statements":{},"app_role":{"name":"","content":""}}"#.to_owned(),
             "NewToken" => format!(r#"{{"secret_sha256":"{digest}","lifetime_seconds":1}}"#),

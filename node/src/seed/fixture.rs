@@ -1,0 +1,25 @@
+//! A seed for tests of its routes.
+//!
+//! Not here: running one as a process; see the crate `tests`.
+
+use std::path::Path;
+
+use super::{Seed, init};
+use crate::config::seed::{SeedConfig, SeedFile, SeedFlags};
+use crate::transport::ca::CertificateAuthority;
+
+/// A seed without organisations in the data directory `data`.
+pub(super) fn seed(data: &Path) -> Seed {
+    let file = SeedFile {
+        listen: "127.0.0.1:1".into(),
+        device_listen: "127.0.0.1:2".into(),
+        metrics_listen: None,
+        hosts: Vec::new(),
+        insecure_http: false,
+        egress_mbit: None,
+    };
+    let config = SeedConfig::check(data, file, SeedFlags::default()).unwrap();
+    let keys = data.join("keys");
+    crate::files::create_private_dir(&keys).unwrap();
+    init::open(&config, CertificateAuthority::create(&keys).unwrap()).unwrap()
+}
