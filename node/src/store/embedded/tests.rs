@@ -170,7 +170,7 @@ async fn the_repositories_of_an_organisation_come_in_pages() {
 async fn a_repository_is_public_when_it_was_said_of_it_by_name() {
     let (_dir, store) = store().await;
     let say = async |pattern: &str, public| {
-        let settings = RepositorySettings { public: Some(public) };
+        let settings = RepositorySettings { public: Some(public), ..RepositorySettings::default() };
         store.put_repository_settings(&org(), &pattern.parse().unwrap(), Some(settings)).await.unwrap();
         store.is_public(&repository()).await.unwrap()
     };
