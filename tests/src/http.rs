@@ -36,6 +36,11 @@ impl Answer {
         header(&self.head, name)
     }
 
+    /// All values of a header, in order; one line may hold several, separated by commas.
+    pub fn headers(&self, name: &str) -> Vec<&str> {
+        values(&self.head, name).collect()
+    }
+
     /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
@@ -68,13 +73,36 @@ pub fn send(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> A
     whole(method, begin(method, url, headers, body))
 }
 
+/// Sends a request whose body has no length, piece by piece, and reads the whole answer.
+///
+/// # Panics
+/// When nobody answers, or the answer breaks off.
+#[track_caller]
+pub fn stream(method: &str, url: &str, headers: &[(&str, &str)], pieces: &[&[u8]]) -> Answer {
+    let (authority, path) = split(url);
+    let mut body = Vec::new();
+    for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+        body.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+        body.extend_from_slice(piece);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"0\r\n\r\n");
+    whole(method, exchange(method, (authority, authority, path), headers, "Transfer-Encoding: chunked", &body))
+}
+
 #[track_caller]
 fn whole(method: &str, incoming: Incoming) -> Answer {
     let Incoming { status, body: mut socket, head } = incoming;
     let length = header(&head, "content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     assert!(header(&head, "transfer-encoding").is_none(), "this client does not read chunks: {head}");
-    let mut content = vec![0; if method == "HEAD" { 0 } else { length }];
-    socket.read_exact(&mut content).unwrap_or_else(|error| panic!("the answer broke off: {error}: {head}"));
+    let mut content = Vec::new();
+    if method == "HEAD" {
+        socket.read_to_end(&mut content).unwrap_or_else(|error| panic!("the connection stays open: {error}: {head}"));
+        assert!(content.is_empty(), "an answer to HEAD with a body: {head}");
+    } else if status != 304 {
+        content.resize(length, 0);
+        socket.read_exact(&mut content).unwrap_or_else(|error| panic!("the answer broke off: {error}: {head}"));
+    }
     Answer { status, body: content, head }
 }
 
@@ -99,10 +127,16 @@ pub fn send_as(method: &str, url: &str, host: &str, path: &str) -> Answer {
 
 #[track_caller]
 fn begin_as(method: &str, authority: &str, host: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Incoming {
+    exchange(method, (authority, host, path), headers, &format!("Content-Length: {}", body.len()), body)
+}
+
+#[track_caller]
+fn exchange(method: &str, target: (&str, &str, &str), headers: &[(&str, &str)], framing: &str, body: &[u8]) -> Incoming {
+    let (authority, host, path) = target;
     let url = format!("{authority}{path}");
     let mut socket = TcpStream::connect(authority).unwrap_or_else(|error| panic!("{method} {url}: nobody listens: {error}"));
     socket.set_read_timeout(Some(PATIENCE)).expect("a time is set");
-    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{framing}\r\n");
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -141,6 +175,10 @@ fn read_head(socket: &mut TcpStream) -> std::io::Result<String> {
 }
 
 fn header<'a>(head: &'a str, wanted: &str) -> Option<&'a str> {
+    values(head, wanted).next()
+}
+
+fn values<'a>(head: &'a str, wanted: &str) -> impl Iterator<Item = &'a str> {
     let headers = head.lines().skip(1).filter_map(|line| line.split_once(':'));
-    headers.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim())
+    headers.filter(move |(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim())
 }

@@ -170,7 +170,7 @@ fn digest_of(descriptor: &Value) -> String {
 }
 
 /// Bytes without a pattern that compression could use (xorshift64*).
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+pub fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut content = Vec::with_capacity(bytes + 8);
     while content.len() < bytes {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`path`] | push, sign, roll out, share, pull back byte for byte |
 //! | [`enrolment`] | who holds which keys, and which tokens enrol a device |
+//! | [`conformance`] | the registry does what the distribution specification says |
 //! | [`registry`] | container tools push and pull unmodified, and see what is theirs alone |
 //! | [`swarm`] | devices of another organisation and wrong bytes stay out |
 //! | [`faults`] | what is killed, stopped or restored from a backup does no harm |
@@ -13,6 +14,7 @@
 //!
 //! Not here: how tests start and see things; that is the library of this crate.
 
+mod conformance;
 mod demo;
 mod enrolment;
 mod faults;
@@ -22,19 +24,33 @@ mod registry;
 mod simulation;
 mod swarm;
 
+use std::fs;
+use std::path::Path;
+
 /// A file that is not listed here, or a second test binary, would never be run or would be built for itself.
 #[test]
 fn every_file_of_tests_is_listed_here() {
-    let tests = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let names = |dir: &std::path::Path| -> Vec<String> {
-        let mut names: Vec<String> =
-            std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    };
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     assert_eq!(names(&tests), ["acceptance"], "tests are modules of the one binary `acceptance`");
-    let listed: Vec<&str> = include_str!("main.rs").lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')).collect();
-    let mut expected: Vec<String> = listed.iter().chain(&["main"]).map(|name| format!("{name}.rs")).collect();
+    check_listed(&tests.join("acceptance/main.rs"), &tests.join("acceptance"), &["main.rs"]);
+}
+
+/// Checks that the modules of the file `lists` are the files in `dir`, beside `own`, and likewise in the folders of these.
+fn check_listed(lists: &Path, dir: &Path, own: &[&str]) {
+    let text = fs::read_to_string(lists).unwrap();
+    let modules: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')).collect();
+    let (folders, files): (Vec<String>, Vec<String>) = names(dir).into_iter().partition(|name| dir.join(name).is_dir());
+    let mut expected: Vec<String> = modules.iter().map(|module| format!("{module}.rs")).collect();
+    expected.extend(own.iter().map(|&name| name.to_owned()));
     expected.sort();
-    assert_eq!(names(&tests.join("acceptance")), expected);
+    assert_eq!(files, expected, "the modules of {}", lists.display());
+    for folder in folders {
+        check_listed(&dir.join(format!("{folder}.rs")), &dir.join(folder), &[]);
+    }
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
