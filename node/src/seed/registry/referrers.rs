@@ -19,18 +19,19 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// The most referrers in one answer; a `Link` leads to the rest.
 const PAGE_REFERRERS_MAX: usize = 256;
 
+/// The most bytes of referrers in one answer, unless one alone has more: with what stands around them, clients can read it as
+/// they read manifests, which have at most 4 MiB.
+const PAGE_BYTES_MAX: usize = (4 << 20) - 256;
+
+/// Records read at once: each may have annotations of nearly 4 MiB.
+const BATCH: usize = 8;
+
 /// `GET /v2/<name>/referrers/<digest>?artifactType=`; `last` is ours, for the next page.
 pub(super) async fn list(call: &Call<'_>, repository: &RepositoryName, subject: &Digest) -> Result<Response, Refused> {
     let wanted = call.query.get("artifactType");
     let last = call.query.digest("last")?;
-    let all = if call.may_see(repository) { call.state.store.referrers(repository, subject).await? } else { Vec::new() };
-    let mut matching = all
-        .iter()
-        .filter(|manifest| last.is_none_or(|last| manifest.digest > last))
-        .filter(|manifest| wanted.is_none_or(|wanted| manifest.artifact_type.as_deref() == Some(wanted)));
-    let page: Vec<&ManifestRecord> = matching.by_ref().take(PAGE_REFERRERS_MAX).collect();
-    let last = page.last().filter(|_| matching.next().is_some()).map(|manifest| manifest.digest);
-    let manifests: Vec<Value> = page.into_iter().map(descriptor).collect();
+    let (manifests, last) =
+        if call.may_see(repository) { page(call, repository, subject, wanted, last).await? } else { (Vec::new(), None) };
     let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
     let mut response = axum::Json(index).into_response();
     let headers = response.headers_mut();
@@ -43,6 +44,36 @@ pub(super) async fn list(call: &Call<'_>, repository: &RepositoryName, subject: 
         headers.insert(header::LINK, header_value(&format!("</v2/{repository}/referrers/{subject}?last={last}{filter}>; rel=\"next\""))?);
     }
     Ok(response)
+}
+
+/// The descriptors of one page of referrers of the wanted type after `last`, and the last of them if there are more.
+async fn page(
+    call: &Call<'_>,
+    repository: &RepositoryName,
+    subject: &Digest,
+    wanted: Option<&str>,
+    last: Option<Digest>,
+) -> Result<(Vec<Value>, Option<Digest>), Refused> {
+    let (mut page, mut page_bytes, mut page_last) = (Vec::new(), 0, None);
+    let mut read = last;
+    loop {
+        let batch = call.state.store.referrers(repository, subject, read.as_ref(), BATCH).await?;
+        read = batch.last().map(|manifest| manifest.digest);
+        let is_end = batch.len() < BATCH;
+        for manifest in batch.iter().filter(|manifest| wanted.is_none_or(|wanted| manifest.artifact_type.as_deref() == Some(wanted))) {
+            let descriptor = descriptor(manifest);
+            page_bytes += descriptor.to_string().len() + 1;
+            let is_full = page.len() == PAGE_REFERRERS_MAX || page_bytes > PAGE_BYTES_MAX;
+            if is_full && !page.is_empty() {
+                return Ok((page, page_last));
+            }
+            page.push(descriptor);
+            page_last = Some(manifest.digest);
+        }
+        if is_end {
+            return Ok((page, None));
+        }
+    }
 }
 
 fn descriptor(manifest: &ManifestRecord) -> Value {

@@ -74,9 +74,15 @@ impl RepositoryStore for EmbeddedStore {
         self.read(move |index| tags(index, &repository, last.as_deref(), limit)).await
     }
 
-    async fn referrers(&self, repository: &RepositoryName, subject: &Digest) -> Result<Vec<ManifestRecord>, MetaError> {
-        let (repository, subject) = (repository.clone(), *subject);
-        self.read(move |index| referrers(index, &repository, &subject)).await
+    async fn referrers(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        last: Option<&Digest>,
+        limit: usize,
+    ) -> Result<Vec<ManifestRecord>, MetaError> {
+        let (repository, subject, last) = (repository.clone(), *subject, last.map(ToString::to_string));
+        self.read(move |index| referrers(index, &repository, &subject, last.as_deref(), limit)).await
     }
 
     async fn repository_settings(&self, org: &OrgName) -> Result<BTreeMap<RepositoryPattern, RepositorySettings>, MetaError> {
@@ -282,8 +288,15 @@ fn tags(records: &impl Records, repository: &RepositoryName, last: Option<&str>,
     names(&records.raw_scan(Table::Tag, range)?).map(Some)
 }
 
-fn referrers(records: &impl Records, repository: &RepositoryName, subject: &Digest) -> Result<Vec<ManifestRecord>, IndexError> {
-    let digests: Vec<Digest> = names(&records.raw_scan(Table::Referrer, Range::all(&under(&[repository, subject])))?)?;
+fn referrers(
+    records: &impl Records,
+    repository: &RepositoryName,
+    subject: &Digest,
+    last: Option<&str>,
+    limit: usize,
+) -> Result<Vec<ManifestRecord>, IndexError> {
+    let range = Range { prefix: &under(&[repository, subject]), after: last, limit };
+    let digests: Vec<Digest> = names(&records.raw_scan(Table::Referrer, range)?)?;
     let manifests = digests.iter().map(|digest| records.get(Table::Manifest, &key(&[repository, digest])));
     manifests.filter_map(Result::transpose).collect()
 }

@@ -245,9 +245,12 @@ async fn referrers_are_found_by_their_subject() {
         store.put_manifest(&repository(), referrer.clone(), &[]).await.unwrap();
     }
     expected.sort_by_key(|referrer| referrer.digest);
-    assert_eq!(store.referrers(&repository(), &subject).await.unwrap(), expected);
+    let listed = async |last: Option<&Digest>, limit| store.referrers(&repository(), &subject, last, limit).await.unwrap();
+    assert_eq!(listed(None, 9).await, expected);
+    assert_eq!(listed(None, 1).await, expected[..1]);
+    assert_eq!(listed(Some(&expected[0].digest), 9).await, expected[1..]);
     store.delete_manifest(&repository(), &expected[0].digest).await.unwrap();
-    assert_eq!(store.referrers(&repository(), &subject).await.unwrap(), expected[1..]);
+    assert_eq!(listed(None, 9).await, expected[1..]);
 }
 
 #[tokio::test]

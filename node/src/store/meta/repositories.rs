@@ -78,8 +78,14 @@ pub trait RepositoryStore: Send + Sync {
     async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag, expected: Option<&Digest>) -> Result<(), MetaError>;
     /// Up to `limit` tags after `last`, in ASCII order; none if the repository does not exist.
     async fn tags(&self, repository: &RepositoryName, last: Option<&str>, limit: usize) -> Result<Option<Vec<Tag>>, MetaError>;
-    /// The manifests whose subject is `subject`, in digest order.
-    async fn referrers(&self, repository: &RepositoryName, subject: &Digest) -> Result<Vec<ManifestRecord>, MetaError>;
+    /// Up to `limit` of the manifests whose subject is `subject`, after the digest `last`, in digest order.
+    async fn referrers(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        last: Option<&Digest>,
+        limit: usize,
+    ) -> Result<Vec<ManifestRecord>, MetaError>;
 
     /// The settings of an organisation's repositories, by pattern.
     async fn repository_settings(&self, org: &OrgName) -> Result<BTreeMap<RepositoryPattern, RepositorySettings>, MetaError>;
