@@ -9,6 +9,7 @@
 //! | `uploads` | push of blobs: whole, streamed, in chunks, mounted |
 //! | `manifests` | push, pull and deletion of manifests |
 //! | `tags`, `referrers` | lists |
+//! | `warning` | what clients show to people beside an answer |
 //!
 //! Promises: bytes are kept exactly; a blob is never held in memory; what a push acknowledged is durable; a repository of
 //! another organisation answers like one that does not exist.
@@ -24,6 +25,7 @@ mod query;
 mod referrers;
 mod tags;
 mod uploads;
+mod warning;
 
 use std::sync::Arc;
 

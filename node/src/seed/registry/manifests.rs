@@ -18,6 +18,7 @@ use protocol::oci::route::Reference;
 use tokio::time::timeout;
 
 use super::error::Refused;
+use super::warning::warn;
 use super::{CONTENT_DIGEST, Call, blobs, empty, header_value};
 use crate::clock::wall_time;
 use crate::store::meta::{ManifestRecord, MetaError};
@@ -90,6 +91,9 @@ pub(super) async fn put(call: &Call<'_>, repository: &RepositoryName, reference:
     let mut response = empty(StatusCode::CREATED, [(header::LOCATION, location), (CONTENT_DIGEST, digest.to_string())])?;
     if let Some(subject) = subject {
         response.headers_mut().insert(SUBJECT, header_value(&subject)?);
+        if find(call, repository, &Reference::Digest(subject)).await?.is_none() {
+            warn(response.headers_mut(), &format!("its subject {subject} is not in {repository}; push that too, or nobody finds this"));
+        }
     }
     if matches!(reference, Reference::Digest(_)) {
         for tag in tags {
