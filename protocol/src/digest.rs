@@ -8,6 +8,15 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256, Sha512};
 
+/// A hash algorithm that blobs are named by (OCI image-spec, "Registered Algorithms").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// SHA-256, the canonical one.
+    Sha256,
+    /// SHA-512.
+    Sha512,
+}
+
 /// The name of a blob: a hash algorithm and its value over all bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Digest {
@@ -31,6 +40,28 @@ pub enum DigestRefused {
     BadValue(&'static str),
 }
 
+impl Algorithm {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
+
+    /// Its name, as it stands before the colon of a digest.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = DigestRefused;
+
+    fn from_str(text: &str) -> Result<Self, DigestRefused> {
+        let unknown = || DigestRefused::UnknownAlgorithm(text.chars().take(32).collect());
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == text).ok_or_else(unknown)
+    }
+}
+
 impl Digest {
     /// The SHA-256 digest of `bytes`.
     pub fn sha256(bytes: &[u8]) -> Self {
@@ -51,11 +82,11 @@ impl Digest {
         }
     }
 
-    /// The algorithm's name, as it stands before the colon.
-    pub const fn algorithm(&self) -> &'static str {
+    /// The algorithm.
+    pub const fn algorithm(&self) -> Algorithm {
         match self {
-            Self::Sha256(_) => "sha256",
-            Self::Sha512(_) => "sha512",
+            Self::Sha256(_) => Algorithm::Sha256,
+            Self::Sha512(_) => Algorithm::Sha512,
         }
     }
 
@@ -75,7 +106,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm(), self.hex())
+        write!(f, "{}:{}", self.algorithm().name(), self.hex())
     }
 }
 
@@ -90,11 +121,12 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, DigestRefused> {
         let (algorithm, value) = text.split_once(':').ok_or(DigestRefused::NoSeparator)?;
-        match algorithm {
-            "sha256" => decode(value).map(Self::Sha256).ok_or(DigestRefused::BadValue("sha256")),
-            "sha512" => decode(value).map(Self::Sha512).ok_or(DigestRefused::BadValue("sha512")),
-            other => Err(DigestRefused::UnknownAlgorithm(other.chars().take(32).collect())),
-        }
+        let algorithm: Algorithm = algorithm.parse()?;
+        let digest = match algorithm {
+            Algorithm::Sha256 => decode(value).map(Self::Sha256),
+            Algorithm::Sha512 => decode(value).map(Self::Sha512),
+        };
+        digest.ok_or(DigestRefused::BadValue(algorithm.name()))
     }
 }
 
@@ -136,6 +168,17 @@ mod tests {
     fn reads_what_it_prints() {
         for digest in [Digest::sha256(b"hedge"), Digest::sha512(b"row")] {
             assert_eq!(digest.to_string().parse(), Ok(digest));
+        }
+    }
+
+    #[test]
+    fn an_algorithm_is_read_by_the_name_that_its_digests_have() {
+        for algorithm in Algorithm::ALL {
+            assert_eq!(algorithm.name().parse(), Ok(algorithm));
+        }
+        assert_eq!((Digest::sha256(b"").algorithm(), Digest::sha512(b"").algorithm()), (Algorithm::Sha256, Algorithm::Sha512));
+        for name in ["", "SHA256", "sha1"] {
+            assert_eq!(name.parse::<Algorithm>(), Err(DigestRefused::UnknownAlgorithm(name.into())));
         }
     }
 

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256, Sha512};
 
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest};
 use crate::geometry::{Geometry, UNIT_BYTES};
 use crate::hash_list::HashList;
 
@@ -178,18 +178,31 @@ enum Hasher {
 }
 
 impl BlobHasher {
-    /// A hasher with the algorithm of `digest`.
-    pub fn of(digest: &Digest) -> Self {
-        let hasher = match digest {
-            Digest::Sha256(_) => Hasher::Sha256(Sha256::new()),
-            Digest::Sha512(_) => Hasher::Sha512(Box::default()),
+    /// A hasher with this algorithm.
+    pub fn new(algorithm: Algorithm) -> Self {
+        let hasher = match algorithm {
+            Algorithm::Sha256 => Hasher::Sha256(Sha256::new()),
+            Algorithm::Sha512 => Hasher::Sha512(Box::default()),
         };
         Self { hasher, size: 0 }
     }
 
+    /// A hasher with the algorithm of `digest`.
+    pub fn of(digest: &Digest) -> Self {
+        Self::new(digest.algorithm())
+    }
+
     /// A hasher with SHA-256, for bytes whose digest is not known yet.
     pub fn sha256() -> Self {
-        Self { hasher: Hasher::Sha256(Sha256::new()), size: 0 }
+        Self::new(Algorithm::Sha256)
+    }
+
+    /// The algorithm.
+    pub const fn algorithm(&self) -> Algorithm {
+        match self.hasher {
+            Hasher::Sha256(_) => Algorithm::Sha256,
+            Hasher::Sha512(_) => Algorithm::Sha512,
+        }
     }
 
     /// Takes the next bytes.

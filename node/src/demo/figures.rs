@@ -201,7 +201,7 @@ fn figure(text: &str, name: &str) -> anyhow::Result<u64> {
 /// Whether the blobs of `content` are all in the data directory `data`, and are what their names say.
 pub(super) fn holds(data: &Path, content: &BTreeMap<Digest, u64>) -> bool {
     content.iter().all(|(digest, size)| {
-        let path = data.join("blobs").join(digest.algorithm()).join(digest.hex());
+        let path = data.join("blobs").join(digest.algorithm().name()).join(digest.hex());
         match hash(&path) {
             Ok(found) if found == (*digest, *size) => true,
             Ok((found, bytes)) => {

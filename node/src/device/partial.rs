@@ -44,7 +44,7 @@ impl Partial {
     /// # Errors
     /// When the files cannot be opened or the disk is full.
     pub fn open(dir: &Path, blob: Digest, geometry: Geometry, verifier: Option<&UnitVerifier>) -> anyhow::Result<(Self, Bits)> {
-        let content_path = dir.join(format!("{}-{}", blob.algorithm(), blob.hex()));
+        let content_path = dir.join(format!("{}-{}", blob.algorithm().name(), blob.hex()));
         let map_path = content_path.with_extension("units");
         let attempt = || -> io::Result<Files> {
             let content = open_file(&content_path)?;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use protocol::digest::Digest;
+use protocol::digest::{Algorithm, Digest};
 use protocol::geometry::BLOB_BYTES_MAX;
 use protocol::verify::{BlobHasher, DigestMismatch, VerifiedBlob};
 
@@ -96,8 +96,7 @@ impl BlobStore {
     /// When the file system refuses.
     pub fn open(dir: &Path) -> Result<Self, IngestError> {
         let (blobs, uploads) = (dir.join(BLOBS), dir.join(UPLOADS));
-        let algorithms = [Digest::sha256(b"").algorithm(), Digest::sha512(b"").algorithm()];
-        let folders = algorithms.map(|algorithm| blobs.join(algorithm));
+        let folders = Algorithm::ALL.map(|algorithm| blobs.join(algorithm.name()));
         for folder in folders.iter().chain([&uploads]) {
             fs::create_dir_all(folder).map_err(IngestError::io("create", folder))?;
         }
@@ -110,7 +109,7 @@ impl BlobStore {
 
     /// Where a blob's file is, if it exists.
     pub fn path(&self, blob: &Digest) -> PathBuf {
-        self.shared.blobs.join(blob.algorithm()).join(blob.hex())
+        self.shared.blobs.join(blob.algorithm().name()).join(blob.hex())
     }
 
     /// A path for a file that becomes a blob by [`BlobStore::adopt`]; `name` is one file name, chosen by the caller.
@@ -189,9 +188,10 @@ impl BlobStore {
         .await
     }
 
-    /// Starts to take in a blob of unknown size and digest.
-    pub fn begin(&self) -> Ingest {
-        Ingest::new(self.clone())
+    /// Starts to take in a blob of unknown size and digest. It should be named by `algorithm` in the end: for another, it is
+    /// read once more then.
+    pub fn begin(&self, algorithm: Algorithm) -> Ingest {
+        Ingest::new(self.clone(), algorithm)
     }
 
     /// Takes a file that was written and verified elsewhere into place, durably. It must be on the data directory's file
@@ -294,7 +294,7 @@ mod tests {
                 let verified = store.put(Some(wanted), Bytes::from_static(b"hedge")).await.unwrap();
                 assert_eq!((verified.blob(), verified.size()), (wanted, 5));
             }
-            assert_eq!(store.path(&wanted), dir.path().join("blobs").join(wanted.algorithm()).join(wanted.hex()));
+            assert_eq!(store.path(&wanted), dir.path().join("blobs").join(wanted.algorithm().name()).join(wanted.hex()));
             assert_eq!(store.size(&wanted).await.unwrap(), Some(5));
             assert_eq!(store.read(&wanted, 5).await.unwrap().unwrap(), "hedge");
             assert_eq!(store.read(&wanted, 4).await.unwrap_err().kind(), io::ErrorKind::FileTooLarge);

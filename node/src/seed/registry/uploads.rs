@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use protocol::digest::Digest;
+use protocol::digest::{Algorithm, Digest};
 use protocol::name::RepositoryName;
 use protocol::oci::content_range::ContentRange;
 use protocol::statement::version::HashListName;
@@ -37,17 +37,21 @@ const BODY_IDLE: std::time::Duration = std::time::Duration::from_secs(60);
 /// `POST /v2/<name>/blobs/uploads/`: mounts, takes in a whole blob, or starts an upload.
 pub(super) async fn start(call: &Call<'_>, repository: RepositoryName, request: Request) -> Result<Response, Refused> {
     call.must_own(&repository)?;
-    if let Some(blob) = call.query.get("mount").and_then(|blob| blob.parse().ok())
-        && mount(call, &repository, &blob).await?
+    let announced = call.query.get("digest-algorithm").map(str::parse::<Algorithm>).transpose();
+    let announced = announced.map_err(|reason| Refused::Unsupported(reason.to_string()))?;
+    let mounted = call.query.get("mount").and_then(|blob| blob.parse::<Digest>().ok());
+    if let Some(blob) = &mounted
+        && mount(call, &repository, blob).await?
     {
-        return created(&repository, &blob);
+        return created(&repository, blob);
     }
     if let Some(wanted) = call.query.digest("digest")? {
-        let mut ingest = call.state.blobs.begin();
+        let mut ingest = call.state.blobs.begin(wanted.algorithm());
         receive(call, &mut ingest, request.into_body(), None).await?;
         return keep(call, &repository, ingest, wanted).await;
     }
-    let id = call.state.uploads.start(&repository, call.state.blobs.begin())?;
+    let algorithm = announced.or(mounted.map(|blob| blob.algorithm())).unwrap_or(Algorithm::Sha256);
+    let id = call.state.uploads.start(&repository, call.state.blobs.begin(algorithm))?;
     let location = location(&repository, &id);
     empty(StatusCode::ACCEPTED, [(header::LOCATION, location), (header::RANGE, range(0)), (UPLOAD_ID, id)])
 }

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 
 use bytes::Bytes;
-use protocol::digest::Digest;
+use protocol::digest::{Algorithm, Digest};
 use protocol::geometry::BLOB_BYTES_MAX;
 use protocol::hash_list::{HashList, HashListBuilder};
 use protocol::verify::{BlobHasher, VerifiedBlob};
@@ -46,8 +46,8 @@ struct Written {
 }
 
 impl Ingest {
-    pub(super) fn new(store: BlobStore) -> Self {
-        let written = Written { file: None, hasher: BlobHasher::sha256(), list: HashListBuilder::new() };
+    pub(super) fn new(store: BlobStore, algorithm: Algorithm) -> Self {
+        let written = Written { file: None, hasher: BlobHasher::new(algorithm), list: HashListBuilder::new() };
         Self { store, batch: Vec::new(), size: 0, disk: Disk::Idle(Box::new(written)) }
     }
 
@@ -90,8 +90,8 @@ impl Ingest {
         Ok(())
     }
 
-    /// Stores the blob durably; if `wanted` is given, only if it has that digest, else under its SHA-256. With it comes its
-    /// hash list, if it has more than one unit.
+    /// Stores the blob durably; if `wanted` is given, only if it has that digest, else under the algorithm it began
+    /// with. With it comes its hash list, if it has more than one unit.
     ///
     /// # Errors
     /// When the bytes are not `wanted`, or could not be written; nothing is left behind then.
@@ -149,8 +149,8 @@ impl Written {
         let Self { file: Some(file), hasher, list } = *self else { return Err(IngestError::Broken) };
         let verified = match wanted {
             None => hasher.name(),
-            Some(wanted @ Digest::Sha256(_)) => hasher.finish(wanted)?,
-            Some(wanted @ Digest::Sha512(_)) => {
+            Some(wanted) if wanted.algorithm() == hasher.algorithm() => hasher.finish(wanted)?,
+            Some(wanted) => {
                 let mut hasher = BlobHasher::of(&wanted);
                 hash_file(&mut hasher, file.path()).map_err(IngestError::io("read", file.path()))?;
                 hasher.finish(wanted)?
@@ -182,7 +182,10 @@ mod tests {
     }
 
     async fn ingest(store: &BlobStore, content: &[u8], step: usize) -> Ingest {
-        let mut ingest = store.begin();
+        fill(store.begin(Algorithm::Sha256), content, step).await
+    }
+
+    async fn fill(mut ingest: Ingest, content: &[u8], step: usize) -> Ingest {
         for chunk in content.chunks(step) {
             ingest.write(Bytes::copy_from_slice(chunk)).await.unwrap();
         }
@@ -199,10 +202,27 @@ mod tests {
             let mut builder = HashListBuilder::new();
             builder.update(&content);
             for (step, wanted) in [(1 << 20, Digest::sha256(&content)), (8191, Digest::sha512(&content))] {
-                let (verified, list) = ingest(&store, &content, step).await.finish(Some(wanted)).await.unwrap();
-                assert_eq!((verified.blob(), verified.size()), (wanted, size as u64));
-                assert_eq!(list, builder.clone().finish(wanted));
-                assert!(std::fs::read(store.path(&wanted)).unwrap() == content);
+                for began in Algorithm::ALL {
+                    let (verified, list) = fill(store.begin(began), &content, step).await.finish(Some(wanted)).await.unwrap();
+                    assert_eq!((verified.blob(), verified.size()), (wanted, size as u64));
+                    assert_eq!(list, builder.clone().finish(wanted));
+                    assert!(std::fs::read(store.path(&wanted)).unwrap() == content);
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_blob_is_hashed_as_it_arrives_and_read_again_only_for_another_algorithm() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = BlobStore::open(dir.path()).unwrap();
+        for began in Algorithm::ALL {
+            for wanted in [Digest::sha256(b"hedge"), Digest::sha512(b"hedge")] {
+                let mut ingest = fill(store.begin(began), b"hedge", 5).await;
+                ingest.flush().await.unwrap();
+                let arrived = std::fs::read_dir(dir.path().join("uploads")).unwrap().next().unwrap().unwrap().path();
+                std::fs::write(arrived, b"hodge").unwrap();
+                assert_eq!(ingest.finish(Some(wanted)).await.is_ok(), wanted.algorithm() == began);
             }
         }
     }

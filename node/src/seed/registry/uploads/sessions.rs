@@ -178,6 +178,7 @@ mod tests {
     use super::*;
     use crate::store::blobs::BlobStore;
     use bytes::Bytes;
+    use protocol::digest::Algorithm;
 
     fn repository(text: &str) -> RepositoryName {
         text.parse().unwrap()
@@ -187,7 +188,7 @@ mod tests {
     async fn an_upload_is_bound_to_its_repository_and_ends_once() {
         let dir = tempfile::tempdir().unwrap();
         let (store, uploads) = (BlobStore::open(dir.path()).unwrap(), Arc::new(Uploads::default()));
-        let id = uploads.start(&repository("acme/web"), store.begin()).unwrap();
+        let id = uploads.start(&repository("acme/web"), store.begin(Algorithm::Sha256)).unwrap();
         assert!(matches!(uploads.find(&repository("acme/api"), &id), Err(Refused::UploadUnknown)));
         let session = uploads.find(&repository("acme/web"), &id).unwrap();
         session.lock().await.unwrap().take().unwrap();
@@ -201,17 +202,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (store, uploads) = (BlobStore::open(dir.path()).unwrap(), Arc::new(Uploads::default()));
         for _ in 0..UPLOADS_PER_ORG_MAX {
-            uploads.start(&repository("acme/web"), store.begin()).unwrap();
+            uploads.start(&repository("acme/web"), store.begin(Algorithm::Sha256)).unwrap();
         }
-        assert!(matches!(uploads.start(&repository("acme/api"), store.begin()), Err(Refused::TooManyRequests(_))));
-        uploads.start(&repository("other/web"), store.begin()).unwrap();
+        assert!(matches!(uploads.start(&repository("acme/api"), store.begin(Algorithm::Sha256)), Err(Refused::TooManyRequests(_))));
+        uploads.start(&repository("other/web"), store.begin(Algorithm::Sha256)).unwrap();
     }
 
     #[tokio::test]
     async fn what_broke_off_is_written_out_and_counted() {
         let dir = tempfile::tempdir().unwrap();
         let (store, uploads) = (BlobStore::open(dir.path()).unwrap(), Arc::new(Uploads::default()));
-        let id = uploads.start(&repository("acme/web"), store.begin()).unwrap();
+        let id = uploads.start(&repository("acme/web"), store.begin(Algorithm::Sha256)).unwrap();
         let session = uploads.find(&repository("acme/web"), &id).unwrap();
         session.lock().await.unwrap().ingest().unwrap().write(Bytes::from_static(b"hedge")).await.unwrap();
         assert_eq!(session.received(), 5);
