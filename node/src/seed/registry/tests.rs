@@ -5,12 +5,13 @@ use std::process::Command;
 
 use protocol::hash_list::HashList;
 use protocol::name::OrgName;
+use protocol::time::WallTime;
 use reqwest::{Client, RequestBuilder, Response as Answer};
 use serde_json::Value;
 
 use super::*;
 use crate::store::embedded::EmbeddedStore;
-use crate::store::meta::{KeyStore as _, RepositoryStore as _};
+use crate::store::meta::{BlobLink, KeyStore as _, RepositoryStore as _};
 use auth::generate_key;
 use protocol::digest::Digest;
 
@@ -248,6 +249,33 @@ async fn sends_parts_of_blobs() {
     assert_eq!(send(world.ask("GET", &path).header("if-range", &etag).header("range", "bytes=0-0")).await.status(), 206);
     assert_eq!(send(world.ask("GET", &path).header("if-range", "\"x\"").header("range", "bytes=0-0")).await.status(), 200);
     assert_eq!(send(world.ask("HEAD", &path).header("range", "bytes=5000-")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn sends_parts_of_a_blob_of_more_than_4_gib() {
+    const SIZE: u64 = 5 << 30;
+    let world = World::start().await;
+    // A file with a hole stands for the blob: what is sent was hashed when it came, not now.
+    let blob = Digest::sha256(b"a large blob");
+    let file = std::fs::File::create(world.blobs.path(&blob)).unwrap();
+    file.set_len(SIZE).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"hedgerow", (4 << 30) - 5).unwrap();
+    let link = BlobLink { size: SIZE, used: WallTime::from_unix_seconds(0) };
+    world.store.link_blob(&"acme/web".parse().unwrap(), &blob, link).await.unwrap();
+    let path = format!("/v2/acme/web/blobs/{blob}");
+    assert_eq!(header_of(&send(world.ask("HEAD", &path)).await, "content-length"), SIZE.to_string());
+    for (range, sent, bytes) in [
+        ("bytes=4294967291-4294967298", "bytes 4294967291-4294967298/5368709120", b"hedgerow".as_slice()),
+        ("bytes=5368709118-", "bytes 5368709118-5368709119/5368709120", &[0, 0]),
+        ("bytes=5368709118-99999999999", "bytes 5368709118-5368709119/5368709120", &[0, 0]),
+        ("bytes=-1", "bytes 5368709119-5368709119/5368709120", &[0]),
+    ] {
+        let answer = send(world.ask("GET", &path).header("range", range)).await;
+        assert_eq!((answer.status().as_u16(), header_of(&answer, "content-range")), (206, sent), "{range}");
+        assert_eq!(answer.bytes().await.unwrap(), bytes, "{range}");
+    }
+    let beyond = send(world.ask("GET", &path).header("range", "bytes=5368709120-")).await;
+    assert_eq!((beyond.status().as_u16(), header_of(&beyond, "content-range")), (416, "bytes */5368709120"));
 }
 
 #[tokio::test]
