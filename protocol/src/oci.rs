@@ -7,11 +7,15 @@
 //! | [`content_range`] | `Content-Range` of uploads |
 //! | [`manifest`] | what a manifest names |
 //! | [`credentials`] | the `Authorization` header, and access keys |
+//! | [`authority`] | the `Host` header |
+//! | [`scope`] | what a token is asked for |
 //!
 //! Not here: whether what is named exists, who may see it, and what is answered; that is `seed::registry` of `node`.
 
+pub mod authority;
 pub mod content_range;
 pub mod credentials;
 pub mod manifest;
 pub mod range;
 pub mod route;
+pub mod scope;

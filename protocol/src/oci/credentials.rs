@@ -10,8 +10,9 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::digest::Digest;
 
-/// The longest value of an `Authorization` header that is looked at, in bytes: a key with a long user name, in base64.
-pub const AUTHORIZATION_BYTES_MAX: usize = 1024;
+/// The longest value of an `Authorization` header that is looked at, in bytes: a token with as many of the longest scopes as
+/// it may have.
+pub const AUTHORIZATION_BYTES_MAX: usize = 6 << 10;
 
 /// Random bytes of a key's public part: enough for no two keys of a seed to share it.
 pub const KEY_ID_BYTES: usize = 8;

@@ -17,6 +17,8 @@ pub const UPLOAD_ID_MAX: usize = 64;
 pub enum Route {
     /// `/v2/`
     Base,
+    /// `/v2/_catalog`; no repository name begins with an underscore.
+    Catalog,
     /// `/v2/<name>/blobs/<digest>`
     Blob(RepositoryName, Digest),
     /// `/v2/<name>/blobs/uploads/`
@@ -74,6 +76,7 @@ impl Route {
         }
         let segments: Vec<&str> = rest.strip_prefix('/').ok_or_else(no_path)?.split('/').collect();
         match segments.as_slice() {
+            ["_catalog"] => Ok(Self::Catalog),
             [name @ .., "blobs", "uploads"] | [name @ .., "blobs", "uploads", ""] => Ok(Self::Uploads(repository(name)?)),
             [name @ .., "blobs", "uploads", id] => Ok(Self::Upload(repository(name)?, upload_id(id)?)),
             [name @ .., "blobs", blob] => Ok(Self::Blob(repository(name)?, blob.parse()?)),
@@ -149,6 +152,7 @@ mod tests {
         for (path, route) in [
             ("/v2", Route::Base),
             ("/v2/", Route::Base),
+            ("/v2/_catalog", Route::Catalog),
             (&format!("/v2/acme/web/blobs/{blob}"), Route::Blob(name("acme/web"), blob)),
             (&format!("/v2/acme/web/blobs/sha256%3A{}", blob.hex()), Route::Blob(name("acme/web"), blob)),
             ("/v2/acme/web/blobs/uploads", Route::Uploads(name("acme/web"))),
