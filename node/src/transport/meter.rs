@@ -175,10 +175,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let allowed = ready!(self.poll_allowance(cx, buf.len()));
-        let Poll::Ready(written) = Pin::new(&mut self.socket).poll_write(cx, &buf[..allowed]) else {
+impl<S: AsyncWrite + Unpin> Metered<S> {
+    /// Writes what `write` takes of `wanted` bytes, and counts it.
+    fn poll_counted(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: usize,
+        write: impl FnOnce(Pin<&mut S>, &mut Context<'_>, usize) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let allowed = ready!(self.poll_allowance(cx, wanted));
+        let Poll::Ready(written) = write(Pin::new(&mut self.socket), cx, allowed) else {
             return self.poll_still(cx);
         };
         let written = written?;
@@ -188,6 +194,26 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         }
         self.meter.0.written.fetch_add(written as u64, Ordering::Relaxed);
         Poll::Ready(Ok(written))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_counted(cx, buf.len(), |socket, cx, allowed| socket.poll_write(cx, &buf[..allowed]))
+    }
+
+    /// Without it, every part of a message would be copied together or be written by a system call of its own.
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if self.meter.0.bytes_per_second.is_some() {
+            let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
+            return self.poll_write(cx, first);
+        }
+        let wanted = bufs.iter().map(|buf| buf.len()).sum();
+        self.poll_counted(cx, wanted, |socket, cx, _| socket.poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -233,6 +259,31 @@ mod tests {
         let receive = far.read_to_end(&mut received);
         let ((), count) = tokio::join!(send, receive);
         assert_eq!((count.unwrap() as u64, meter.written(), meter.read()), (300_000, 300_000, 0));
+    }
+
+    #[tokio::test]
+    async fn parts_that_are_written_together_arrive_in_order_and_are_counted() {
+        for rate in [None, Some(1 << 30)] {
+            let meter = Meter::new(rate);
+            let (near, mut far) = tokio::io::duplex(1 << 16);
+            let mut near = Metered::new(near, meter.clone());
+            let parts = [vec![], vec![1; 10], vec![2; 20_000], vec![3; 5]];
+            let mut written = 0;
+            let whole = parts.concat();
+            while written < whole.len() {
+                let (mut skip, mut slices) = (written, Vec::new());
+                for part in &parts {
+                    slices.push(io::IoSlice::new(&part[skip.min(part.len())..]));
+                    skip = skip.saturating_sub(part.len());
+                }
+                written += near.write_vectored(&slices).await.unwrap();
+            }
+            drop(near);
+            let mut received = Vec::new();
+            far.read_to_end(&mut received).await.unwrap();
+            assert!(received == whole);
+            assert_eq!(meter.written(), whole.len() as u64);
+        }
     }
 
     #[tokio::test]
