@@ -1,7 +1,7 @@
 //! The records of one data directory: [`MetaStore`](super::meta::MetaStore) on journal and index.
 //!
-//! Writes go through the one thread of `writer`; reads go to the index, on the blocking pool. A read that finds the
-//! index broken has it built again and is repeated once.
+//! Writes go through the one thread of `writer`; reads are answered from memory, or go to the index on the
+//! blocking pool. A read that finds the index broken has it built again and is repeated once.
 //!
 //! Not here: the rules of who may write what; see `seed`.
 
@@ -13,7 +13,7 @@ mod trust;
 use std::path::Path;
 
 use super::blobs::{BlobStore, IngestError};
-use super::index::Index;
+use super::index::{Index, View};
 use super::meta::MetaError;
 use super::records::{Found, IndexError};
 use super::writer::{SharedIndex, Transaction, Writer};
@@ -40,10 +40,14 @@ impl EmbeddedStore {
 
     async fn read<T: Send + 'static>(
         &self,
-        read: impl Fn(&Index) -> Result<T, IndexError> + Clone + Send + 'static,
+        read: impl Fn(&View<'_>) -> Result<T, IndexError> + Clone + Send + 'static,
     ) -> Result<T, MetaError> {
         let index = self.index.current();
-        match read_from(index.clone(), read.clone()).await? {
+        let found = match index.read_memory(&read) {
+            Some(found) => found,
+            None => read_from(index.clone(), read.clone()).await?,
+        };
+        match found {
             Ok(value) => return Ok(value),
             Err(error) => tracing::error!(%error, "the index failed"),
         }
@@ -58,9 +62,9 @@ impl EmbeddedStore {
 
 async fn read_from<T: Send + 'static>(
     index: std::sync::Arc<Index>,
-    read: impl FnOnce(&Index) -> Result<T, IndexError> + Send + 'static,
+    read: impl FnOnce(&View<'_>) -> Result<T, IndexError> + Send + 'static,
 ) -> Result<Result<T, IndexError>, MetaError> {
-    tokio::task::spawn_blocking(move || read(&index)).await.map_err(|error| MetaError::Failed(error.into()))
+    tokio::task::spawn_blocking(move || index.read(read)).await.map_err(|error| MetaError::Failed(error.into()))
 }
 
 impl From<IndexError> for MetaError {

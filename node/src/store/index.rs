@@ -6,6 +6,9 @@
 //!
 //! Not here: writing the journal ([`super::journal`]), and when to do what (`writer`). All calls block.
 
+mod cache;
+
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -15,12 +18,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use super::journal::{Journal, Position, ReplayError};
 use super::records::{Change, Found, IndexError, Range, Records, Table};
+use cache::RecordCache;
 
 /// Bytes of sled's page cache. sled takes a multiple of it, and a whole node shall stay below 64 MiB.
 const CACHE_BYTES: u64 = 4 << 20;
@@ -56,6 +61,15 @@ struct Mark {
 pub struct Index {
     db: sled::Db,
     mark: Mutex<Mark>,
+    cache: RecordCache,
+}
+
+/// An index as one read sees it: all of it, or without blocking what of it is in memory.
+#[derive(Debug)]
+pub struct View<'a> {
+    index: &'a Index,
+    may_block: bool,
+    missed: Cell<bool>,
 }
 
 /// Why there is no index.
@@ -170,7 +184,7 @@ impl Index {
             None if guarded(|| Ok(db.is_empty()))? => Mark { format: FORMAT, journal, position: None, entries: 0, sum: 0 },
             None => return Err(IndexError("has records, but no mark".into())),
         };
-        Ok(Self { db, mark: Mutex::new(mark) })
+        Ok(Self { db, mark: Mutex::new(mark), cache: RecordCache::new() })
     }
 
     fn catch_up(&self, journal: &Journal, mark: &Mark) -> Result<(), ReplayError> {
@@ -227,7 +241,7 @@ impl Index {
         }
         let text = serde_json::to_vec(&mark).map_err(|error| IndexError(format!("has an unwritable mark: {error}")))?;
         batch.insert(MARK, text);
-        guarded(|| self.db.apply_batch(batch))?;
+        self.cache.change(newest.keys().map(Vec::as_slice), || guarded(|| self.db.apply_batch(batch)))?;
         *self.mark.lock().unwrap_or_else(PoisonError::into_inner) = mark;
         Ok(())
     }
@@ -290,9 +304,56 @@ impl Index {
     }
 }
 
+impl Index {
+    /// Reads with `read`, without blocking; none if it asked for something that is not in memory.
+    pub fn read_memory<T>(&self, read: impl FnOnce(&View<'_>) -> Result<T, IndexError>) -> Option<Result<T, IndexError>> {
+        let view = View { index: self, may_block: false, missed: Cell::new(false) };
+        let result = read(&view);
+        (!view.missed.get()).then_some(result)
+    }
+
+    /// Reads with `read`; blocks.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn read<T>(&self, read: impl FnOnce(&View<'_>) -> Result<T, IndexError>) -> Result<T, IndexError> {
+        read(&View { index: self, may_block: true, missed: Cell::new(false) })
+    }
+}
+
+impl View<'_> {
+    fn miss<T>(&self) -> Result<T, IndexError> {
+        self.missed.set(true);
+        Err(IndexError("has to be read".into()))
+    }
+}
+
+impl Records for View<'_> {
+    fn raw(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, IndexError> {
+        if self.may_block {
+            return self.index.raw(table, key);
+        }
+        match self.index.cache.get(&stored_key(table, key)) {
+            Some(kept) => Ok(kept.map(|value| value.to_vec())),
+            None => self.miss(),
+        }
+    }
+
+    fn raw_scan(&self, table: Table, range: Range<'_>) -> Result<Vec<Found>, IndexError> {
+        if self.may_block { self.index.raw_scan(table, range) } else { self.miss() }
+    }
+}
+
 impl Records for Index {
     fn raw(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, IndexError> {
-        Ok(guarded(|| self.db.get(stored_key(table, key)))?.map(|value| value.to_vec()))
+        let key = stored_key(table, key);
+        if let Some(kept) = self.cache.get(&key) {
+            return Ok(kept.map(|value| value.to_vec()));
+        }
+        let moment = self.cache.moment();
+        let found = guarded(|| self.db.get(&key))?;
+        self.cache.keep(key, found.as_deref().map(Bytes::copy_from_slice), moment);
+        Ok(found.map(|value| value.to_vec()))
     }
 
     fn raw_scan(&self, table: Table, range: Range<'_>) -> Result<Vec<Found>, IndexError> {
