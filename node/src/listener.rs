@@ -28,6 +28,9 @@ const HEAD_TIME: Duration = Duration::from_secs(60);
 /// that stands still for the other, is closed: uploads and the slowest pulls move a byte much more often, and a device whose
 /// connection was closed between two polls connects anew.
 const PATIENCE: Patience = Patience { first: Duration::from_secs(10), between: Duration::from_secs(60) };
+/// Bytes of a connection (HTTP/1.1) that wait to be parsed or sent, and so the longest head of a request: few system calls
+/// for a large body, and still in the cache of one core when its turn comes.
+const BUFFER_BYTES: usize = 128 << 10;
 /// Open connections of one listener; each costs some tens of KiB.
 const CONNECTIONS_MAX: usize = 4096;
 /// Requests that are under way when the process is told to stop have this long to end.
@@ -142,7 +145,7 @@ async fn serve_connection(
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(BUFFER_BYTES);
     builder.http2().timer(TokioTimer::new());
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection.into_owned()).await {

@@ -8,6 +8,7 @@
 
 mod ingest;
 mod serve;
+mod small;
 
 use std::fs::{self, File};
 use std::io;
@@ -21,6 +22,7 @@ use protocol::geometry::BLOB_BYTES_MAX;
 use protocol::verify::{BlobHasher, DigestMismatch, VerifiedBlob};
 
 pub use ingest::Ingest;
+pub use small::Content;
 
 /// Folder of the verified blobs in the data directory.
 const BLOBS: &str = "blobs";
@@ -42,6 +44,7 @@ struct Shared {
     blobs: PathBuf,
     uploads: PathBuf,
     readers: serve::Readers,
+    small: small::SmallBlobs,
 }
 
 /// Why bytes were not stored as a blob.
@@ -104,7 +107,7 @@ impl BlobStore {
             sync_folder(folder).map_err(IngestError::io("sync", folder))?;
         }
         remove_leftovers(&uploads).map_err(IngestError::io("clean up", &uploads))?;
-        Ok(Self { shared: Arc::new(Shared { blobs, uploads, readers: serve::Readers::default() }) })
+        Ok(Self { shared: Arc::new(Shared { blobs, uploads, readers: serve::Readers::default(), small: small::SmallBlobs::default() }) })
     }
 
     /// Where a blob's file is, if it exists.
@@ -136,17 +139,18 @@ impl BlobStore {
     /// # Errors
     /// When the file system refuses.
     pub async fn open_read(&self, blob: &Digest) -> io::Result<Option<(File, u64)>> {
-        let path = self.path(blob);
-        off_thread(move || {
-            let file = match File::open(path) {
-                Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            let size = file.metadata()?.len();
-            Ok(Some((file, size)))
-        })
-        .await
+        let (store, blob) = (self.clone(), *blob);
+        off_thread(move || store.open_file(&blob)).await
+    }
+
+    fn open_file(&self, blob: &Digest) -> io::Result<Option<(File, u64)>> {
+        let file = match File::open(self.path(blob)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let size = file.metadata()?.len();
+        Ok(Some((file, size)))
     }
 
     /// The whole content of a blob of at most `bytes_max` bytes, if it is here.
@@ -220,11 +224,16 @@ impl BlobStore {
     /// # Errors
     /// When the file system refuses.
     pub async fn remove(&self, blob: &Digest) -> Result<bool, IngestError> {
-        let path = self.path(blob);
-        run(move || match fs::remove_file(&path) {
-            Ok(()) => sync_parent(&path).map(|()| true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(IngestError::io("remove", &path)(error)),
+        let (store, blob) = (self.clone(), *blob);
+        run(move || {
+            let path = store.path(&blob);
+            let removed = match fs::remove_file(&path) {
+                Ok(()) => sync_parent(&path).map(|()| true),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(IngestError::io("remove", &path)(error)),
+            };
+            store.shared.small.forget(&blob);
+            removed
         })
         .await
     }

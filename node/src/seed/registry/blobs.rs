@@ -7,12 +7,14 @@
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use protocol::digest::Digest;
 use protocol::name::RepositoryName;
 use protocol::oci::range::{self, Requested};
 
 use super::error::Refused;
 use super::{CONTENT_DIGEST, Call, empty, header_value};
+use crate::store::blobs::{BlobStore, Content};
 use crate::store::meta::MetaError;
 
 /// `GET` and `HEAD /v2/<name>/blobs/<digest>`.
@@ -37,10 +39,11 @@ pub(super) async fn send(
     media_type: HeaderValue,
     headers: &HeaderMap,
 ) -> Result<Option<Response>, Refused> {
-    let Some((file, size)) = call.state.blobs.open_read(blob).await? else {
+    let Some(content) = call.state.blobs.content(blob).await? else {
         tracing::error!(%blob, "the file of a blob is missing; it is answered as unknown, so that the next push restores it");
         return Ok(None);
     };
+    let size = content.size();
     let etag = header_value(&format!("\"{blob}\""))?;
     let asked = headers.get(header::RANGE).filter(|_| headers.get(header::IF_RANGE).is_none_or(|wanted| *wanted == etag));
     let part = match asked.and_then(|range| range.to_str().ok()).map(|range| range::parse(range, size)) {
@@ -55,7 +58,7 @@ pub(super) async fn send(
         None => (StatusCode::OK, 0..size),
     };
     let bytes = range.end - range.start;
-    let mut response = (status, Body::from_stream(call.state.blobs.stream(file, range.clone()))).into_response();
+    let mut response = (status, body(&call.state.blobs, content, range.clone())).into_response();
     let sent = response.headers_mut();
     if status == StatusCode::PARTIAL_CONTENT {
         sent.insert(header::CONTENT_RANGE, header_value(&format!("bytes {}-{}/{size}", range.start, range.end - 1))?);
@@ -68,6 +71,16 @@ pub(super) async fn send(
     sent.insert(header::ETAG, etag);
     sent.insert(CONTENT_DIGEST, header_value(blob)?);
     Ok(Some(response))
+}
+
+fn body(blobs: &BlobStore, content: Content, range: Range<u64>) -> Body {
+    match content {
+        Content::Large(file, _) => Body::from_stream(blobs.stream(file, range)),
+        Content::Small(bytes) => {
+            let part = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+            Body::from(part.map_or_else(Bytes::new, |(start, end)| bytes.slice(start..end)))
+        }
+    }
 }
 
 /// `DELETE /v2/<name>/blobs/<digest>`: takes the blob out of the repository; its file goes when nothing needs it.

@@ -1,18 +1,21 @@
 //! Taking in a blob as a stream: bytes are hashed, cut into units and written while they arrive.
 //!
-//! Disk and hash work runs on the blocking pool in batches; one batch is written while the next is collected.
+//! Disk and hash work runs on the blocking pool in batches, the blob's hash beside the rest; one batch is worked on while
+//! the next is collected. What was written goes to the disk early, so that the end of a large blob is not one long wait.
 //!
 //! Not here: who may send it; see `seed::registry`.
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use protocol::digest::{Algorithm, Digest};
 use protocol::geometry::BLOB_BYTES_MAX;
 use protocol::hash_list::{HashList, HashListBuilder};
 use protocol::verify::{BlobHasher, VerifiedBlob};
-use tokio::task::JoinHandle;
+use tokio::runtime::Handle;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{BlobStore, IngestError};
 
@@ -21,6 +24,9 @@ const BATCH_BYTES: usize = 256 << 10;
 
 /// Bytes read at once when a finished file is hashed again under another algorithm.
 const REHASH_BYTES: usize = 256 << 10;
+
+/// Bytes written after which they are sent to the disk while more arrive: large against the cost of a flush.
+const SYNC_BYTES: u64 = 32 << 20;
 
 /// A blob on its way in. Dropped before [`Ingest::finish`], it leaves nothing behind.
 #[derive(Debug)]
@@ -40,14 +46,25 @@ enum Disk {
 
 #[derive(Debug)]
 struct Written {
-    file: Option<tempfile::NamedTempFile>,
     hasher: BlobHasher,
+    units: Units,
+    /// The memory of the batch before, to be used again.
+    spare: Vec<u8>,
+}
+
+/// The bytes as they lie on the disk, cut into units.
+#[derive(Debug)]
+struct Units {
+    file: Option<tempfile::NamedTempFile>,
     list: HashListBuilder,
+    unsynced_bytes: u64,
+    sync: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Ingest {
     pub(super) fn new(store: BlobStore, algorithm: Algorithm) -> Self {
-        let written = Written { file: None, hasher: BlobHasher::new(algorithm), list: HashListBuilder::new() };
+        let units = Units { file: None, list: HashListBuilder::new(), unsynced_bytes: 0, sync: None };
+        let written = Written { hasher: BlobHasher::new(algorithm), units, spare: Vec::new() };
         Self { store, batch: Vec::new(), size: 0, disk: Disk::Idle(Box::new(written)) }
     }
 
@@ -84,7 +101,8 @@ impl Ingest {
     /// When these or earlier bytes could not be written.
     pub async fn flush(&mut self) -> Result<(), IngestError> {
         self.hand_over().await?;
-        let written = self.settle().await?;
+        let mut written = self.settle().await?;
+        written.spare = Vec::new();
         self.disk = Disk::Idle(written);
         self.batch = Vec::new();
         Ok(())
@@ -102,12 +120,20 @@ impl Ingest {
     }
 
     async fn hand_over(&mut self) -> Result<(), IngestError> {
-        let mut written = self.settle().await?;
-        let batch = std::mem::take(&mut self.batch);
-        let store = self.store.clone();
-        self.disk = Disk::Busy(tokio::task::spawn_blocking(move || {
-            written.append(&store, &batch)?;
-            Ok(written)
+        let Written { mut hasher, mut units, spare } = *self.settle().await?;
+        let batch = Arc::new(std::mem::replace(&mut self.batch, spare));
+        let (store, hashed) = (self.store.clone(), Arc::clone(&batch));
+        let hash = spawn_blocking(move || {
+            hasher.update(&hashed);
+            hasher
+        });
+        let write = spawn_blocking(move || units.append(&store, &batch).map(|()| (units, batch)));
+        self.disk = Disk::Busy(tokio::spawn(async move {
+            let hasher = hash.await.map_err(|_| IngestError::Broken)?;
+            let (units, batch) = write.await.unwrap_or(Err(IngestError::Broken))?;
+            let mut spare = Arc::try_unwrap(batch).unwrap_or_default();
+            spare.clear();
+            Ok(Box::new(Written { hasher, units, spare }))
         }));
         Ok(())
     }
@@ -127,14 +153,35 @@ impl Ingest {
     }
 }
 
-impl Written {
+impl Units {
     fn append(&mut self, store: &BlobStore, batch: &[u8]) -> Result<(), IngestError> {
         let file = self.file(store)?;
         let path = file.path().to_owned();
         file.write_all(batch).map_err(IngestError::io("write", &path))?;
-        self.hasher.update(batch);
         self.list.update(batch);
+        self.unsynced_bytes += batch.len() as u64;
+        if self.unsynced_bytes >= SYNC_BYTES && self.sync.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.start_sync().map_err(IngestError::io("sync", &path))?;
+        }
         Ok(())
+    }
+
+    fn start_sync(&mut self) -> io::Result<()> {
+        self.end_sync()?;
+        let Some(file) = &self.file else { return Ok(()) };
+        let file = file.as_file().try_clone()?;
+        self.unsynced_bytes = 0;
+        self.sync = Some(spawn_blocking(move || file.sync_data()));
+        Ok(())
+    }
+
+    /// Waits for the sync under way. Its failure is the blob's: the kernel reports it once, so that a later sync of the same
+    /// file would succeed.
+    fn end_sync(&mut self) -> io::Result<()> {
+        match self.sync.take() {
+            Some(sync) => Handle::current().block_on(sync).map_err(io::Error::other)?,
+            None => Ok(()),
+        }
     }
 
     fn file(&mut self, store: &BlobStore) -> Result<&mut tempfile::NamedTempFile, IngestError> {
@@ -143,10 +190,13 @@ impl Written {
             none => Ok(none.insert(store.temporary()?)),
         }
     }
+}
 
+impl Written {
     fn finish(mut self: Box<Self>, store: &BlobStore, wanted: Option<Digest>) -> Result<(VerifiedBlob, Option<HashList>), IngestError> {
-        self.file(store)?;
-        let Self { file: Some(file), hasher, list } = *self else { return Err(IngestError::Broken) };
+        let path = self.units.file(store)?.path().to_owned();
+        self.units.end_sync().map_err(IngestError::io("sync", &path))?;
+        let Self { hasher, units: Units { file: Some(file), list, .. }, .. } = *self else { return Err(IngestError::Broken) };
         let verified = match wanted {
             None => hasher.name(),
             Some(wanted) if wanted.algorithm() == hasher.algorithm() => hasher.finish(wanted)?,

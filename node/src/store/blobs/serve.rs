@@ -1,87 +1,136 @@
-//! Reading a range of a blob as a stream of blocks, read ahead on the blocking pool.
+//! Reading blobs: small ones whole and from memory, others as a stream of blocks.
+//!
+//! A block whose pages the kernel has in memory is read at once, by the task that sends it: a hop to the blocking pool
+//! would cost more than the read. Only what has to come from the disk goes there.
 //!
 //! Not here: which ranges were asked for, and by whom; see `seed::registry` and `device::endpoint`.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, stream};
+use rustix::io::{ReadWriteFlags, preadv2};
 
 use super::BlobStore;
 
-/// Bytes of a block while few streams are open: larger ones are not faster, smaller ones pay more for each hop.
-const BLOCK_BYTES_MAX: u64 = 256 << 10;
+/// Bytes of a block while few streams are open: it stays in the cache of one core between being read and being sent.
+const BLOCK_BYTES_MAX: usize = 128 << 10;
 
 /// Bytes of a block while very many streams are open.
-const BLOCK_BYTES_MIN: u64 = 16 << 10;
+const BLOCK_BYTES_MIN: usize = 16 << 10;
 
-/// Blocks of one stream that are read or wait to be sent at the same time.
-const BLOCKS_AHEAD: usize = 2;
+/// Blocks that one stream has in memory, with a client that takes them slowly: one under way, one that waits.
+const BLOCKS_OF_STREAM: usize = 2;
 
 /// Bytes that all blocks of all streams may take together, until blocks cannot get smaller; an eighth of the memory that
 /// a whole node may use.
-const READ_AHEAD_BYTES_MAX: u64 = 8 << 20;
+const BLOCKS_BYTES_MAX: usize = 8 << 20;
 
-/// How many streams of one store are open.
+/// Blocks that are kept to be used again.
+const SPARE_BLOCKS_MAX: usize = 16;
+
+/// The open streams of one store, and blocks that none of them uses.
 #[derive(Debug, Default)]
-pub(super) struct Readers(AtomicUsize);
+pub(super) struct Readers {
+    streams: AtomicUsize,
+    spare: Mutex<Vec<Box<[u8]>>>,
+}
 
 struct Reader {
     store: BlobStore,
-    file: File,
+    file: Arc<File>,
+    left: Range<u64>,
+}
+
+/// Memory of a block, which goes back to its store when the block was sent.
+struct Block {
+    store: BlobStore,
+    bytes: Box<[u8]>,
+    filled: usize,
 }
 
 impl BlobStore {
-    /// The bytes `range` of a blob's `file`, in blocks of at most 256 KiB. A file that ends before the range is an error
+    /// The bytes `range` of a blob's `file`, in blocks of at most 128 KiB. A file that ends before the range is an error
     /// in the stream, never a short stream.
     pub fn stream(&self, file: File, range: Range<u64>) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-        self.shared.readers.0.fetch_add(1, Ordering::Relaxed);
-        let reader = Arc::new(Reader { store: self.clone(), file });
-        let blocks = stream::unfold((reader, range), |(reader, mut left)| async move {
-            if left.is_empty() {
-                return None;
-            }
-            let block = left.start..left.end.min(left.start + reader.block_bytes());
-            left.start = block.end;
-            Some(((Arc::clone(&reader), block), (reader, left)))
-        });
-        blocks.map(|(reader, block)| super::off_thread(move || reader.read(&block))).buffered(BLOCKS_AHEAD)
+        self.shared.readers.streams.fetch_add(1, Ordering::Relaxed);
+        let reader = Reader { store: self.clone(), file: Arc::new(file), left: range };
+        stream::try_unfold(reader, |mut reader| async move { Ok(reader.next().await?.map(|block| (block, reader))) })
+    }
+
+    fn block(&self) -> Block {
+        let streams = self.shared.readers.streams.load(Ordering::Relaxed).max(1);
+        let bytes = (BLOCKS_BYTES_MAX / (streams * BLOCKS_OF_STREAM)).clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
+        let spare = if bytes == BLOCK_BYTES_MAX { self.spare().pop() } else { None };
+        Block { store: self.clone(), bytes: spare.unwrap_or_else(|| vec![0; bytes].into()), filled: 0 }
+    }
+
+    fn spare(&self) -> std::sync::MutexGuard<'_, Vec<Box<[u8]>>> {
+        self.shared.readers.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Reader {
-    fn block_bytes(&self) -> u64 {
-        let streams = self.store.shared.readers.0.load(Ordering::Relaxed).max(1) as u64;
-        (READ_AHEAD_BYTES_MAX / (streams * BLOCKS_AHEAD as u64)).clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX)
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        if self.left.is_empty() {
+            return Ok(None);
+        }
+        let mut block = self.store.block();
+        let wanted = usize::try_from(self.left.end - self.left.start).unwrap_or(usize::MAX).min(block.bytes.len());
+        let start = self.left.start;
+        let in_memory = preadv2(&*self.file, &mut [IoSliceMut::new(&mut block.bytes[..wanted])], start, ReadWriteFlags::NOWAIT);
+        block.filled = in_memory.unwrap_or(0);
+        if block.filled == 0 {
+            let file = Arc::clone(&self.file);
+            block = super::off_thread(move || {
+                file.read_exact_at(&mut block.bytes[..wanted], start)?;
+                block.filled = wanted;
+                Ok(block)
+            })
+            .await?;
+        }
+        self.left.start += block.filled as u64;
+        Ok(Some(Bytes::from_owner(block)))
     }
+}
 
-    fn read(&self, block: &Range<u64>) -> io::Result<Bytes> {
-        let mut bytes = vec![0; usize::try_from(block.end - block.start).map_err(io::Error::other)?];
-        self.file.read_exact_at(&mut bytes, block.start)?;
-        Ok(bytes.into())
+impl AsRef<[u8]> for Block {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.filled]
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        if self.bytes.len() == BLOCK_BYTES_MAX {
+            let mut spare = self.store.spare();
+            if spare.len() < SPARE_BLOCKS_MAX {
+                spare.push(std::mem::take(&mut self.bytes));
+            }
+        }
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.store.shared.readers.0.fetch_sub(1, Ordering::Relaxed);
+        self.store.shared.readers.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::TryStreamExt;
+    use futures_util::{StreamExt as _, TryStreamExt as _};
     use std::path::Path;
 
     async fn read(store: &BlobStore, path: &Path, range: Range<u64>) -> io::Result<Vec<u8>> {
         let blocks: Vec<Bytes> = store.stream(File::open(path)?, range).try_collect().await?;
-        assert!(blocks.iter().all(|block| block.len() as u64 <= BLOCK_BYTES_MAX));
+        assert!(blocks.iter().all(|block| block.len() <= BLOCK_BYTES_MAX));
         Ok(blocks.concat())
     }
 
@@ -98,7 +147,7 @@ mod tests {
         }
         let cut = read(&store, &path, 0..700_002).await.unwrap_err();
         assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof);
-        assert_eq!(store.shared.readers.0.load(Ordering::Relaxed), 0);
+        assert_eq!(store.shared.readers.streams.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
