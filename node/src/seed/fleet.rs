@@ -4,11 +4,9 @@
 
 use anyhow::Context;
 use axum::http::StatusCode;
-use base64::Engine as _;
-use protocol::envelope::Envelope;
 use protocol::name::{AppName, OrgName};
 use protocol::rollout;
-use protocol::statement::desired::{DesiredApp, DesiredState, GROUP_ALL};
+use protocol::statement::desired::{DesiredApp, GROUP_ALL};
 use protocol::statement::version::VersionName;
 
 use super::Seed;
@@ -85,12 +83,14 @@ impl Seed {
             let message = format!("there is no group {:?}; use --group {GROUP_ALL}", new.group);
             return Err(Refused::new(StatusCode::NOT_FOUND, "unknown_group", message));
         }
-        let versions = self.store.versions(org, &new.app).await?;
-        let Some(version) = versions.into_iter().find(|known| known.version == new.version) else {
+        let Some(version) = self.store.version(org, &new.app, new.version).await? else {
             let name = VersionName { app: new.app.clone(), version: new.version };
             let message = format!("{org}/{} has no version {}; publish it first with `hedgerow app publish`", name.app, name.version);
             return Err(Refused::new(StatusCode::NOT_FOUND, "unknown_version", message));
         };
+        if let Some(reason) = version.why_retired(org) {
+            return Err(MetaError::Retired(reason).into());
+        }
         let rollout = RolloutRecord {
             id: rollout_id().map_err(|error| Refused::failed(&error))?,
             app: new.app.clone(),
@@ -136,7 +136,7 @@ impl Seed {
         rollout: Option<RolloutRecord>,
     ) -> Result<(), Refused> {
         let kept = self.store.desired_state(org, group).await?;
-        let previous = kept.as_ref().map(|kept| payload(&kept.envelope)).transpose().map_err(|error| Refused::failed(error.as_ref()))?;
+        let previous = kept.as_ref().map(DesiredStateRecord::state).transpose().map_err(|error| Refused::failed(error.as_ref()))?;
         let epoch = self.current_epoch(org).await.map_err(|error| Refused::failed(error.as_ref()))?;
         let expires = wall_time().plus_seconds(DESIRED_SECONDS);
         let next = rollout::next_desired_state(previous.as_ref(), org, group, epoch, expires, change);
@@ -173,12 +173,6 @@ pub async fn renew_desired_state(seed: &Seed, org: &OrgName, group: &str) -> any
     }
 }
 
-fn payload(envelope: &str) -> anyhow::Result<DesiredState> {
-    let envelope: Envelope = serde_json::from_str(envelope).context("the kept desired state is broken")?;
-    let payload = base64::engine::general_purpose::STANDARD.decode(&envelope.payload).context("the kept desired state is broken")?;
-    serde_json::from_slice(&payload).context("the kept desired state is broken")
-}
-
 fn rollout_id() -> Result<String, getrandom::Error> {
     let mut id = [0; 8];
     getrandom::fill(&mut id)?;
@@ -190,12 +184,15 @@ impl From<MetaError> for Refused {
         let status = match &error {
             MetaError::Conflict(_) => StatusCode::CONFLICT,
             MetaError::Missing(_) => StatusCode::NOT_FOUND,
-            MetaError::Token(_) => StatusCode::FORBIDDEN,
+            MetaError::Retired(_) => StatusCode::GONE,
+            MetaError::Immutable(_) | MetaError::Token(_) => StatusCode::FORBIDDEN,
             MetaError::Failed(_) => return Self::failed(&error),
         };
         let code = match &error {
             MetaError::Conflict(_) => "conflict",
             MetaError::Missing(_) => "missing",
+            MetaError::Immutable(_) => "denied",
+            MetaError::Retired(_) => "retired",
             MetaError::Token(_) => "token_refused",
             MetaError::Failed(_) => "failed",
         };

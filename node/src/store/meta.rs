@@ -17,12 +17,14 @@ mod trust;
 
 use std::io;
 
+use protocol::repository::tags::TagImmutable;
+
 use super::journal::JournalError;
 
 pub use fleet::{DesiredStateRecord, DeviceRecord, FleetStore, RolloutRecord, TokenRecord, TokenRefused, TokenUse};
 pub use keys::{AccessKeyRecord, KeyStore, Scope, ScopeRefused};
 pub use repositories::{BlobLink, ManifestRecord, RepositoryStore, TagRecord};
-pub use trust::{TrustStore, TufFile, VersionRecord};
+pub use trust::{Retirement, TrustStore, TufFile, VersionRecord};
 
 /// Why an operation was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,12 @@ pub enum MetaError {
     /// There is nothing under that name.
     #[error("{0} does not exist")]
     Missing(String),
+    /// A tag stays where it is.
+    #[error(transparent)]
+    Immutable(#[from] Box<TagImmutable>),
+    /// A version was taken out of use.
+    #[error("{0}")]
+    Retired(String),
     /// A token cannot be used (any more).
     #[error(transparent)]
     Token(#[from] TokenRefused),

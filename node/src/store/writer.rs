@@ -221,7 +221,8 @@ impl<'a> Group<'a> {
                 self.bytes += bytes;
             }
             Err(MetaError::Failed(error)) => self.index_failed |= error.is::<IndexError>(),
-            Err(MetaError::Conflict(_) | MetaError::Missing(_) | MetaError::Token(_)) => {}
+            Err(MetaError::Conflict(_) | MetaError::Missing(_) | MetaError::Immutable(_) | MetaError::Retired(_) | MetaError::Token(_)) => {
+            }
         }
         self.replies.push((reply, result));
     }

@@ -216,7 +216,7 @@ pub fn check_publication(
     check_targets(&name, previous, after.targets_role(&role), &statements)?;
 
     let digests = statements.iter().map(|(platform, text)| (platform.clone(), Digest::sha256(text.as_bytes()))).collect();
-    let record = VersionRecord { app: app.clone(), version: *version, statements: digests, published: now };
+    let record = VersionRecord { app: app.clone(), version: *version, statements: digests, published: now, retired: None };
     let files = [Some(app_role), targets.as_ref()].into_iter().flatten().cloned().chain(online).collect();
     let statements = statements.into_values().map(|text| (Digest::sha256(text.as_bytes()), text.into_bytes())).collect();
     Ok(CheckedPublication { record, files, statements })

@@ -14,7 +14,7 @@
 //! A tag goes alone: its manifest is left to garbage collection, which keeps what another tag, an index or a version needs.
 //! Retention also removes immutable tags, because their organisation asked for both; after that the name is free again.
 //!
-//! Not here: when tags are looked at; see `node::seed::repositories`.
+//! Not here: when tags are looked at; see `node::seed::repositories::expiry`.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;

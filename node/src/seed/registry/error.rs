@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use protocol::digest::Digest;
 use protocol::name::{NameRefused, RepositoryName};
 use protocol::oci::manifest::ManifestRefused;
+use protocol::repository::tags::TagImmutable;
 
 use super::auth::AuthError;
 use crate::store::blobs::IngestError;
@@ -61,6 +62,8 @@ pub(super) enum Refused {
     #[error("the manifest names {0}, which is not in this repository; push it first")]
     ManifestBlobUnknown(Digest),
     #[error("{0}")]
+    Denied(Box<TagImmutable>),
+    #[error("{0}")]
     TooManyTags(String),
     #[error("{0}")]
     TooManyRequests(String),
@@ -91,6 +94,7 @@ impl Refused {
             Self::ManifestUnknown(_) => (StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
             Self::ManifestInvalid(_) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
             Self::ManifestBlobUnknown(_) => (StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN"),
+            Self::Denied(_) => (StatusCode::FORBIDDEN, "DENIED"),
             Self::TooManyTags(_) => (StatusCode::URI_TOO_LONG, "UNSUPPORTED"),
             Self::TooManyRequests(_) => (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS"),
             Self::StorageFull => (StatusCode::INSUFFICIENT_STORAGE, "DENIED"),
@@ -160,7 +164,11 @@ impl From<IngestError> for Refused {
 
 impl From<MetaError> for Refused {
     fn from(error: MetaError) -> Self {
-        if error.is_storage_full() { Self::StorageFull } else { Self::Failed(error.into()) }
+        match error {
+            MetaError::Immutable(refused) => Self::Denied(refused),
+            error if error.is_storage_full() => Self::StorageFull,
+            error => Self::Failed(error.into()),
+        }
     }
 }
 

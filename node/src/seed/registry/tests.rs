@@ -411,6 +411,36 @@ async fn mounts_only_what_the_caller_may_read() {
 }
 
 #[tokio::test]
+async fn an_immutable_tag_is_denied_another_digest_and_says_why() {
+    let world = World::start().await;
+    let settings = serde_json::from_str(r#"{"immutable":["*"]}"#).unwrap();
+    let pattern = "acme/*".parse().unwrap();
+    world.store.put_repository_settings(&"acme".parse().unwrap(), &pattern, Some(settings)).await.unwrap();
+    let (one, two) = (serde_json::json!({}), serde_json::json!({ "annotations": { "a": "b" } }));
+    for _ in 0..2 {
+        assert_eq!(world.put_manifest("/v2/acme/web/manifests/1", &one).await.status(), 201);
+    }
+    let digest = Digest::sha256(two.to_string().as_bytes());
+    for path in ["1".to_owned(), format!("{digest}?tag=1"), format!("{digest}?tag=2&tag=1")] {
+        let answer = world.put_manifest(&format!("/v2/acme/web/manifests/{path}"), &two).await;
+        assert_eq!(answer.status(), 403, "{path}");
+        let body: Value = answer.json().await.unwrap();
+        assert_eq!(body["errors"][0]["code"], "DENIED");
+        assert!(body["errors"][0]["message"].as_str().unwrap().contains("hedgerow repo set acme/web --immutable off"), "{body}");
+    }
+    let first = Digest::sha256(one.to_string().as_bytes());
+    for reference in ["1".to_owned(), first.to_string()] {
+        let path = format!("/v2/acme/web/manifests/{reference}");
+        assert_eq!(code(send(world.ask("DELETE", &path)).await).await, refused(403, "DENIED"));
+        assert_eq!(send(world.ask("GET", &path)).await.text().await.unwrap(), "{}");
+    }
+    for content in [&one, &two] {
+        let path = format!("/v2/acme/web/manifests/sha256-{}.sig", first.hex());
+        assert_eq!(world.put_manifest(&path, content).await.status(), 201);
+    }
+}
+
+#[tokio::test]
 async fn another_organisation_answers_like_none() {
     let world = World::start().await;
     let blob = world.push("acme/web", b"blob").await;

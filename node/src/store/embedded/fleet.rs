@@ -13,7 +13,9 @@ use protocol::time::WallTime;
 
 use super::keys::must_exist;
 use super::{EmbeddedStore, Number, name, values};
-use crate::store::meta::{DesiredStateRecord, DeviceRecord, FleetStore, MetaError, RolloutRecord, TokenRecord, TokenRefused, TokenUse};
+use crate::store::meta::{
+    DesiredStateRecord, DeviceRecord, FleetStore, MetaError, RolloutRecord, TokenRecord, TokenRefused, TokenUse, VersionRecord,
+};
 use crate::store::records::{IndexError, Range, Records, Table, key, under};
 use crate::store::writer::Transaction;
 
@@ -148,6 +150,11 @@ fn put_desired_state(
     let kept = kept.map(|kept| kept.counter);
     if kept != expected || kept.is_some_and(|kept| kept >= state.counter) {
         return Err(MetaError::Conflict(format!("the desired state of group {} of {org} changed meanwhile; try again", state.group)));
+    }
+    let version = rollout.map(|rollout| t.get(Table::Version, &key(&[org, &rollout.app, &Number(rollout.version)]))).transpose()?;
+    let version: Option<VersionRecord> = version.flatten();
+    if let Some(reason) = version.and_then(|version| version.why_retired(org)) {
+        return Err(MetaError::Retired(reason));
     }
     t.put(Table::DesiredState, stored, state)?;
     rollout.map_or(Ok(()), |rollout| put_rollout(t, org, rollout))

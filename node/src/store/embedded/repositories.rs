@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use protocol::digest::Digest;
 use protocol::name::{OrgName, RepositoryName, Tag};
 use protocol::oci::route::Reference;
+use protocol::repository::tags::{Attempt, check_attempt};
 use protocol::repository::{RepositoryPattern, RepositorySettings, in_force};
 use protocol::statement::version::HashListName;
 use serde::{Deserialize, Serialize};
@@ -69,9 +70,19 @@ impl RepositoryStore for EmbeddedStore {
         self.write(move |t| delete_tag(t, &repository, &tag, expected)).await
     }
 
+    async fn expire_tag(&self, repository: &RepositoryName, tag: &Tag, expected: TagRecord) -> Result<(), MetaError> {
+        let (repository, tag) = (repository.clone(), tag.clone());
+        self.write(move |t| expire_tag(t, &repository, &tag, expected)).await
+    }
+
     async fn tags(&self, repository: &RepositoryName, last: Option<&str>, limit: usize) -> Result<Option<Vec<Tag>>, MetaError> {
         let (repository, last) = (repository.clone(), last.map(ToOwned::to_owned));
         self.read(move |index| tags(index, &repository, last.as_deref(), limit)).await
+    }
+
+    async fn tag_records(&self, repository: &RepositoryName) -> Result<Option<Vec<(Tag, TagRecord)>>, MetaError> {
+        let repository = repository.clone();
+        self.read(move |index| tag_records(index, &repository)).await
     }
 
     async fn referrers(
@@ -210,10 +221,20 @@ fn put_settings(
         return Err(MetaError::Conflict(format!("the pattern {pattern} is not of organisation {org}")));
     }
     let stored = key(&[org, pattern]);
-    match settings {
-        Some(settings) => t.put(Table::RepositorySettings, stored, settings),
-        None => t.delete(Table::RepositorySettings, stored),
+    let Some(settings) = settings else { return t.delete(Table::RepositorySettings, stored) };
+    let kept: RepositorySettings = t.get(Table::RepositorySettings, &stored)?.unwrap_or_default();
+    t.put(Table::RepositorySettings, stored, &settings.clone().or(&kept))
+}
+
+/// The settings of the patterns that match a repository.
+fn settings_of(records: &impl Records, repository: &RepositoryName) -> Result<BTreeMap<RepositoryPattern, RepositorySettings>, IndexError> {
+    let mut found = BTreeMap::new();
+    for pattern in RepositoryPattern::matching(repository) {
+        if let Some(settings) = records.get(Table::RepositorySettings, &key(&[&repository.org(), &pattern]))? {
+            found.insert(pattern, settings);
+        }
     }
+    Ok(found)
 }
 
 fn repositories(records: &impl Records, org: &OrgName, last: Option<&str>, limit: usize) -> Result<Vec<RepositoryName>, IndexError> {
@@ -228,6 +249,12 @@ fn repositories(records: &impl Records, org: &OrgName, last: Option<&str>, limit
 }
 
 fn put_manifest(t: &mut Transaction<'_>, repository: &RepositoryName, manifest: &ManifestRecord, tags: &[Tag]) -> Result<(), MetaError> {
+    for tag in tags {
+        let kept: Option<TagRecord> = t.get(Table::Tag, &key(&[repository, tag]))?;
+        if let Some(kept) = kept.filter(|kept| kept.digest != manifest.digest) {
+            check_attempt(&settings_of(t, repository)?, repository, tag, &kept.digest, Attempt::MoveTo(manifest.digest))?;
+        }
+    }
     let stored = key(&[repository, &manifest.digest]);
     if !t.contains(Table::Manifest, &stored)? {
         hold(t, &Holder::Manifest(repository), &manifest.digest, manifest.size)?;
@@ -259,7 +286,9 @@ fn delete_manifest(t: &mut Transaction<'_>, repository: &RepositoryName, digest:
         return Err(MetaError::Missing(format!("manifest {digest} in {repository}")));
     };
     let tags: Vec<(String, TagRecord)> = t.scan(Table::Tag, Range::all(&under(&[repository])))?;
+    let settings = settings_of(t, repository)?;
     for (tag, _) in tags.iter().filter(|(_, target)| target.digest == *digest) {
+        check_attempt(&settings, repository, &name(tag)?, digest, Attempt::Delete)?;
         t.delete(Table::Tag, key(&[repository, tag]))?;
     }
     if let Some(subject) = &manifest.subject {
@@ -277,6 +306,18 @@ fn delete_tag(t: &mut Transaction<'_>, repository: &RepositoryName, tag: &Tag, e
     if expected.is_some_and(|expected| expected != target) {
         return Err(MetaError::Conflict(format!("tag {tag} in {repository} points at {target} by now; look again before deleting it")));
     }
+    check_attempt(&settings_of(t, repository)?, repository, tag, &target, Attempt::Delete)?;
+    t.delete(Table::Tag, stored)
+}
+
+fn expire_tag(t: &mut Transaction<'_>, repository: &RepositoryName, tag: &Tag, expected: TagRecord) -> Result<(), MetaError> {
+    let stored = key(&[repository, tag]);
+    let Some(kept): Option<TagRecord> = t.get(Table::Tag, &stored)? else {
+        return Err(MetaError::Missing(format!("tag {tag} in {repository}")));
+    };
+    if kept != expected {
+        return Err(MetaError::Conflict(format!("tag {tag} in {repository} was pushed meanwhile; look again whether it expires")));
+    }
     t.delete(Table::Tag, stored)
 }
 
@@ -286,6 +327,14 @@ fn tags(records: &impl Records, repository: &RepositoryName, last: Option<&str>,
     }
     let range = Range { prefix: &under(&[repository]), after: last, limit };
     names(&records.raw_scan(Table::Tag, range)?).map(Some)
+}
+
+fn tag_records(records: &impl Records, repository: &RepositoryName) -> Result<Option<Vec<(Tag, TagRecord)>>, IndexError> {
+    if !records.contains(Table::Repository, repository.as_str())? {
+        return Ok(None);
+    }
+    let found: Vec<(String, TagRecord)> = records.scan(Table::Tag, Range::all(&under(&[repository])))?;
+    found.into_iter().map(|(tag, record)| Ok((name(&tag)?, record))).collect::<Result<_, _>>().map(Some)
 }
 
 fn referrers(

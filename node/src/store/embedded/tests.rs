@@ -1,5 +1,7 @@
 //! What the store promises: preconditions, durability, and that nothing concurrent is lost.
 
+mod policy;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -74,7 +76,13 @@ fn manifest(text: &str) -> ManifestRecord {
 fn version(number: u64) -> VersionRecord {
     let platform: Platform = "linux-amd64".parse().unwrap();
     let statement = Digest::sha256(number.to_string().as_bytes());
-    VersionRecord { app: "web".parse().unwrap(), version: number, statements: [(platform, statement)].into(), published: NOW }
+    VersionRecord {
+        app: "web".parse().unwrap(),
+        version: number,
+        statements: [(platform, statement)].into(),
+        published: NOW,
+        retired: None,
+    }
 }
 
 fn token(secret: &[u8]) -> TokenRecord {

@@ -8,7 +8,7 @@ use protocol::name::{AppName, OrgName};
 use super::keys::must_exist;
 use super::repositories::Size;
 use super::{EmbeddedStore, Number, values};
-use crate::store::meta::{MetaError, TrustStore, TufFile, VersionRecord};
+use crate::store::meta::{DesiredStateRecord, MetaError, Retirement, TrustStore, TufFile, VersionRecord};
 use crate::store::records::{Range, Records, Table, key, under};
 use crate::store::writer::Transaction;
 
@@ -38,6 +38,21 @@ impl TrustStore for EmbeddedStore {
     async fn versions(&self, org: &OrgName, app: &AppName) -> Result<Vec<VersionRecord>, MetaError> {
         let prefix = under(&[org, app]);
         self.read(move |index| values(index.scan(Table::Version, Range::all(&prefix))?)).await
+    }
+
+    async fn org_versions(&self, org: &OrgName) -> Result<Vec<VersionRecord>, MetaError> {
+        let prefix = under(&[org]);
+        self.read(move |index| values(index.scan(Table::Version, Range::all(&prefix))?)).await
+    }
+
+    async fn version(&self, org: &OrgName, app: &AppName, number: u64) -> Result<Option<VersionRecord>, MetaError> {
+        let key = key(&[org, app, &Number(number)]);
+        self.read(move |index| index.get(Table::Version, &key)).await
+    }
+
+    async fn retire_version(&self, org: &OrgName, app: &AppName, number: u64, retirement: Retirement) -> Result<(), MetaError> {
+        let (org, app) = (org.clone(), app.clone());
+        self.write(move |t| retire_version(t, &org, &app, number, retirement)).await
     }
 }
 
@@ -76,4 +91,25 @@ fn publish_version(
         t.put(Table::Holder, key(&[statement, org, &holder]), &Size::OfFile)?;
     }
     t.put(Table::Version, key(&[org, app, &Number(*number)]), version)
+}
+
+fn retire_version(t: &mut Transaction<'_>, org: &OrgName, app: &AppName, number: u64, retirement: Retirement) -> Result<(), MetaError> {
+    let stored = key(&[org, app, &Number(number)]);
+    let Some(version): Option<VersionRecord> = t.get(Table::Version, &stored)? else {
+        return Err(MetaError::Missing(format!("version {number} of {org}/{app}")));
+    };
+    if version.retired.is_some() {
+        return Ok(());
+    }
+    let desired: Vec<(String, DesiredStateRecord)> = t.scan(Table::DesiredState, Range::all(&under(&[org])))?;
+    for (group, record) in desired {
+        let state = record.state().map_err(MetaError::Failed)?;
+        if state.apps.get(app).is_some_and(|wanted| wanted.version == number) {
+            return Err(MetaError::Conflict(format!(
+                "version {number} of {org}/{app} is what group {group} shall have; start a rollout of another version first: \
+                 hedgerow rollout start {org}/{app} --version N --group {group}"
+            )));
+        }
+    }
+    t.put(Table::Version, stored, &VersionRecord { retired: Some(retirement), ..version })
 }

@@ -4,11 +4,15 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::Context;
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use protocol::digest::Digest;
+use protocol::envelope::Envelope;
 use protocol::name::{AppName, DeviceId, OrgName, Platform};
 use protocol::rollout::DeviceReport;
-use protocol::statement::desired::Counter;
+use protocol::statement::desired::{Counter, DesiredState};
 use protocol::time::WallTime;
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +85,19 @@ pub struct DesiredStateRecord {
     pub envelope: String,
 }
 
+impl DesiredStateRecord {
+    /// What was signed.
+    ///
+    /// # Errors
+    /// When the record is broken.
+    pub fn state(&self) -> anyhow::Result<DesiredState> {
+        let broken = "the kept desired state is broken";
+        let envelope: Envelope = serde_json::from_str(&self.envelope).context(broken)?;
+        let payload = STANDARD.decode(&envelope.payload).context(broken)?;
+        serde_json::from_slice(&payload).context(broken)
+    }
+}
+
 /// A rollout of a version to a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutRecord {
@@ -119,7 +136,7 @@ pub trait FleetStore: Send + Sync {
     /// What a group shall have, as signed.
     async fn desired_state(&self, org: &OrgName, group: &str) -> Result<Option<DesiredStateRecord>, MetaError>;
     /// Replaces what a group shall have, and starts `rollout` if one is given: a conflict if the kept counter is not
-    /// `expected`.
+    /// `expected`, retired if the rollout's version is.
     async fn put_desired_state(
         &self,
         org: &OrgName,

@@ -68,16 +68,22 @@ pub trait RepositoryStore: Send + Sync {
     /// statement of the organisation.
     async fn org_blob(&self, org: &OrgName, blob: &Digest) -> Result<Option<u64>, MetaError>;
 
-    /// Stores a manifest's record and points `tags` at it. The manifest's bytes are durable already.
+    /// Stores a manifest's record and points `tags` at it: immutable if one of them would move that the settings do not let
+    /// move. The manifest's bytes are durable already.
     async fn put_manifest(&self, repository: &RepositoryName, manifest: ManifestRecord, tags: &[Tag]) -> Result<(), MetaError>;
     /// The manifest that `reference` names.
     async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Option<ManifestRecord>, MetaError>;
-    /// Removes a manifest and the tags that point at it; missing if there is none.
+    /// Removes a manifest and the tags that point at it; missing if there is none, immutable if one of the tags is.
     async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), MetaError>;
-    /// Removes a tag, if it still points at `expected` where that is given; missing if there is none.
+    /// Removes a tag, if it still points at `expected` where that is given; missing if there is none, immutable if the
+    /// settings say so.
     async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag, expected: Option<&Digest>) -> Result<(), MetaError>;
+    /// Removes a tag whose time is over, immutable or not, if nobody pushed it since `expected` was read.
+    async fn expire_tag(&self, repository: &RepositoryName, tag: &Tag, expected: TagRecord) -> Result<(), MetaError>;
     /// Up to `limit` tags after `last`, in ASCII order; none if the repository does not exist.
     async fn tags(&self, repository: &RepositoryName, last: Option<&str>, limit: usize) -> Result<Option<Vec<Tag>>, MetaError>;
+    /// Every tag with what is known of it, in ASCII order; none if the repository does not exist.
+    async fn tag_records(&self, repository: &RepositoryName) -> Result<Option<Vec<(Tag, TagRecord)>>, MetaError>;
     /// Up to `limit` of the manifests whose subject is `subject`, after the digest `last`, in digest order.
     async fn referrers(
         &self,
@@ -91,7 +97,7 @@ pub trait RepositoryStore: Send + Sync {
     async fn repository_settings(&self, org: &OrgName) -> Result<BTreeMap<RepositoryPattern, RepositorySettings>, MetaError>;
     /// Whether everybody may pull from a repository. One look-up, because strangers can ask for it.
     async fn is_public(&self, repository: &RepositoryName) -> Result<bool, MetaError>;
-    /// Replaces the settings under a pattern of the organisation; none removes them.
+    /// Sets what `settings` say under a pattern of the organisation, and leaves what they do not speak of; none removes all.
     async fn put_repository_settings(
         &self,
         org: &OrgName,

@@ -32,6 +32,29 @@ pub struct VersionRecord {
     pub statements: BTreeMap<Platform, Digest>,
     /// When it was published, in seconds since 1970.
     pub published: WallTime,
+    /// That it was taken out of use, if it was: it cannot be rolled out any more, and its content may go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired: Option<Retirement>,
+}
+
+/// That a version was taken out of use. Its statement stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retirement {
+    /// When, in seconds since 1970.
+    pub at: WallTime,
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl VersionRecord {
+    /// Why it is of no use any more, in words for who asks for it; none if it is not retired.
+    pub fn why_retired(&self, org: &OrgName) -> Option<String> {
+        let retired = self.retired.as_ref()?;
+        let reason =
+            retired.reason.as_deref().map_or_else(|| "no reason was given".to_owned(), |reason| format!("the reason given: {reason}"));
+        Some(format!("version {} of {org}/{} was retired, {reason}; use another version", self.version, self.app))
+    }
 }
 
 /// Trust metadata and versions.
@@ -52,4 +75,10 @@ pub trait TrustStore: Send + Sync {
     ) -> Result<(), MetaError>;
     /// The versions of an app, oldest first.
     async fn versions(&self, org: &OrgName, app: &AppName) -> Result<Vec<VersionRecord>, MetaError>;
+    /// The versions of all apps of an organisation.
+    async fn org_versions(&self, org: &OrgName) -> Result<Vec<VersionRecord>, MetaError>;
+    /// A version of an app.
+    async fn version(&self, org: &OrgName, app: &AppName, number: u64) -> Result<Option<VersionRecord>, MetaError>;
+    /// Retires a version, if it is not retired already: a conflict while a desired state names it, missing if there is none.
+    async fn retire_version(&self, org: &OrgName, app: &AppName, number: u64, retirement: Retirement) -> Result<(), MetaError>;
 }
