@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use protocol::digest::Digest;
-use protocol::name::{AppName, DeviceId, OrgName, Platform};
+use protocol::name::{AppName, DeviceId, OrgName, Platform, RepositoryName, Tag};
+use protocol::repository::retention::KeptBy;
+use protocol::repository::{RepositoryPattern, RepositorySettings, Setting};
 use protocol::rollout::{DeviceState, RolloutState};
 use protocol::statement::version::HashListName;
 use protocol::time::WallTime;
@@ -224,4 +226,77 @@ pub struct RolloutStatus {
     /// Why devices failed, and how many for each reason; the rarest of many reasons are summed as "other reasons".
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failures: BTreeMap<String, u64>,
+}
+
+/// Where a list goes on, and how long its pages are: `?last=&limit=`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Page {
+    /// Only what comes after this name.
+    pub last: Option<String>,
+    /// At most so many.
+    pub limit: Option<usize>,
+}
+
+/// `GET /api/v1/orgs/{org}/repositories`: a page of them, in ASCII order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RepositoryPage {
+    /// The repositories.
+    pub repositories: Vec<RepositoryListed>,
+    /// What to give as `last` for those that follow, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<RepositoryName>,
+}
+
+/// One of a list of repositories.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RepositoryListed {
+    /// The name.
+    pub repository: RepositoryName,
+    /// How many tags it has.
+    pub tags: usize,
+    /// The settings in force.
+    pub settings: RepositorySettings,
+}
+
+/// `GET /api/v1/orgs/{org}/repositories/{repository}`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RepositoryShown {
+    /// The name.
+    pub repository: RepositoryName,
+    /// The settings in force.
+    pub settings: RepositorySettings,
+    /// The pattern that each of them comes from.
+    pub from: BTreeMap<Setting, RepositoryPattern>,
+    /// A page of its tags, in ASCII order.
+    pub tags: Vec<TagShown>,
+    /// What to give as `last` for the tags that follow, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Tag>,
+}
+
+/// A tag of a repository.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TagShown {
+    /// The name.
+    pub tag: Tag,
+    /// The manifest that it names.
+    pub digest: Digest,
+    /// When it was last pushed, in seconds since 1970.
+    pub pushed: WallTime,
+    /// When it expires, in seconds since 1970; the next run after that removes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<WallTime>,
+    /// What keeps it, where retention would remove it otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptBy>,
+}
+
+/// `POST /api/v1/orgs/{org}/apps/{app}/versions/{version}/retire`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retire {
+    /// Why, at most [`protocol::rollout::REASON_BYTES_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }

@@ -3,10 +3,14 @@
 //! | module | holds |
 //! |---|---|
 //! | `keys` | organisations and their access keys |
+//! | `repositories` | repositories and their settings |
+//! | `versions` | versions of apps |
 //!
 //! Not here: what devices ask for; see [`super::devices`].
 
 mod keys;
+mod repositories;
+mod versions;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,7 +20,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, patch, post};
 use axum::{Extension, Json, Router};
 use protocol::name::{AppName, OrgName};
 use tower::limit::ConcurrencyLimitLayer;
@@ -28,7 +32,7 @@ use crate::api::{
     ApiError, BODY_BYTES_MAX, HashListQuery, HashLists, NewOrg, NewRollout, NewToken, OrgCreated, Published, RolloutStatus, SeedTrust,
     TokenMade,
 };
-use crate::store::meta::{Scope, VersionRecord};
+use crate::store::meta::Scope;
 use crate::trust::{Publication, publication, statement_digest};
 
 /// Blobs of one hash list query: more than a version has.
@@ -108,7 +112,13 @@ pub fn router(seed: Arc<Seed>) -> Router {
         .route("/api/v1/orgs/{org}/keys/{id}", delete(keys::revoke))
         .route("/api/v1/orgs/{org}/hash-lists", post(hash_lists))
         .route("/api/v1/orgs/{org}/versions", publish)
-        .route("/api/v1/orgs/{org}/apps/{app}/versions", get(versions))
+        .route("/api/v1/orgs/{org}/repositories", get(repositories::list))
+        .route("/api/v1/orgs/{org}/repositories/{*repository}", get(repositories::show))
+        .route("/api/v1/orgs/{org}/repository-settings", get(repositories::settings))
+        .route("/api/v1/orgs/{org}/repository-settings/{*pattern}", patch(repositories::change).delete(repositories::clear))
+        .route("/api/v1/orgs/{org}/apps/{app}/versions", get(versions::list))
+        .route("/api/v1/orgs/{org}/apps/{app}/versions/{version}", get(versions::show))
+        .route("/api/v1/orgs/{org}/apps/{app}/versions/{version}/retire", post(versions::retire))
         .route("/api/v1/orgs/{org}/tokens", post(add_token))
         .route("/api/v1/orgs/{org}/rollouts", post(start_rollout))
         .route("/api/v1/orgs/{org}/apps/{app}/rollout", get(rollout_status))
@@ -177,15 +187,6 @@ async fn publish(
     let published = seed.publish(&org, &publication).await?;
     tracing::info!(event = "version_published", %org, app = %published.app, version = published.version, "version published");
     Ok((StatusCode::CREATED, Json(published)))
-}
-
-async fn versions(
-    State(seed): State<Arc<Seed>>,
-    Path((org, app)): Path<(OrgName, AppName)>,
-    Extension(principal): Extension<Principal>,
-) -> Result<Json<Vec<VersionRecord>>, Refused> {
-    require(&principal, &org, Scope::Pull)?;
-    Ok(Json(seed.store.versions(&org, &app).await?))
 }
 
 async fn add_token(

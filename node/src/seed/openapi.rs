@@ -26,7 +26,16 @@ mod tests {
         let mut routes = 0;
         for (path, methods) in document["paths"].as_object().unwrap() {
             for (method, operation) in methods.as_object().unwrap() {
-                let uri = path.replace("{org}", "acme").replace("{app}", "web").replace("{path}", "timestamp.json").replace("{id}", "0");
+                let named = [
+                    ("{org}", "acme"),
+                    ("{app}", "web"),
+                    ("{path}", "timestamp.json"),
+                    ("{id}", "0"),
+                    ("{version}", "1"),
+                    ("{repository}", "web"),
+                    ("{pattern}", "*"),
+                ];
+                let uri = named.iter().fold(path.clone(), |uri, (name, value)| uri.replace(name, value));
                 let request = Request::builder()
                     .method(method.to_uppercase().as_str())
                     .uri(uri)
@@ -39,7 +48,7 @@ mod tests {
                 routes += 1;
             }
         }
-        assert_eq!(routes, 14);
+        assert_eq!(routes, 21);
     }
 
     /// A body that fits, so that the answer is about who asks.
@@ -53,6 +62,7 @@ mod tests {
             "Publication" => r#"{"app":"web","version":1,"statements":{},"app_role":{"name":"","content":""}}"#.to_owned(),
             "NewToken" => format!(r#"{{"secret_sha256":"{digest}","lifetime_seconds":1}}"#),
             "NewRollout" => r#"{"app":"web","version":1,"group":"all"}"#.to_owned(),
+            "RepositorySettings" | "Retire" => "{}".to_owned(),
             "" => String::new(),
             other => panic!("no example of {other}"),
         }

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use super::metrics::SeedCollector;
 use super::registry::RegistryState;
+use super::repositories::expiry;
 use super::{api, devices, init, registry, trust};
 use crate::config::seed::SeedConfig;
 use crate::store::lock::DataLock;
@@ -74,16 +75,19 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
     servers.spawn(listener::serve(public_listener, public_tls, public_meter, public_router, stopped.clone()));
     servers.spawn(listener::serve(device_listener, Some(device_tls), device_meter, devices::router(seed.clone()), stopped.clone()));
     servers.spawn(listener::serve(metrics_listener, None, Meter::new(None), metrics_router(collector), stopped));
-    let mut renewal = tokio::spawn(trust::keep_fresh(seed));
+    let mut renewal = tokio::spawn(trust::keep_fresh(seed.clone()));
+    let mut retention = tokio::spawn(expiry::keep_tidy(seed));
     announce(&Ready { event: "ready", url: config.url(), device_url: config.device_url(), metrics_url: metrics_url(metrics_addr) });
 
     let ended = tokio::select! {
         () = telemetry::stop_signal() => None,
         _ = &mut renewal => Some("the renewal of metadata"),
+        _ = &mut retention => Some("the removal of expired tags"),
         _ = servers.join_next() => Some("a listener"),
     };
     tracing::info!("stopping; requests that are under way may end");
     renewal.abort();
+    retention.abort();
     let _ = stop.send(true);
     while servers.join_next().await.is_some() {}
     telemetry::ended_by_itself(ended)

@@ -1,0 +1,290 @@
+//! The runs that remove tags whose time is over.
+//!
+//! A run looks at every organisation that has a rule about retention. Each tag is removed by itself, if it was not pushed
+//! since it was looked at; what versions need is read from their statements first, and if that fails nothing of the
+//! organisation is removed.
+//!
+//! Not here: the rules, see `protocol::repository::retention`. Manifests that no tag names any more are left to garbage
+//! collection.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use protocol::digest::Digest;
+use protocol::name::{OrgName, RepositoryName, Tag};
+use protocol::repository::in_force;
+use protocol::repository::retention::{Fate, Retention, TagFacts};
+use protocol::repository::tags::subject_of;
+use protocol::statement::version::{STATEMENT_BYTES_MAX, VersionStatement};
+use protocol::time::WallTime;
+
+use super::{PAGE_REPOSITORIES_MAX, Repositories};
+use crate::clock::wall_time;
+use crate::seed::Seed;
+use crate::store::meta::{MetaError, Reference, TagRecord};
+
+/// How often tags are looked at: rules speak of days.
+const RUN_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// How long after its start a seed looks for the first time: clients that waited for it come first.
+const FIRST_RUN_DELAY: Duration = Duration::from_secs(5);
+
+/// What published versions need of each repository.
+pub(super) type Needed = BTreeMap<RepositoryName, BTreeSet<Digest>>;
+
+/// Removes tags whose time is over, for as long as the seed runs.
+pub async fn keep_tidy(seed: Arc<Seed>) {
+    tokio::time::sleep(FIRST_RUN_DELAY).await;
+    loop {
+        if let Err(error) = seed.repositories().expire_tags(wall_time()).await {
+            tracing::error!(%error, "the organisations cannot be read");
+        }
+        tokio::time::sleep(RUN_INTERVAL).await;
+    }
+}
+
+impl Repositories<'_> {
+    /// What becomes of each tag of a repository; none if it does not exist.
+    pub(super) async fn fates(
+        &self,
+        repository: &RepositoryName,
+        retention: Option<&Retention>,
+        needed: &Needed,
+    ) -> Result<Option<Vec<(Tag, TagRecord, Fate)>>, MetaError> {
+        let Some(tags) = self.store.tag_records(repository).await? else { return Ok(None) };
+        let Some(retention) = retention else {
+            return Ok(Some(tags.into_iter().map(|(tag, record)| (tag, record, Fate::Unlimited)).collect()));
+        };
+        let needed = needed.get(repository);
+        let mut facts = Vec::with_capacity(tags.len());
+        for (tag, record) in &tags {
+            let subject_present = match subject_of(tag) {
+                Some(subject) => self.store.manifest(repository, &Reference::Digest(subject)).await?.is_some(),
+                None => false,
+            };
+            let needed = needed.is_some_and(|needed| needed.contains(&record.digest));
+            facts.push(TagFacts { tag, pushed: record.pushed, needed, subject_present });
+        }
+        let fates = retention.fates(&facts);
+        Ok(Some(tags.into_iter().zip(fates).map(|((tag, record), fate)| (tag, record, fate)).collect()))
+    }
+
+    /// The manifests and indexes that published versions need, the retired apart. What a desired state names is among them,
+    /// because such a version cannot be retired.
+    pub(super) async fn needed(&self, org: &OrgName) -> anyhow::Result<Needed> {
+        let mut needed = Needed::new();
+        let versions = self.store.org_versions(org).await?;
+        for version in versions.iter().filter(|version| version.retired.is_none()) {
+            for digest in version.statements.values() {
+                let bytes = self.blobs.read(digest, STATEMENT_BYTES_MAX as u64).await?;
+                let bytes = bytes.with_context(|| {
+                    format!("the statement {digest} of version {} of {org}/{} is missing", version.version, version.app)
+                })?;
+                for image in VersionStatement::parse(&bytes)?.images {
+                    let index = image.index.map(|index| index.digest);
+                    needed.entry(image.repository).or_default().extend(index.into_iter().chain([image.manifest.digest]));
+                }
+            }
+        }
+        Ok(needed)
+    }
+
+    /// Removes the tags of an organisation whose time is over: how many those were.
+    async fn expire_tags_of(&self, org: &OrgName, now: WallTime) -> anyhow::Result<u64> {
+        let settings = self.store.repository_settings(org).await?;
+        if settings.values().all(|settings| settings.retention().is_none()) {
+            return Ok(0);
+        }
+        let needed = self.needed(org).await?;
+        let (mut expired, mut last) = (0, None::<RepositoryName>);
+        loop {
+            let page = self.store.repositories(org, last.as_ref().map(RepositoryName::as_str), PAGE_REPOSITORIES_MAX).await?;
+            let Some(end) = page.last().cloned() else { return Ok(expired) };
+            for repository in page {
+                if let Some(retention) = in_force(&settings, &repository).retention() {
+                    expired += self.expire_tags_in(&repository, &retention, &needed, now).await?;
+                }
+            }
+            last = Some(end);
+        }
+    }
+
+    async fn expire_tags_in(
+        &self,
+        repository: &RepositoryName,
+        retention: &Retention,
+        needed: &Needed,
+        now: WallTime,
+    ) -> anyhow::Result<u64> {
+        let mut expired = 0;
+        for (tag, record, fate) in self.fates(repository, Some(retention), needed).await?.unwrap_or_default() {
+            if !matches!(fate, Fate::Expires(at) if at <= now) {
+                continue;
+            }
+            match self.store.expire_tag(repository, &tag, record).await {
+                Ok(()) => {
+                    expired += 1;
+                    let pushed = record.pushed.as_unix_seconds();
+                    tracing::info!(event = "tag_expired", %repository, %tag, digest = %record.digest, pushed, "tag expired");
+                }
+                Err(MetaError::Conflict(_) | MetaError::Missing(_)) => tracing::debug!(%repository, %tag, "the tag changed meanwhile"),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(expired)
+    }
+
+    async fn expire_tags(&self, now: WallTime) -> Result<(), MetaError> {
+        for org in self.store.orgs().await? {
+            match self.expire_tags_of(&org, now).await {
+                Ok(0) => {}
+                Ok(tags) => tracing::info!(event = "tags_expired", %org, tags, "tags whose time was over were removed"),
+                Err(error) => {
+                    tracing::error!(%org, error = format!("{error:#}"), "tags cannot be looked at; what expired stays until the next run");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use protocol::statement::version::{Descriptor, FORMAT, Image};
+
+    use super::*;
+    use crate::store::blobs::BlobStore;
+    use crate::store::embedded::EmbeddedStore;
+    use crate::store::meta::{
+        AccessKeyRecord, KeyStore as _, ManifestRecord, RepositoryStore as _, Retirement, TrustStore as _, TufFile, VersionRecord,
+    };
+
+    const DAY: u64 = 86_400;
+
+    struct World {
+        _dir: tempfile::TempDir,
+        store: EmbeddedStore,
+        blobs: BlobStore,
+    }
+
+    fn at(day: u64) -> WallTime {
+        WallTime::from_unix_seconds(day * DAY)
+    }
+
+    fn org() -> OrgName {
+        "acme".parse().unwrap()
+    }
+
+    fn timestamp() -> TufFile {
+        TufFile { name: "timestamp.json".into(), content: String::new() }
+    }
+
+    impl World {
+        async fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let (store, blobs) = (EmbeddedStore::open(dir.path()).unwrap(), BlobStore::open(dir.path()).unwrap());
+            let key = AccessKeyRecord { id: "k".into(), org: org(), secret_sha256: Digest::sha256(b""), scopes: vec![] };
+            store.create_org(&org(), key, vec![timestamp()]).await.unwrap();
+            Self { _dir: dir, store, blobs }
+        }
+
+        const fn repositories(&self) -> Repositories<'_> {
+            Repositories { store: &self.store, blobs: &self.blobs }
+        }
+
+        async fn push(&self, repository: &str, tag: &str, day: u64) -> Digest {
+            let digest = Digest::sha256(tag.as_bytes());
+            let manifest = ManifestRecord {
+                digest,
+                media_type: String::new(),
+                size: 1,
+                subject: None,
+                artifact_type: None,
+                annotations: BTreeMap::new(),
+                pushed: at(day),
+            };
+            self.store.put_manifest(&repository.parse().unwrap(), manifest, &[tag.parse().unwrap()]).await.unwrap();
+            digest
+        }
+
+        async fn set(&self, pattern: &str, settings: &str) {
+            let settings = serde_json::from_str(settings).unwrap();
+            self.store.put_repository_settings(&org(), &pattern.parse().unwrap(), Some(settings)).await.unwrap();
+        }
+
+        /// The tags that are left after a run on a day.
+        async fn left(&self, repository: &str, day: u64) -> String {
+            self.repositories().expire_tags(at(day)).await.unwrap();
+            let tags = self.store.tags(&repository.parse().unwrap(), None, 99).await.unwrap().unwrap();
+            tags.iter().map(Tag::as_str).collect::<Vec<_>>().join(" ")
+        }
+
+        async fn publish(&self, number: u64, manifest: Digest) -> Digest {
+            let manifest = Descriptor { media_type: "m".into(), digest: manifest, size: 1 };
+            let tag = "any".parse().unwrap();
+            let image = Image { repository: "acme/web".parse().unwrap(), tag, index: None, manifest, blobs: vec![] };
+            let (app, platform) = ("web".parse().unwrap(), "linux-amd64".parse().unwrap());
+            let statement = VersionStatement { format: FORMAT, org: org(), app, version: number, platform, images: vec![image] };
+            let bytes = Bytes::from(serde_json::to_vec(&statement).unwrap());
+            let digest = self.blobs.put(None, bytes).await.unwrap().blob();
+            let statements = [(statement.platform, digest)].into();
+            let record = VersionRecord { app: statement.app, version: number, statements, published: at(1), retired: None };
+            self.store.publish_version(&org(), record, &timestamp(), vec![]).await.unwrap();
+            digest
+        }
+    }
+
+    #[tokio::test]
+    async fn the_closest_rule_expires_tags_and_the_others_stay() {
+        let world = World::new().await;
+        for (repository, tag, day) in [("acme/web", "a", 1), ("acme/web", "b", 2), ("acme/web", "c", 3), ("acme/team/x", "a", 1)] {
+            world.push(repository, tag, day).await;
+        }
+        assert_eq!(world.left("acme/web", 1000).await, "a b c", "nothing is set");
+        world.set("acme/*", r#"{"keep_days":10}"#).await;
+        world.set("acme/web", r#"{"keep_last":1}"#).await;
+        assert_eq!(world.left("acme/web", 11).await, "b c");
+        assert_eq!(world.left("acme/team/x", 10).await, "");
+        assert_eq!(world.left("acme/web", 1000).await, "c");
+    }
+
+    #[tokio::test]
+    async fn what_a_version_needs_stays_until_it_is_retired() {
+        let world = World::new().await;
+        let old = world.push("acme/web", "old", 1).await;
+        world.push("acme/web", "new", 2).await;
+        world.publish(1, old).await;
+        world.set("acme/web", r#"{"keep_last":1}"#).await;
+        assert_eq!(world.left("acme/web", 9).await, "new old");
+        let retirement = Retirement { at: at(9), reason: None };
+        world.store.retire_version(&org(), &"web".parse().unwrap(), 1, retirement).await.unwrap();
+        assert_eq!(world.left("acme/web", 9).await, "new");
+    }
+
+    #[tokio::test]
+    async fn nothing_expires_while_it_cannot_be_read_what_versions_need() {
+        let world = World::new().await;
+        let old = world.push("acme/web", "old", 1).await;
+        world.push("acme/web", "new", 2).await;
+        let statement = world.publish(1, old).await;
+        world.set("acme/web", r#"{"keep_last":1}"#).await;
+        std::fs::remove_file(world.blobs.path(&statement)).unwrap();
+        assert_eq!(world.left("acme/web", 9).await, "new old");
+    }
+
+    #[tokio::test]
+    async fn a_signature_expires_after_its_image_is_gone() {
+        let world = World::new().await;
+        let image = world.push("acme/web", "v1", 1).await;
+        let signature = format!("sha256-{}.sig", image.hex());
+        world.push("acme/web", &signature, 1).await;
+        world.push("acme/web", "v2", 2).await;
+        world.set("acme/web", r#"{"keep_days":1}"#).await;
+        assert_eq!(world.left("acme/web", 2).await, format!("{signature} v2"));
+        world.store.delete_manifest(&"acme/web".parse().unwrap(), &image).await.unwrap();
+        assert_eq!(world.left("acme/web", 2).await, "v2");
+    }
+}
