@@ -13,6 +13,7 @@ pub mod key;
 pub mod operator;
 pub mod org;
 pub mod output;
+pub mod repo;
 pub mod rollout;
 pub mod seed;
 
@@ -49,6 +50,9 @@ enum Command {
     /// Apps and their signed versions.
     #[command(subcommand)]
     App(app::Command),
+    /// Repositories: who may pull, which tags stay, which expire.
+    #[command(subcommand)]
+    Repo(repo::Command),
     /// Devices of an organisation.
     #[command(subcommand)]
     Fleet(fleet::Command),
@@ -117,6 +121,7 @@ pub fn run(cli: Cli, token: TrustToken) -> anyhow::Result<()> {
             Command::Org(command) => command.run().await,
             Command::Key(command) => command.run().await,
             Command::App(command) => command.run().await,
+            Command::Repo(command) => command.run().await,
             Command::Fleet(command) => command.run().await,
             Command::Rollout(command) => command.run().await,
             Command::Config(command) => command.run(),

@@ -2,19 +2,22 @@
 //!
 //! Not here: pushing images, which any OCI client does.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use protocol::digest::Digest;
 use protocol::name::{RepositoryName, Tag};
+use protocol::statement::version::{STATEMENT_BYTES_MAX, VersionStatement};
 use serde_json::json;
 
 use super::Output;
 use super::operator::{AppPath, Operator};
+use crate::api;
 use crate::publish::{Published, Request, publish};
 use crate::store::meta::VersionRecord;
-use crate::trust::OperatorKeys;
+use crate::trust::{MetadataSource as _, OperatorKeys};
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -23,6 +26,10 @@ pub enum Command {
     Publish(Publish),
     /// List the versions of an app.
     Versions(Versions),
+    /// Show a version: its images, platform by platform, and whether it is retired.
+    Show(Show),
+    /// Take a version out of use: it cannot be rolled out any more, and its content may be removed; its statement stays.
+    Retire(Retire),
 }
 
 /// An image that was pushed.
@@ -75,6 +82,37 @@ pub struct Versions {
     output: Output,
 }
 
+/// `app show`.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// The app, as ORG/APP.
+    app: AppPath,
+    /// The version.
+    #[arg(long, value_name = "N")]
+    version: u64,
+    #[command(flatten)]
+    operator: Operator,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// `app retire`.
+#[derive(Debug, Args)]
+pub struct Retire {
+    /// The app, as ORG/APP.
+    app: AppPath,
+    /// The version.
+    #[arg(long, value_name = "N")]
+    version: u64,
+    /// Why; whoever asks for the version later is told.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    operator: Operator,
+    #[command(flatten)]
+    output: Output,
+}
+
 impl Command {
     /// Carries out the subcommand.
     ///
@@ -84,6 +122,8 @@ impl Command {
         match self {
             Self::Publish(publish) => publish.run().await,
             Self::Versions(versions) => versions.run().await,
+            Self::Show(show) => show.run().await,
+            Self::Retire(retire) => retire.run().await,
         }
     }
 }
@@ -110,7 +150,7 @@ impl Versions {
         self.output.print(&json!({"versions": versions}), || {
             let line = |version: &VersionRecord| {
                 let platforms: Vec<&str> = version.statements.keys().map(protocol::name::Platform::as_str).collect();
-                format!("{:>6}  {}", version.version, platforms.join(", "))
+                format!("{:>6}  {}{}", version.version, platforms.join(", "), describe_retirement(version))
             };
             if versions.is_empty() {
                 "no version is published".to_owned()
@@ -119,6 +159,53 @@ impl Versions {
             }
         })
     }
+}
+
+impl Show {
+    async fn run(self) -> anyhow::Result<()> {
+        let (api, AppPath { org, app }) = (self.operator.connect()?, self.app);
+        let versions: Vec<VersionRecord> = api.get(&format!("/api/v1/orgs/{org}/apps/{app}/versions")).await?;
+        let Some(version) = versions.into_iter().find(|version| version.version == self.version) else {
+            anyhow::bail!("{org}/{app} has no version {}; `hedgerow app versions {org}/{app}` lists those it has", self.version)
+        };
+        let mut statements = BTreeMap::new();
+        for (platform, digest) in &version.statements {
+            let path = format!("{app}/{}/{}.{platform}.json", version.version, digest.hex());
+            let bytes = api.metadata_of(&org).target(&path, STATEMENT_BYTES_MAX).await?;
+            let bytes = bytes.with_context(|| format!("the seed does not have the statement {digest}"))?;
+            anyhow::ensure!(digest.same_algorithm(&bytes) == *digest, "the seed sent other bytes than {digest}; do not use this seed");
+            statements.insert(platform.clone(), VersionStatement::parse(&bytes)?);
+        }
+        let (published, retired) = (version.published, &version.retired);
+        let shown = json!({"app": app, "version": version.version, "published": published, "retired": retired, "statements": statements});
+        self.output.print(&shown, || {
+            let images = statements.values().flat_map(|statement| {
+                statement.images.iter().map(|image| {
+                    let (repository, tag, digest) = (&image.repository, &image.tag, &image.manifest.digest);
+                    let bytes: u64 = image.blobs.iter().map(|blob| blob.size).sum();
+                    format!("  {:<14} {repository}:{tag}  {digest}  {bytes} bytes", statement.platform)
+                })
+            });
+            let head = format!("{org}/{app} version {}{}", version.version, describe_retirement(&version));
+            std::iter::once(head).chain(images).collect::<Vec<_>>().join("\n")
+        })
+    }
+}
+
+impl Retire {
+    async fn run(self) -> anyhow::Result<()> {
+        let AppPath { org, app } = self.app;
+        let path = format!("/api/v1/orgs/{org}/apps/{app}/versions/{}/retire", self.version);
+        let version: VersionRecord = self.operator.connect()?.post(&path, &api::Retire { reason: self.reason }).await?;
+        self.output.print(&version, || format!("{org}/{app} version {}{}", version.version, describe_retirement(&version)))
+    }
+}
+
+/// What stands behind a version that was retired.
+fn describe_retirement(version: &VersionRecord) -> String {
+    let Some(retired) = &version.retired else { return String::new() };
+    let reason = retired.reason.as_ref().map(|reason| format!(": {}", reason.escape_debug()));
+    format!("  retired{}", reason.unwrap_or_default())
 }
 
 #[cfg(test)]

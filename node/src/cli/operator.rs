@@ -119,6 +119,14 @@ impl SeedApi {
         self.send(self.request(Method::DELETE, path)).await.map(drop)
     }
 
+    /// Changes at `path` what `body` speaks of.
+    ///
+    /// # Errors
+    /// When the seed cannot be reached or refuses.
+    pub async fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
+        self.json(self.request(Method::PATCH, path).json(body)).await
+    }
+
     /// Asks for a manifest: its exact bytes and media type.
     ///
     /// # Errors
