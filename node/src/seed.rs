@@ -10,6 +10,7 @@
 //! | [`devices`] | what devices ask for, on their own listener |
 //! | [`fleet`] | tokens, enrolment, desired states, rollouts |
 //! | [`trust`] | publishing versions, and keeping metadata fresh |
+//! | [`repositories`] | settings of repositories, and tags whose time is over |
 //! | [`sites`] | which devices were seen behind the same address |
 //! | [`metrics`] | figures about this seed |
 //!
@@ -24,6 +25,7 @@ pub mod init;
 pub mod metrics;
 pub mod openapi;
 pub mod registry;
+pub mod repositories;
 pub mod run;
 pub mod sites;
 pub mod trust;

@@ -6,6 +6,7 @@
 //! | [`enrolment`] | who holds which keys, and which tokens enrol a device |
 //! | [`conformance`] | the registry does what the distribution specification says |
 //! | [`registry`] | container tools push and pull unmodified, and see what is theirs alone |
+//! | [`repositories`] | tags that stay, tags that expire, versions that are retired |
 //! | [`swarm`] | devices of another organisation and wrong bytes stay out |
 //! | [`faults`] | what is killed, stopped or restored from a backup does no harm |
 //! | [`operations`] | starting, stopping, recovering, and errors that say what to do |
@@ -21,6 +22,7 @@ mod faults;
 mod operations;
 mod path;
 mod registry;
+mod repositories;
 mod simulation;
 mod swarm;
 
