@@ -4,6 +4,8 @@
 //!
 //! Not here: push; see `uploads`.
 
+use std::ops::Range;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
