@@ -24,7 +24,7 @@ pub(super) fn parse(path: &str, method: &Method) -> Result<Route, Refused> {
 /// What a key must be allowed for this request; none for the probe `/v2/`.
 pub(super) fn scope(route: &Route, method: &Method) -> Option<Scope> {
     match route {
-        Route::Base => None,
+        Route::Base | Route::Catalog => None,
         Route::Uploads(_) | Route::Upload(..) => Some(Scope::Push),
         Route::Blob(..) | Route::Manifest(..) | Route::Tags(_) | Route::Referrers(..) => match *method {
             Method::DELETE => Some(Scope::Delete),
