@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::Context;
 use protocol::digest::Digest;
 use protocol::name::{OrgName, RepositoryName, Tag};
+use protocol::oci::route::Reference;
 use protocol::repository::in_force;
 use protocol::repository::retention::{Fate, Retention, TagFacts};
 use protocol::repository::tags::subject_of;
@@ -23,7 +24,7 @@ use protocol::time::WallTime;
 use super::{PAGE_REPOSITORIES_MAX, Repositories};
 use crate::clock::wall_time;
 use crate::seed::Seed;
-use crate::store::meta::{MetaError, Reference, TagRecord};
+use crate::store::meta::{MetaError, TagRecord};
 
 /// How often tags are looked at: rules speak of days.
 const RUN_INTERVAL: Duration = Duration::from_secs(3600);
@@ -156,11 +157,10 @@ mod tests {
     use protocol::statement::version::{Descriptor, FORMAT, Image};
 
     use super::*;
+    use crate::seed::registry::auth::generate_key;
     use crate::store::blobs::BlobStore;
     use crate::store::embedded::EmbeddedStore;
-    use crate::store::meta::{
-        AccessKeyRecord, KeyStore as _, ManifestRecord, RepositoryStore as _, Retirement, TrustStore as _, TufFile, VersionRecord,
-    };
+    use crate::store::meta::{KeyStore as _, ManifestRecord, RepositoryStore as _, Retirement, TrustStore as _, TufFile, VersionRecord};
 
     const DAY: u64 = 86_400;
 
@@ -186,7 +186,7 @@ mod tests {
         async fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
             let (store, blobs) = (EmbeddedStore::open(dir.path()).unwrap(), BlobStore::open(dir.path()).unwrap());
-            let key = AccessKeyRecord { id: "k".into(), org: org(), secret_sha256: Digest::sha256(b""), scopes: vec![] };
+            let (_, key) = generate_key(&org(), vec![]).unwrap();
             store.create_org(&org(), key, vec![timestamp()]).await.unwrap();
             Self { _dir: dir, store, blobs }
         }
