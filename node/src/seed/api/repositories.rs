@@ -60,9 +60,11 @@ pub(super) async fn change(
     require(&principal, &org, Scope::Admin)?;
     let pattern: RepositoryPattern = format!("{org}/{path}").parse().map_err(|refused| invalid(&refused))?;
     change.check(&pattern).map_err(|refused| Refused::new(StatusCode::BAD_REQUEST, "bad_settings", refused.to_string()))?;
-    seed.store.put_repository_settings(&org, &pattern, Some(change.clone())).await?;
-    tracing::info!(event = "repository_settings_changed", %pattern, ?change, "settings of repositories changed");
-    Ok(Json(seed.store.repository_settings(&org).await?.remove(&pattern).unwrap_or_default()))
+    seed.store.put_repository_settings(&org, &pattern, Some(change)).await?;
+    let settings = seed.store.repository_settings(&org).await?.remove(&pattern).unwrap_or_default();
+    let text = serde_json::to_string(&settings).unwrap_or_default();
+    tracing::info!(event = "repository_settings_changed", %pattern, settings = text, "settings of repositories changed");
+    Ok(Json(settings))
 }
 
 /// `DELETE /api/v1/orgs/{org}/repository-settings/{pattern}`: wider patterns decide from now on.
