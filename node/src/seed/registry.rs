@@ -118,7 +118,7 @@ async fn answer(state: &RegistryState, mut request: Request) -> Result<Response,
         (Route::Manifest(repository, reference), Method::DELETE) => manifests::delete(&call, &repository, &reference).await,
         (Route::Tags(repository), Method::GET | Method::HEAD) => tags::list(&call, &repository).await,
         (Route::Referrers(repository, subject), Method::GET | Method::HEAD) => referrers::list(&call, &repository, &subject).await,
-        (_, method) => Err(Refused::MethodNotAllowed(method)),
+        (route, method) => Err(Refused::MethodNotAllowed { method, methods: path::methods(&route) }),
     }
 }
 

@@ -26,8 +26,13 @@ pub(super) enum Refused {
     Auth(AuthError),
     #[error("{0} is no path of this registry")]
     NotFound(String),
-    #[error("{0} is not a method of this path")]
-    MethodNotAllowed(Method),
+    #[error("{method} is not a method of this path, which has {methods}")]
+    MethodNotAllowed {
+        /// What was asked for.
+        method: Method,
+        /// What can be asked for.
+        methods: &'static str,
+    },
     #[error("{0}")]
     Unsupported(String),
     #[error(transparent)]
@@ -79,7 +84,7 @@ impl Refused {
             Self::Auth(AuthError::Failed(_)) | Self::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
             Self::Auth(_) => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "UNSUPPORTED"),
-            Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED"),
+            Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED"),
             Self::Unsupported(_) => (StatusCode::BAD_REQUEST, "UNSUPPORTED"),
             Self::NameInvalid(_) => (StatusCode::BAD_REQUEST, "NAME_INVALID"),
             Self::NameUnknown(_) => (StatusCode::NOT_FOUND, "NAME_UNKNOWN"),
@@ -111,6 +116,7 @@ impl Refused {
         match self {
             Self::Auth(AuthError::Failed(_)) => {}
             Self::Auth(_) => add(header::WWW_AUTHENTICATE, Ok(CHALLENGE)),
+            Self::MethodNotAllowed { methods, .. } => add(header::ALLOW, Ok(HeaderValue::from_static(methods))),
             Self::OutOfOrder { location, received } => {
                 add(header::LOCATION, HeaderValue::try_from(location));
                 add(header::RANGE, HeaderValue::try_from(super::uploads::range(*received)));

@@ -1,5 +1,5 @@
-//! What a request's path and method ask for, in the registry's words: how a bad path is refused, and which scope a key
-//! needs.
+//! What a request's path and method ask for, in the registry's words: how a bad path is refused, which methods it has, and
+//! which scope a key needs.
 //!
 //! Not here: reading the path; see [`protocol::oci::route`].
 
@@ -19,6 +19,17 @@ pub(super) fn parse(path: &str, method: &Method) -> Result<Route, Refused> {
         RouteRefused::Tag(reason) => Refused::ManifestUnknown(reason.to_string()),
         RouteRefused::UploadId => Refused::UploadUnknown,
     })
+}
+
+/// The methods that a path has.
+pub(super) const fn methods(route: &Route) -> &'static str {
+    match route {
+        Route::Base | Route::Catalog | Route::Tags(_) | Route::Referrers(..) => "GET, HEAD",
+        Route::Blob(..) => "GET, HEAD, DELETE",
+        Route::Uploads(_) => "POST",
+        Route::Upload(..) => "GET, HEAD, PATCH, PUT, DELETE",
+        Route::Manifest(..) => "GET, HEAD, PUT, DELETE",
+    }
 }
 
 /// What a key must be allowed for this request; none for the probe `/v2/`.
