@@ -164,12 +164,20 @@ fn split(url: &str) -> (&str, &str) {
     rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash))
 }
 
+/// Reads a head, and nothing of what comes after it.
 fn read_head(socket: &mut TcpStream) -> std::io::Result<String> {
     let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") && head.len() < HEAD_BYTES_MAX {
-        socket.read_exact(&mut byte)?;
-        head.push(byte[0]);
+    let mut window = [0; 4096];
+    while head.len() < HEAD_BYTES_MAX {
+        let (read, seen) = (head.len(), socket.peek(&mut window)?);
+        head.extend_from_slice(&window[..seen]);
+        if let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") {
+            head.truncate(end + 4);
+        }
+        socket.read_exact(&mut window[..(head.len() - read).max(1)])?;
+        if head.ends_with(b"\r\n\r\n") {
+            break;
+        }
     }
     Ok(String::from_utf8_lossy(&head).trim_end().to_owned())
 }

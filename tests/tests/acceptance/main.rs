@@ -39,7 +39,7 @@ fn every_file_of_tests_is_listed_here() {
 
 /// Checks that the modules of the file `lists` are the files in `dir`, beside `own`, and likewise in the folders of these.
 fn check_listed(lists: &Path, dir: &Path, own: &[&str]) {
-    let text = fs::read_to_string(lists).unwrap();
+    let text = fs::read_to_string(lists).unwrap_or_else(|error| panic!("{}: {error}", lists.display()));
     let modules: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')).collect();
     let (folders, files): (Vec<String>, Vec<String>) = names(dir).into_iter().partition(|name| dir.join(name).is_dir());
     let mut expected: Vec<String> = modules.iter().map(|module| format!("{module}.rs")).collect();
@@ -52,7 +52,9 @@ fn check_listed(lists: &Path, dir: &Path, own: &[&str]) {
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let entries = fs::read_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    let name = |entry: fs::DirEntry| entry.file_name().into_string().expect("a file of ours has a name in UTF-8");
+    let mut names: Vec<String> = entries.map(|entry| name(entry.expect("the folder can be read"))).collect();
     names.sort();
     names
 }

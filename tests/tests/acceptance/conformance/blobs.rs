@@ -26,7 +26,7 @@ pub(super) struct Way<'a> {
 type Method = fn(&Way<'_>, &Blob) -> Request;
 
 /// All ways to push.
-pub(super) const METHODS: [(&str, Method); 10] = [
+const METHODS: [(&str, Method); 10] = [
     ("post only", post_only),
     ("post+put", post_put),
     ("post+put streamed", |way, blob| way.registry.ask("PUT", &end(&way.start(), blob)).streamed(&blob.bytes)),
@@ -83,7 +83,7 @@ fn post_only(way: &Way<'_>, blob: &Blob) -> Request {
     way.registry.ask("POST", &way.uploads(&format!("?digest={}", blob.digest))).octets(&blob.bytes)
 }
 
-fn post_put(way: &Way<'_>, blob: &Blob) -> Request {
+pub(super) fn post_put(way: &Way<'_>, blob: &Blob) -> Request {
     way.registry.ask("PUT", &end(&way.start(), blob)).octets(&blob.bytes)
 }
 
@@ -125,14 +125,18 @@ fn chunked(way: &Way<'_>, blob: &Blob, chunks: usize, order: Order, last: Last) 
     way.registry.ask("PUT", &end(&location, blob))
 }
 
-/// The cases of each algorithm.
-pub(super) fn cases() -> Vec<Case> {
-    Algorithm::ALL.into_iter().flat_map(of_algorithm).collect()
+/// Does what a case of an algorithm does.
+type Run = fn(&Registry, Algorithm);
+
+/// The cases of each algorithm, which push the same blobs in different ways.
+pub(super) fn sequences() -> Vec<Vec<Case>> {
+    Algorithm::ALL.into_iter().map(of_algorithm).collect()
 }
 
 fn of_algorithm(algorithm: Algorithm) -> Vec<Case> {
     let mut cases = Vec::new();
-    let mut add = |name: String, run: Box<dyn Fn(&Registry)>| cases.push(Case::new(format!("{} blobs/{name}", algorithm.name()), run));
+    let mut add =
+        |name: String, run: Box<dyn Fn(&Registry) + Send>| cases.push(Case::new(format!("{} blobs/{name}", algorithm.name()), run));
     let announced = [None, Some(Algorithm::Sha256), Some(Algorithm::Sha512)];
     for (number, (name, method)) in METHODS.into_iter().enumerate() {
         for announced in announced {
@@ -144,7 +148,7 @@ fn of_algorithm(algorithm: Algorithm) -> Vec<Case> {
         blob.bytes.extend(b"oh no");
         add(format!("bad digest {name}"), Box::new(move |registry| refused(registry, &blob, method)));
     }
-    let single: [(&str, fn(&Registry, Algorithm)); 9] = [
+    let single: [(&str, Run); 9] = [
         ("get-missing", missing),
         ("mount", |registry, algorithm| mounted(registry, &Blob::random(algorithm, 3000, SMALL), &format!("&from={OTHER_REPOSITORY}"))),
         ("mount anonymous", |registry, algorithm| mounted(registry, &Blob::random(algorithm, 3001, SMALL), "")),
@@ -168,7 +172,7 @@ fn of_algorithm(algorithm: Algorithm) -> Vec<Case> {
 fn pulled_and_deleted(registry: &Registry, repository: &str, blob: &Blob) {
     let path = blob_path(repository, blob);
     let head = registry.ask("HEAD", &path).gives(200);
-    head.with("Docker-Content-Digest", &blob.digest).with("Content-Length", blob.bytes.len());
+    head.with("Docker-Content-Digest", &blob.digest).with_length(blob.bytes.len());
     registry.ask("GET", &path).gives(200).with("Docker-Content-Digest", &blob.digest).bytes(&blob.bytes);
     deleted(registry, repository, blob);
 }
@@ -314,6 +318,6 @@ fn part(registry: &Registry, algorithm: Algorithm, range: &str, expected: Expect
         }
         Expected::Unsatisfiable => assert_eq!((asked.status(), content_range), (416, Some(format!("bytes */{PARTED}")))),
     }
-    registry.ask("HEAD", &blob_path(REPOSITORY, &blob)).header("Range", range).gives(200).with("Content-Length", PARTED);
+    registry.ask("HEAD", &blob_path(REPOSITORY, &blob)).header("Range", range).gives(200).with_length(PARTED);
     deleted(registry, REPOSITORY, &blob);
 }

@@ -104,102 +104,107 @@ fn annotations(number: u32) -> Value {
     json!({ "org.opencontainers.conformance": "hello", "org.example.number": number.to_string() })
 }
 
-/// All kinds.
+/// Fills a set.
+type Make = fn(&mut DataSet);
+
+/// The kinds, by name.
+const KINDS: [(&str, Make); 20] = [
+    ("image", |set| set.image_with_tag(json!({}))),
+    ("image-uncompressed", |set| {
+        set.layer = LAYER;
+        set.image_with_tag(json!({}));
+    }),
+    ("large-manifest", |set| {
+        let many = (0..390).map(|n| (format!("large-annotation-{n}"), Value::from("A".repeat(10_000))));
+        set.image_with_tag(json!({ "annotations": many.collect::<serde_json::Map<_, _>>() }));
+    }),
+    ("index", |set| set.index_with_tag(json!({}))),
+    ("nested-index", |set| {
+        let inner = [set.index_of_images(json!({})), set.index_of_images(json!({}))];
+        let outer = set.index(&inner, json!({}));
+        set.tag("nested-index", &outer);
+    }),
+    ("empty-index", |set| {
+        let index = set.index(&[], json!({}));
+        set.tag("empty-index", &index);
+    }),
+    ("artifact", |set| {
+        let artifact = set.artifact(EXAMPLE, json!({}));
+        set.tag("artifact", &artifact);
+    }),
+    ("artifact-index", |set| {
+        let artifacts = [set.artifact(EXAMPLE, json!({})), set.artifact(EXAMPLE, json!({}))];
+        let index = set.index(&artifacts, json!({ "artifactType": EXAMPLE }));
+        set.tag("artifact-index", &index);
+    }),
+    ("artifact-without-layers", |set| {
+        let empty = set.blob(EMPTY_JSON, b"{}");
+        let artifact = set.manifest(MANIFEST, json!({ "artifactType": EXAMPLE, "config": empty, "layers": [empty] }));
+        set.tag("artifact", &artifact);
+    }),
+    ("artifacts-with-subject", |set| {
+        let subject = set.image(json!({}));
+        set.tag("image", &subject);
+        set.image(json!({ "subject": subject }));
+        let first = set.artifact(EXAMPLE, json!({ "subject": subject, "annotations": annotations(1) }));
+        set.tag("tagged-artifact1", &first);
+        let second = set.artifact(OTHER_EXAMPLE, json!({ "subject": subject, "annotations": annotations(2) }));
+        set.tag("tagged-artifact2", &second);
+    }),
+    ("index-with-subject", |set| {
+        let subject = set.index_of_images(json!({}));
+        set.tag("index", &subject);
+        set.index_of_images(json!({ "subject": subject }));
+        let artifact = json!({ "artifactType": EXAMPLE, "subject": subject, "annotations": annotations(1) });
+        let artifact = set.index_of_images(artifact);
+        set.tag("tagged-artifact", &artifact);
+    }),
+    ("missing-subject", |set| {
+        let digest = set.algorithm.digest(b"missing content");
+        let subject = json!({ "mediaType": MANIFEST, "digest": digest, "size": 123 });
+        let artifact = set.artifact(EXAMPLE, json!({ "subject": subject, "annotations": annotations(1) }));
+        set.tag("tagged-artifact", &artifact);
+    }),
+    ("data-field", |set| {
+        set.descriptors_have_data = true;
+        set.image_with_tag(json!({}));
+    }),
+    ("non-distributable-layers", |set| {
+        let elsewhere = |seed| {
+            let digest = Algorithm::Sha256.digest(&noise(seed, 256));
+            json!({ "mediaType": NOT_DISTRIBUTABLE, "digest": digest, "size": 123_456, "urls": ["https://store.example.com/layer"] })
+        };
+        let layers = [elsewhere(901), elsewhere(902), set.random_layer()];
+        let image = set.image_of(&layers, json!({}));
+        set.tag("non-distributable-image", &image);
+    }),
+    ("custom-fields", |set| {
+        set.custom_field = true;
+        set.index_with_tag(json!({}));
+    }),
+    ("no-layers", |set| {
+        let image = set.image_of(&[], json!({}));
+        set.tag("no-layers", &image);
+    }),
+    ("sha512", |set| {
+        set.algorithm = Algorithm::Sha512;
+        set.index_of_images(json!({}));
+    }),
+    ("sha512-subject", |set| {
+        set.algorithm = Algorithm::Sha512;
+        let subject = set.image(json!({}));
+        set.artifact(EXAMPLE, json!({ "subject": subject, "annotations": annotations(1) }));
+    }),
+    ("tag-param-sha256", DataSet::tagged_by_parameter),
+    ("tag-param-sha512", |set| {
+        set.algorithm = Algorithm::Sha512;
+        set.tagged_by_parameter();
+    }),
+];
+
+/// One set of each kind.
 pub(super) fn all() -> Vec<DataSet> {
-    let kinds: [(&'static str, fn(&mut DataSet)); 20] = [
-        ("image", |set| set.image_with_tag(json!({}))),
-        ("image-uncompressed", |set| {
-            set.layer = LAYER;
-            set.image_with_tag(json!({}));
-        }),
-        ("large-manifest", |set| {
-            let many = (0..390).map(|n| (format!("large-annotation-{n}"), Value::from("A".repeat(10_000))));
-            set.image_with_tag(json!({ "annotations": many.collect::<serde_json::Map<_, _>>() }));
-        }),
-        ("index", |set| set.index_with_tag(json!({}))),
-        ("nested-index", |set| {
-            let inner = [set.index_of_images(json!({})), set.index_of_images(json!({}))];
-            let outer = set.index(&inner, json!({}));
-            set.tag("nested-index", &outer);
-        }),
-        ("empty-index", |set| {
-            let index = set.index(&[], json!({}));
-            set.tag("empty-index", &index);
-        }),
-        ("artifact", |set| {
-            let artifact = set.artifact(EXAMPLE, json!({}));
-            set.tag("artifact", &artifact);
-        }),
-        ("artifact-index", |set| {
-            let artifacts = [set.artifact(EXAMPLE, json!({})), set.artifact(EXAMPLE, json!({}))];
-            let index = set.index(&artifacts, json!({ "artifactType": EXAMPLE }));
-            set.tag("artifact-index", &index);
-        }),
-        ("artifact-without-layers", |set| {
-            let empty = set.blob(EMPTY_JSON, b"{}");
-            let artifact = set.manifest(MANIFEST, json!({ "artifactType": EXAMPLE, "config": empty, "layers": [empty] }));
-            set.tag("artifact", &artifact);
-        }),
-        ("artifacts-with-subject", |set| {
-            let subject = set.image(json!({}));
-            set.tag("image", &subject);
-            set.image(json!({ "subject": subject }));
-            let first = set.artifact(EXAMPLE, json!({ "subject": subject, "annotations": annotations(1) }));
-            set.tag("tagged-artifact1", &first);
-            let second = set.artifact(OTHER_EXAMPLE, json!({ "subject": subject, "annotations": annotations(2) }));
-            set.tag("tagged-artifact2", &second);
-        }),
-        ("index-with-subject", |set| {
-            let subject = set.index_of_images(json!({}));
-            set.tag("index", &subject);
-            set.index_of_images(json!({ "subject": subject }));
-            let artifact = json!({ "artifactType": EXAMPLE, "subject": subject, "annotations": annotations(1) });
-            let artifact = set.index_of_images(artifact);
-            set.tag("tagged-artifact", &artifact);
-        }),
-        ("missing-subject", |set| {
-            let digest = set.algorithm.digest(b"missing content");
-            let subject = json!({ "mediaType": MANIFEST, "digest": digest, "size": 123 });
-            let artifact = set.artifact(EXAMPLE, json!({ "subject": subject, "annotations": annotations(1) }));
-            set.tag("tagged-artifact", &artifact);
-        }),
-        ("data-field", |set| {
-            set.descriptors_have_data = true;
-            set.image_with_tag(json!({}));
-        }),
-        ("non-distributable-layers", |set| {
-            let elsewhere = |seed| {
-                let digest = Algorithm::Sha256.digest(&noise(seed, 256));
-                json!({ "mediaType": NOT_DISTRIBUTABLE, "digest": digest, "size": 123_456, "urls": ["https://store.example.com/layer"] })
-            };
-            let layers = [elsewhere(901), elsewhere(902), set.random_layer()];
-            let image = set.image_of(&layers, json!({}));
-            set.tag("non-distributable-image", &image);
-        }),
-        ("custom-fields", |set| {
-            set.custom_field = true;
-            set.index_with_tag(json!({}));
-        }),
-        ("no-layers", |set| {
-            let image = set.image_of(&[], json!({}));
-            set.tag("no-layers", &image);
-        }),
-        ("sha512", |set| {
-            set.algorithm = Algorithm::Sha512;
-            set.index_of_images(json!({}));
-        }),
-        ("sha512-subject", |set| {
-            set.algorithm = Algorithm::Sha512;
-            let subject = set.image(json!({}));
-            set.artifact(EXAMPLE, json!({ "subject": subject, "annotations": annotations(1) }));
-        }),
-        ("tag-param-sha256", DataSet::tagged_by_parameter),
-        ("tag-param-sha512", |set| {
-            set.algorithm = Algorithm::Sha512;
-            set.tagged_by_parameter();
-        }),
-    ];
-    let made = kinds.into_iter().map(|(name, make)| {
+    let made = KINDS.into_iter().map(|(name, make)| {
         let mut set = DataSet::new(name);
         make(&mut set);
         set

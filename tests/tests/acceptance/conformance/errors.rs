@@ -11,6 +11,11 @@ const REPOSITORY: &str = "/v2/acme/conformance/errors";
 /// More uploads than one organisation may have under way.
 const UPLOADS: usize = 2000;
 
+/// The case that takes all places for uploads, so that no other can run at the same time.
+pub(super) fn too_many() -> Case {
+    Case::new("errors/TOOMANYREQUESTS", wait)
+}
+
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = vec![
         Case::new("errors/UNAUTHORIZED", unauthorized),
@@ -19,7 +24,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("errors/BLOB_UPLOAD_UNKNOWN", unknown_upload),
         Case::new("errors/BLOB_UPLOAD_INVALID and SIZE_INVALID, chunks", chunks),
         Case::new("errors/DIGEST_INVALID, uploads", digests),
-        Case::new("errors/TOOMANYREQUESTS", too_many),
+        Case::new("errors/MANIFEST_INVALID, contents", manifests),
     ];
     cases.extend(PATHS.into_iter().map(|(method, path, status, code)| {
         Case::new(format!("errors/{code}, {method} {path}"), move |registry| {
@@ -64,7 +69,7 @@ const PATHS: [(&str, &str, u16, &str); 33] = [
     ("GET", "/v2/%", 404, "UNSUPPORTED"),
     ("GET", "/v2/%ff/web/tags/list", 404, "UNSUPPORTED"),
     ("GET", "/v2//", 404, "UNSUPPORTED"),
-    ("GET", "REPOSITORY/blobs/uploads/..%2f..", 404, "BLOB_UPLOAD_UNKNOWN"),
+    ("GET", "REPOSITORY/blobs/uploads/..%2f..", 404, "UNSUPPORTED"),
 ];
 
 fn unauthorized(registry: &Registry) {
@@ -87,17 +92,24 @@ fn unauthorized(registry: &Registry) {
 /// A method that a path does not have is refused with those that it has (RFC 9110 §15.5.6).
 fn methods(registry: &Registry) {
     let digest = Algorithm::Sha256.digest(b"nothing");
-    for (method, rest, allowed) in [
-        ("POST", "/v2/".to_owned(), "GET, HEAD"),
-        ("PUT", format!("{REPOSITORY}/blobs/{digest}"), "GET, HEAD, DELETE"),
-        ("PATCH", format!("{REPOSITORY}/blobs/{digest}"), "GET, HEAD, DELETE"),
-        ("GET", format!("{REPOSITORY}/blobs/uploads/"), "POST"),
-        ("POST", format!("{REPOSITORY}/blobs/uploads/0"), "GET, HEAD, PATCH, PUT, DELETE"),
-        ("POST", format!("{REPOSITORY}/manifests/1"), "GET, HEAD, PUT, DELETE"),
-        ("DELETE", format!("{REPOSITORY}/tags/list"), "GET, HEAD"),
-        ("PUT", format!("{REPOSITORY}/referrers/{digest}"), "GET, HEAD"),
+    for (target, has) in [
+        ("/v2/".to_owned(), "GET, HEAD"),
+        (format!("{REPOSITORY}/blobs/{digest}"), "GET, HEAD, DELETE"),
+        (format!("{REPOSITORY}/blobs/uploads/"), "POST"),
+        (format!("{REPOSITORY}/blobs/uploads/0"), "GET, HEAD, PATCH, PUT, DELETE"),
+        (format!("{REPOSITORY}/manifests/1"), "GET, HEAD, PUT, DELETE"),
+        (format!("{REPOSITORY}/tags/list"), "GET, HEAD"),
+        (format!("{REPOSITORY}/referrers/{digest}"), "GET, HEAD"),
     ] {
-        registry.ask(method, &rest).refused(405, "UNSUPPORTED").with("Allow", allowed);
+        for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "HEDGE"] {
+            let reply = registry.ask(method, &target).answer();
+            let is_refused = reply.status() == 405;
+            assert_eq!(is_refused, !has.split(", ").any(|has| has == method), "{method} {target}: {}", reply.status());
+            if is_refused && method != "HEAD" {
+                assert_eq!(reply.json()["errors"][0]["code"], "UNSUPPORTED");
+                reply.with("Allow", has);
+            }
+        }
     }
 }
 
@@ -151,8 +163,37 @@ fn digests(registry: &Registry) {
     registry.ask("PUT", &format!("{location}?digest={digest}")).octets(b"hedge").gives(201);
 }
 
+fn manifests(registry: &Registry) {
+    let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+    let (deep_field, deep_custom_field) = (format!("{{\"layers\":[{deep}]}}"), format!("{{\"x\":{deep}}}"));
+    let many = format!("{{\"layers\":[{}]}}", vec![r#"{"digest":"sha256:00","size":1}"#; 10_000].join(","));
+    let contents = [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{} {}",
+        r#"{"layers":{}}"#,
+        r#"{"layers":[{"digest":"sha256:baddigeststring","size":1}]}"#,
+        r#"{"layers":[{"size":1}]}"#,
+        r#"{"subject":{"digest":"latest","size":1}}"#,
+        r#"{"config":{"digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":-1}}"#,
+        r#"{"mediaType":"application/vnd.example"}"#,
+        "{\"annotations\":{\"a\":\"\u{0}\"}}",
+        &deep,
+        &deep_field,
+        &many,
+    ];
+    let not_utf8: &[u8] = b"{\"annotations\":{\"a\":\"\xff\"}}";
+    for content in contents.map(str::as_bytes).into_iter().chain([not_utf8]) {
+        registry.ask("PUT", &format!("{REPOSITORY}/manifests/1")).body(MANIFEST, content).refused(400, "MANIFEST_INVALID");
+    }
+    // What a field that no registry knows holds is the client's business, however deep it is.
+    registry.ask("PUT", &format!("{REPOSITORY}/manifests/1")).body(MANIFEST, deep_custom_field.as_bytes()).gives(201);
+}
+
 /// Whoever is told to wait is told how long, and goes on afterwards.
-fn too_many(registry: &Registry) {
+fn wait(registry: &Registry) {
     let mut locations = Vec::new();
     let refused = loop {
         let started = registry.ask("POST", &format!("{REPOSITORY}/blobs/uploads/")).answer();

@@ -3,25 +3,28 @@
 //! Not here: the ways to push a blob, one by one; see `blobs`.
 
 use std::collections::BTreeSet;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::Case;
-use super::blobs::{METHODS, Way};
-use super::data::{self, Algorithm, DataSet, INDEX, Manifest};
-use super::registry::{Registry, Reply};
+use super::blobs::{Way, post_put};
+use super::data::{self, Algorithm, DataSet, INDEX, MANIFEST, Manifest};
+use super::registry::{Registry, Reply, Request};
+
+/// Does one thing with a set.
+type Step = fn(&Registry, &DataSet);
 
 /// Six cases for each kind, which build on one another.
-pub(super) fn cases() -> Vec<Case> {
-    let steps: [(&str, fn(&Registry, &DataSet)); 6] =
+pub(super) fn sequences() -> Vec<Vec<Case>> {
+    let steps: [(&str, Step); 6] =
         [("push", push), ("list", list), ("head", head), ("pull", pull), ("referrers", referrers), ("delete", delete)];
-    let sets = data::all().into_iter().map(Rc::new);
-    sets.flat_map(|set| steps.map(|(step, act)| Case::new(format!("{}/{step}", set.name), with(&set, act)))).collect()
+    let sets = data::all().into_iter().map(Arc::new);
+    sets.map(|set| steps.map(|(step, act)| Case::new(format!("{}/{step}", set.name), with(&set, act))).into()).collect()
 }
 
-fn with(set: &Rc<DataSet>, act: fn(&Registry, &DataSet)) -> impl Fn(&Registry) + 'static {
-    let set = Rc::clone(set);
+fn with(set: &Arc<DataSet>, act: Step) -> impl Fn(&Registry) + 'static {
+    let set = Arc::clone(set);
     move |registry| act(registry, &set)
 }
 
@@ -49,19 +52,18 @@ impl DataSet {
     }
 }
 
-/// Pushes all of a set, each blob in another way.
+/// Pushes all of a set.
 pub(super) fn push(registry: &Registry, set: &DataSet) {
-    for (number, blob) in set.blobs.iter().enumerate() {
-        let (_, method) = METHODS[number % METHODS.len()];
-        let way = Way { repository: &repository(set), announced: None, registry };
-        method(&way, blob).gives(201).with("Docker-Content-Digest", &blob.digest);
+    for blob in &set.blobs {
+        let way = Way { registry, repository: &repository(set), announced: None };
+        post_put(&way, blob).gives(201).with("Docker-Content-Digest", &blob.digest);
     }
     for manifest in &set.manifests {
         let tags = if set.tags_by_parameter { set.tags_of(manifest) } else { Vec::new() };
         let parameters: Vec<String> = tags.iter().map(|tag| format!("tag={tag}")).collect();
         let target = format!("{}?{}", path(set, "manifests", &manifest.digest), parameters.join("&"));
         let reply = put(registry, &target, manifest);
-        assert_eq!(BTreeSet::from_iter(reply.list("OCI-Tag")), BTreeSet::from_iter(tags), "the tags that were set");
+        assert_eq!(reply.list("OCI-Tag"), tags, "the tags that were set");
     }
     for (tag, digest) in set.tags.iter().filter(|_| !set.tags_by_parameter) {
         let manifest = set.manifests.iter().find(|manifest| manifest.digest == *digest).expect("a tag is of a manifest");
@@ -73,18 +75,24 @@ fn put(registry: &Registry, target: &str, manifest: &Manifest) -> Reply {
     let reply = registry.ask("PUT", target).body(manifest.media_type, &manifest.bytes).gives(201);
     let reply = reply.with("Docker-Content-Digest", &manifest.digest);
     assert_eq!(reply.header("OCI-Subject"), manifest.subject.as_deref(), "the subject that was seen");
-    check(registry.ask("GET", &reply.location()).gives(200), manifest).bytes(&manifest.bytes);
+    check(ask(registry, "GET", &reply.location()).gives(200), manifest).bytes(&manifest.bytes);
     reply
+}
+
+/// A request for a manifest, as clients send it.
+fn ask(registry: &Registry, method: &'static str, target: &str) -> Request {
+    registry.ask(method, target).header("Accept", format!("{INDEX}, {MANIFEST}"))
 }
 
 fn check(reply: Reply, manifest: &Manifest) -> Reply {
     let reply = reply.with("Content-Type", manifest.media_type).with("Docker-Content-Digest", &manifest.digest);
-    reply.with("Content-Length", manifest.bytes.len())
+    reply.with_length(manifest.bytes.len())
 }
 
 fn list(registry: &Registry, set: &DataSet) {
     let name = repository(set);
-    let tags: Vec<String> = BTreeSet::from_iter(set.tags.iter().map(|(tag, _)| tag.clone())).into_iter().collect();
+    let mut tags: Vec<&str> = set.tags.iter().map(|(tag, _)| tag.as_str()).collect();
+    tags.sort_unstable();
     let listed = |query: &str| registry.ask("GET", &path(set, "tags", &format!("list{query}"))).gives(200).json();
     assert_eq!(listed(""), json!({ "name": name, "tags": tags }));
     for (number, last) in tags.iter().enumerate() {
@@ -94,21 +102,23 @@ fn list(registry: &Registry, set: &DataSet) {
 
 fn head(registry: &Registry, set: &DataSet) {
     for (reference, manifest) in set.references() {
-        check(registry.ask("HEAD", &path(set, "manifests", reference)).gives(200), manifest);
+        check(ask(registry, "HEAD", &path(set, "manifests", reference)).gives(200), manifest);
     }
     for blob in &set.blobs {
         let reply = registry.ask("HEAD", &path(set, "blobs", &blob.digest)).gives(200);
-        reply.with("Docker-Content-Digest", &blob.digest).with("Content-Length", blob.bytes.len());
+        reply.with("Docker-Content-Digest", &blob.digest).with_length(blob.bytes.len());
     }
 }
 
+/// Pulls all of a set. Clients that offer to take compressed bytes unpack what comes so, which then has another digest.
 fn pull(registry: &Registry, set: &DataSet) {
+    let get = |kind: &str, reference: &str| ask(registry, "GET", &path(set, kind, reference)).header("Accept-Encoding", "zstd, gzip");
     for (reference, manifest) in set.references() {
-        let accepted = registry.ask("GET", &path(set, "manifests", reference)).header("Accept", manifest.media_type);
-        check(accepted.gives(200), manifest).bytes(&manifest.bytes);
+        let reply = get("manifests", reference).gives(200);
+        check(reply.without("Content-Encoding"), manifest).bytes(&manifest.bytes);
     }
     for blob in &set.blobs {
-        let reply = registry.ask("GET", &path(set, "blobs", &blob.digest)).gives(200);
+        let reply = get("blobs", &blob.digest).gives(200).without("Content-Encoding");
         reply.with("Docker-Content-Digest", &blob.digest).bytes(&blob.bytes);
     }
 }
@@ -121,8 +131,9 @@ fn referrers(registry: &Registry, set: &DataSet) {
         let all = referrers_of(registry, set, subject, "");
         assert_eq!(by_digest(all.json()), by_digest(json!(expected)));
         all.without("OCI-Filters-Applied");
-        let types = expected.iter().filter_map(|listed| listed["artifactType"].as_str()).chain(["application/vnd.example.none"]);
-        for artifact_type in BTreeSet::from_iter(types) {
+        let types = expected.iter().filter_map(|listed| listed["artifactType"].as_str());
+        let types: BTreeSet<&str> = types.chain(["application/vnd.example.none"]).collect();
+        for artifact_type in types {
             let encoded = artifact_type.replace('+', "%2B");
             let filtered = referrers_of(registry, set, subject, &format!("?artifactType={encoded}"));
             let expected: Vec<&Value> = expected.iter().filter(|listed| listed["artifactType"] == artifact_type).copied().collect();
@@ -159,7 +170,7 @@ fn delete(registry: &Registry, set: &DataSet) {
     };
     for (tag, digest) in &set.tags {
         gone(path(set, "manifests", tag), "MANIFEST_UNKNOWN");
-        registry.ask("HEAD", &path(set, "manifests", digest)).gives(200);
+        ask(registry, "HEAD", &path(set, "manifests", digest)).gives(200);
     }
     let tags = registry.ask("GET", &path(set, "tags", "list")).gives(200).json();
     assert_eq!(tags["tags"], json!([]), "the tags of a repository that has none any more");

@@ -11,6 +11,9 @@ use super::registry::Registry;
 /// More referrers than one answer has.
 const MANY: usize = 260;
 
+/// More tags than one answer has.
+const MANY_TAGS: usize = 1024;
+
 /// The largest list of referrers that clients have to read, in bytes: that of a manifest.
 const INDEX_BYTES_MAX: usize = 4 << 20;
 
@@ -40,6 +43,7 @@ pub(super) fn empty() -> Vec<Case> {
 pub(super) fn cases() -> Vec<Case> {
     vec![
         Case::new("lists/tags in pages", tags),
+        Case::new("lists/many tags", many_tags),
         Case::new("lists/referrers in pages", referrers),
         Case::new("lists/large referrers in pages", large_referrers),
     ]
@@ -89,6 +93,26 @@ fn tags(registry: &Registry) {
     for query in ["?n=x", "?n=-1", "?n=", "?n=1.5"] {
         registry.ask("GET", &format!("{path}tags/list{query}")).refused(400, "UNSUPPORTED");
     }
+}
+
+/// Follows the pages of a tag list that is asked for without a size.
+fn many_tags(registry: &Registry) {
+    let path = "/v2/acme/conformance/many-tags/";
+    let tags: Vec<String> = (0..MANY_TAGS).map(|number| format!("v{number:04}")).collect();
+    let digest = Algorithm::Sha256.digest(b"{}");
+    for some in tags.chunks(32) {
+        let target = format!("{path}manifests/{digest}?tag={}", some.join("&tag="));
+        registry.ask("PUT", &target).body(MANIFEST, b"{}").gives(201);
+    }
+    let (mut seen, mut pages, mut next) = (Vec::new(), 0, Some(format!("{path}tags/list")));
+    while let Some(target) = next {
+        let reply = registry.ask("GET", &target).gives(200);
+        seen.extend(reply.json()["tags"].as_array().expect("a list").clone());
+        pages += 1;
+        next = reply.next();
+    }
+    assert_eq!(json!(seen), json!(tags));
+    assert!(pages > 1, "all in one page");
 }
 
 /// Pushes that many artifacts with annotations of this size, of two types in turn: their digests, in order.

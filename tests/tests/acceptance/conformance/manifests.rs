@@ -4,10 +4,10 @@
 
 use serde_json::{Value, json};
 
-use super::Case;
 use super::data::{Algorithm, DataSet, INDEX, MANIFEST, Manifest, digest_of};
 use super::lifecycle::{push, repository};
 use super::registry::{Registry, Reply, Request};
+use super::{Case, Run};
 
 /// The size that registries should take at least, and ours takes at most, in bytes.
 const BYTES_MAX: usize = 4 << 20;
@@ -19,7 +19,7 @@ const TAGS_MAX: usize = 32;
 const BAD_DIGEST: &str = "sha256:baddigeststring";
 
 pub(super) fn cases() -> Vec<Case> {
-    let cases: [(&str, fn(&Registry)); 16] = [
+    let cases: [(&str, Run); 16] = [
         ("missing-manifest", missing),
         ("bad-digest-image", bad_digest),
         ("invalid-digest-format", invalid_digest),

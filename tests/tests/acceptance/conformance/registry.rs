@@ -140,9 +140,15 @@ impl Reply {
 
     /// Checks a header.
     #[track_caller]
-    pub(super) fn with(self, name: &str, value: impl ToString) -> Self {
-        assert_eq!(self.header(name), Some(value.to_string().as_str()), "the header {name} of the answer to {}", self.request);
+    pub(super) fn with(self, name: &str, value: impl Into<String>) -> Self {
+        assert_eq!(self.header(name).map(str::to_owned), Some(value.into()), "the header {name} of the answer to {}", self.request);
         self
+    }
+
+    /// Checks how many bytes the answer says that it has.
+    #[track_caller]
+    pub(super) fn with_length(self, bytes: usize) -> Self {
+        self.with("Content-Length", bytes.to_string())
     }
 
     /// Checks that a header is not there.
@@ -163,7 +169,7 @@ impl Reply {
             found.len(),
             bytes.len()
         );
-        self.with("Content-Length", bytes.len())
+        self.with_length(bytes.len())
     }
 
     /// Where the answer leads; every one that has to lead somewhere must say so.
