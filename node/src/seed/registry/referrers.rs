@@ -58,8 +58,8 @@ async fn page(
     let mut read = last;
     loop {
         let batch = call.state.store.referrers(repository, subject, read.as_ref(), BATCH).await?;
-        read = batch.last().map(|manifest| manifest.digest);
-        let is_end = batch.len() < BATCH;
+        let Some(end) = batch.last() else { return Ok((page, None)) };
+        read = Some(end.digest);
         for manifest in batch.iter().filter(|manifest| wanted.is_none_or(|wanted| manifest.artifact_type.as_deref() == Some(wanted))) {
             let descriptor = descriptor(manifest);
             page_bytes += descriptor.to_string().len() + 1;
@@ -69,9 +69,6 @@ async fn page(
             }
             page.push(descriptor);
             page_last = Some(manifest.digest);
-        }
-        if is_end {
-            return Ok((page, None));
         }
     }
 }
