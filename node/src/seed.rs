@@ -46,6 +46,8 @@ pub struct Seed {
     pub blobs: BlobStore,
     /// Signs desired states, snapshots and timestamps.
     pub signer: OnlineSigner,
+    /// Lets requests to the registry in.
+    pub gate: Arc<registry::auth::gate::Gate>,
     /// Signs device leaves.
     pub authority: CertificateAuthority,
     /// Where devices connect.

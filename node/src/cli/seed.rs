@@ -96,6 +96,7 @@ impl Init {
             metrics_listen: None,
             hosts: self.hosts,
             insecure_http: self.insecure_http,
+            public_url: None,
             egress_mbit: None,
         };
         let data = self.data.clone();

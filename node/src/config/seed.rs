@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use protocol::oci::authority::Origin;
 use serde::{Deserialize, Serialize};
 
 use super::{address, read_toml};
@@ -32,6 +33,9 @@ pub struct SeedFile {
     /// Registry and API speak plain HTTP also where others can listen in.
     #[serde(default)]
     pub insecure_http: bool,
+    /// Where clients find the registry, if that is a TLS proxy in front of it: scheme, host and port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
     /// Most Mbit/s that are sent to devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress_mbit: Option<u64>,
@@ -61,6 +65,8 @@ pub struct SeedConfig {
     pub hosts: Vec<String>,
     /// Registry and API speak plain HTTP also where others can listen in.
     pub insecure_http: bool,
+    /// Where clients find the registry, if not at the `Host` that they name.
+    pub public_url: Option<Origin>,
     /// Most Mbit/s that are sent to devices.
     pub egress_mbit: Option<u64>,
 }
@@ -92,6 +98,7 @@ impl SeedConfig {
             metrics_listen: address(&metrics_listen, "metrics_listen")?,
             hosts: file.hosts,
             insecure_http: file.insecure_http,
+            public_url: file.public_url.map(|url| url.parse().with_context(|| format!("public_url {url:?}"))).transpose()?,
             egress_mbit: flags.egress_mbit.or(file.egress_mbit),
         };
         for (address, what) in [(config.listen, "--listen"), (config.device_listen, "--device-listen")] {
@@ -130,6 +137,7 @@ impl SeedConfig {
             metrics_listen: Some(self.metrics_listen.to_string()),
             hosts: self.hosts.clone(),
             insecure_http: self.insecure_http,
+            public_url: self.public_url.as_ref().map(ToString::to_string),
             egress_mbit: self.egress_mbit,
         }
     }
@@ -154,6 +162,7 @@ mod tests {
             metrics_listen: None,
             hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
             insecure_http,
+            public_url: None,
             egress_mbit: None,
         };
         SeedConfig::check(Path::new("/data"), file, SeedFlags::default())

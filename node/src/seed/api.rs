@@ -93,7 +93,7 @@ impl From<AuthError> for Refused {
     fn from(error: AuthError) -> Self {
         match &error {
             AuthError::Failed(cause) => Self::failed(cause),
-            AuthError::Missing | AuthError::Invalid | AuthError::Expired | AuthError::Scope(_) => {
+            AuthError::Missing | AuthError::Invalid | AuthError::Expired | AuthError::Token | AuthError::Scope(_) => {
                 Self::new(StatusCode::UNAUTHORIZED, "unauthorized", error.to_string())
             }
         }

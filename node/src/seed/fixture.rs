@@ -16,6 +16,7 @@ pub(super) fn seed(data: &Path) -> Seed {
         metrics_listen: None,
         hosts: Vec::new(),
         insecure_http: false,
+        public_url: None,
         egress_mbit: None,
     };
     let config = SeedConfig::check(data, file, SeedFlags::default()).unwrap();

@@ -12,6 +12,8 @@ use serde::Serialize;
 
 use super::Seed;
 use super::metrics::SeedMetrics;
+use super::registry::auth::gate::Gate;
+use super::registry::auth::token::TokenSigner;
 use super::sites::Sites;
 use super::trust::ORG_SCOPES;
 use crate::api::NewOrg;
@@ -118,10 +120,13 @@ fn operator_keys(dir: &Path, org: &OrgName, signer: &OnlineSigner) -> anyhow::Re
 /// When one is broken.
 pub(super) fn open(config: &SeedConfig, authority: CertificateAuthority) -> anyhow::Result<Seed> {
     let store = EmbeddedStore::open(&config.data)?;
+    let keys = config.data.join("keys");
+    let signer = TokenSigner::load_or_generate(&keys.join("token.key"))?;
     Ok(Seed {
         store: Arc::new(store),
         blobs: BlobStore::open(&config.data)?,
-        signer: OnlineSigner::load_or_generate(&config.data.join("keys").join("online.pem"))?,
+        signer: OnlineSigner::load_or_generate(&keys.join("online.pem"))?,
+        gate: Arc::new(Gate::new(signer, config.uses_tls(), config.public_url.clone())),
         authority,
         device_url: config.device_url(),
         sites: Sites::default(),
@@ -164,6 +169,7 @@ mod tests {
             metrics_listen: None,
             hosts: Vec::new(),
             insecure_http: false,
+            public_url: None,
             egress_mbit: None,
         };
         NewSeed { data: home.join(data), keys: home.join("keys"), org: "acme".parse().unwrap(), settings }

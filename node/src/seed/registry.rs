@@ -3,21 +3,22 @@
 //! | module | holds |
 //! |---|---|
 //! | `path` | what a path and a method ask for; repository names have slashes, so no router can tell |
-//! | [`auth`] | access keys, and who a request is from |
+//! | [`auth`] | access keys and tokens, and who a request is from |
 //! | `error` | the one table from what went wrong to status and code |
 //! | `blobs` | pull of blobs, whole and in ranges |
 //! | `uploads` | push of blobs: whole, streamed, in chunks, mounted |
 //! | `manifests` | push, pull and deletion of manifests |
-//! | `tags`, `referrers` | lists |
+//! | `tags`, `referrers`, `catalog` | lists |
 //! | `warning` | what clients show to people beside an answer |
 //!
 //! Promises: bytes are kept exactly; a blob is never held in memory; what a push acknowledged is durable; a repository of
-//! another organisation answers like one that does not exist.
+//! another organisation answers like one that does not exist, unless it is public.
 //!
-//! Not here: reading what requests hold, see [`protocol::oci`]; listeners and TLS, tokens of `/auth/token`, and what devices see; see `device::endpoint`.
+//! Not here: reading what requests hold, see [`protocol::oci`]; listeners and TLS, and what devices see; see `device::endpoint`.
 
 pub mod auth;
 mod blobs;
+mod catalog;
 mod error;
 mod manifests;
 mod path;
@@ -31,18 +32,21 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use axum::routing::{any, get};
 use protocol::name::RepositoryName;
+use protocol::oci::authority::Origin;
 use protocol::oci::route::Route;
+use protocol::oci::scope::Action;
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use crate::store::blobs::BlobStore;
-use crate::store::meta::{MetaStore, Scope};
-use auth::{Principal, authenticate};
+use crate::store::meta::MetaStore;
+use auth::gate::{Caller, Gate};
+use auth::{challenged, issue};
 use error::Refused;
 use query::Query;
 
@@ -57,14 +61,15 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-diges
 pub struct RegistryState {
     store: Arc<dyn MetaStore>,
     blobs: BlobStore,
+    gate: Arc<Gate>,
     uploads: Arc<uploads::Uploads>,
     manifest_kib: Arc<Semaphore>,
 }
 
 impl RegistryState {
     /// The registry on these records and blobs, with no uploads under way.
-    pub fn new(store: Arc<dyn MetaStore>, blobs: BlobStore) -> Self {
-        Self { store, blobs, uploads: Arc::default(), manifest_kib: Arc::new(Semaphore::new(manifests::KIB_AT_ONCE)) }
+    pub fn new(store: Arc<dyn MetaStore>, blobs: BlobStore, gate: Arc<Gate>) -> Self {
+        Self { store, blobs, gate, uploads: Arc::default(), manifest_kib: Arc::new(Semaphore::new(manifests::KIB_AT_ONCE)) }
     }
 }
 
@@ -74,9 +79,15 @@ impl std::fmt::Debug for RegistryState {
     }
 }
 
-/// The routes `/v2/…`.
+/// The routes `/v2/…` and `/auth/token`.
 pub fn router(state: RegistryState) -> Router {
-    Router::new().route("/v2", any(serve)).route("/v2/", any(serve)).route("/v2/{*rest}", any(serve)).with_state(state)
+    let token = get(issue::get).post(issue::post).layer(DefaultBodyLimit::max(issue::FORM_BYTES_MAX));
+    Router::new()
+        .route("/v2", any(serve))
+        .route("/v2/", any(serve))
+        .route("/v2/{*rest}", any(serve))
+        .route("/auth/token", token)
+        .with_state(state)
 }
 
 /// Waits for a place to take in a body, but not for ever: those who hold them may be stalled.
@@ -86,24 +97,36 @@ async fn place<'a>(acquire: impl Future<Output = Result<SemaphorePermit<'a>, Acq
 }
 
 async fn serve(State(state): State<RegistryState>, request: Request) -> Response {
-    let head = request.method() == Method::HEAD;
-    let mut response = answer(&state, request).await.unwrap_or_else(IntoResponse::into_response);
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let mut response = match state.gate.origin(request.headers(), &uri) {
+        Err(refused) => Refused::Unsupported(refused.to_string()).into_response(),
+        Ok(origin) => match answer(&state, &origin, request).await {
+            Ok(response) => response,
+            Err(Refused::Auth(error)) => challenged(error, &origin, &path::token_scopes(&uri, &method)),
+            Err(refused) => refused.into_response(),
+        },
+    };
     response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-    if head { without_body(response) } else { response }
+    if method == Method::HEAD { without_body(response) } else { response }
 }
 
-async fn answer(state: &RegistryState, mut request: Request) -> Result<Response, Refused> {
-    let principal = authenticate(request.headers(), &*state.store).await?;
-    let route = path::parse(request.uri().path(), request.method())?;
+async fn answer(state: &RegistryState, origin: &Origin, mut request: Request) -> Result<Response, Refused> {
+    let caller = state.gate.identify(request.headers(), origin.authority(), &*state.store).await?;
+    let route = path::parse(request.uri().path(), request.method());
+    if route.is_err() {
+        caller.require_credentials()?;
+    }
+    let route = route?;
+    let is_public = admit(state, &caller, &route, request.method()).await?;
     let query = Query::parse(request.uri())?;
-    principal.require(path::scope(&route, request.method()))?;
     if request.method() == Method::HEAD {
         request.headers_mut().remove(header::RANGE);
     }
-    let call = Call { state, principal, query };
+    let call = Call { state, caller, is_public, query };
     let method = request.method().clone();
     match (route, method) {
         (Route::Base, Method::GET | Method::HEAD) => Ok(axum::Json(serde_json::json!({})).into_response()),
+        (Route::Catalog, Method::GET | Method::HEAD) => catalog::list(&call).await,
         (Route::Blob(repository, blob), Method::GET | Method::HEAD) => blobs::get(&call, &repository, &blob, request.headers()).await,
         (Route::Blob(repository, blob), Method::DELETE) => blobs::delete(&call, &repository, &blob).await,
         (Route::Uploads(repository), Method::POST) => uploads::start(&call, repository, request).await,
@@ -122,26 +145,43 @@ async fn answer(state: &RegistryState, mut request: Request) -> Result<Response,
     }
 }
 
-/// One authenticated request.
+/// Checks that the caller may send such a request; true if it may because the repository is public. A key that has the scope
+/// is let in with any repository: that another organisation's does not exist for it is said by what answers.
+async fn admit(state: &RegistryState, caller: &Caller, route: &Route, method: &Method) -> Result<bool, Refused> {
+    let Some((repository, action)) = path::action(route, method) else {
+        caller.require_credentials()?;
+        return Ok(false);
+    };
+    let required = caller.require(action, repository);
+    if required.is_ok() && caller.owns(repository) {
+        return Ok(false);
+    }
+    if action == Action::Pull && state.store.is_public(repository).await? {
+        return Ok(true);
+    }
+    required?;
+    Ok(false)
+}
+
+/// One request that was let in.
 struct Call<'a> {
     state: &'a RegistryState,
-    principal: Principal,
+    caller: Caller,
+    /// Whether it was let in because its repository is public.
+    is_public: bool,
     query: Query,
 }
 
 impl Call<'_> {
-    /// Whether there is a point in looking: all repositories of other organisations are as if they did not exist.
+    /// Whether there is a point in looking into the request's own repository: those of other organisations that are not public
+    /// are as if they did not exist.
     fn may_see(&self, repository: &RepositoryName) -> bool {
-        repository.org() == self.principal.org()
+        self.is_public || self.caller.owns(repository)
     }
 
     /// Refuses to write to a repository of another organisation, in the words for an organisation that does not exist.
     fn must_own(&self, repository: &RepositoryName) -> Result<(), Refused> {
-        if self.may_see(repository) { Ok(()) } else { Err(Refused::NameUnknown(repository.clone())) }
-    }
-
-    fn may(&self, scope: Scope) -> bool {
-        self.principal.scopes().contains(&scope)
+        if self.caller.owns(repository) { Ok(()) } else { Err(Refused::NameUnknown(repository.clone())) }
     }
 }
 

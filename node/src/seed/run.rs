@@ -67,7 +67,7 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
     let public_meter = Meter::new(None);
     let collector =
         SeedCollector { metrics: seed.metrics.clone(), device_listener: device_meter.clone(), registry_listener: public_meter.clone() };
-    let registry = registry::router(RegistryState::new(seed.store.clone(), seed.blobs.clone()));
+    let registry = registry::router(RegistryState::new(seed.store.clone(), seed.blobs.clone(), seed.gate.clone()));
     let public_router = registry.merge(api::router(seed.clone()));
 
     let (stop, stopped) = watch::channel(false);

@@ -1,4 +1,5 @@
-//! By which name and port a client reached a registry: the `Host` header (RFC 9110 §7.2), which a stranger wrote.
+//! By which name and port a client reached a registry: the `Host` header (RFC 9110 §7.2), which a stranger wrote; and URLs
+//! that have nothing but a scheme besides.
 //!
 //! It is repeated in answers, quoted in a header and as part of a URL; nothing that means something there is let in.
 //!
@@ -14,6 +15,18 @@ pub const AUTHORITY_BYTES_MAX: usize = 259;
 /// A host and, if it is not the scheme's own, a port; in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority(String);
+
+/// Where a registry is found: scheme, host and port (RFC 6454 §4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    uses_tls: bool,
+    authority: Authority,
+}
+
+/// The text is no URL of a whole server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the URL must be https://HOST or https://HOST:PORT without a path, or the same with http")]
+pub struct OriginRefused;
 
 /// The text is no host with or without a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +58,38 @@ impl FromStr for Authority {
 impl fmt::Display for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl Origin {
+    /// The server at `authority`, which speaks TLS or not.
+    pub const fn new(uses_tls: bool, authority: Authority) -> Self {
+        Self { uses_tls, authority }
+    }
+
+    /// Host and port.
+    pub const fn authority(&self) -> &Authority {
+        &self.authority
+    }
+}
+
+impl FromStr for Origin {
+    type Err = OriginRefused;
+
+    fn from_str(text: &str) -> Result<Self, OriginRefused> {
+        let (scheme, rest) = text.split_once("://").ok_or(OriginRefused)?;
+        let authority = rest.strip_suffix('/').unwrap_or(rest).parse().map_err(|_| OriginRefused)?;
+        match scheme {
+            "https" => Ok(Self::new(true, authority)),
+            "http" => Ok(Self::new(false, authority)),
+            _ => Err(OriginRefused),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.uses_tls { "https" } else { "http" }, self.authority)
     }
 }
 
@@ -92,6 +137,18 @@ mod tests {
             &long,
         ] {
             assert_eq!(text.parse::<Authority>(), Err(AuthorityRefused), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_a_scheme_and_an_authority() {
+        for (text, read) in [("https://Seed.example/", "https://seed.example"), ("http://[::1]:5000", "http://[::1]:5000")] {
+            assert_eq!(text.parse::<Origin>().unwrap().to_string(), read);
+        }
+        for text in
+            ["seed.example", "https://", "ftp://seed.example", "https://seed.example/registry", "https://seed.example?x", "HTTPS://seed"]
+        {
+            assert_eq!(text.parse::<Origin>(), Err(OriginRefused), "{text}");
         }
     }
 }

@@ -5,6 +5,7 @@
 //! | [`path`] | push, sign, roll out, share, pull back byte for byte |
 //! | [`enrolment`] | who holds which keys, and which tokens enrol a device |
 //! | [`conformance`] | the registry does what the distribution specification says |
+//! | [`keys`] | access keys, and the tokens that tools get for them |
 //! | [`registry`] | container tools push and pull unmodified, and see what is theirs alone |
 //! | [`repositories`] | tags that stay, tags that expire, versions that are retired |
 //! | [`swarm`] | devices of another organisation and wrong bytes stay out |
@@ -19,6 +20,7 @@ mod conformance;
 mod demo;
 mod enrolment;
 mod faults;
+mod keys;
 mod operations;
 mod path;
 mod registry;

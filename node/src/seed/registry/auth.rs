@@ -1,9 +1,22 @@
-//! Access keys `hgk_<id>_<secret>`, and who a request is from.
+//! Who a request is from, and whom the registry lets in.
 //!
-//! A key comes as the password of HTTP Basic with any user name, because that is what container tools can send, or as
-//! `Authorization: Bearer`. What is stored is the SHA-256 of its secret: 256 random bits need no slow hash.
+//! An access key `hgk_<id>_<secret>` comes as the password of HTTP Basic with any user name, because that is what container
+//! tools can send, or as `Authorization: Bearer`. What is stored is the SHA-256 of its secret: 256 random bits need no slow
+//! hash. Most tools get a short-lived token for it first, which opens the registry alone.
 //!
-//! Not here: how keys and headers are written, see [`protocol::oci::credentials`]; device certificates; tokens made from keys.
+//! | module | holds |
+//! |---|---|
+//! | [`gate`] | who a request to the registry is from: a key, a token, or nobody |
+//! | [`token`] | the signed tokens |
+//! | `challenge` | what somebody who is not let in is told to do |
+//! | `issue` | `/auth/token` |
+//!
+//! Not here: how keys and headers are written, see [`protocol::oci::credentials`]; device certificates.
+
+mod challenge;
+pub mod gate;
+pub(super) mod issue;
+pub mod token;
 
 use axum::http::{HeaderMap, header};
 use protocol::name::OrgName;
@@ -11,6 +24,8 @@ use protocol::oci::credentials::{AccessKey, Authorization, KEY_ID_BYTES, KEY_SEC
 
 use crate::clock::wall_time;
 use crate::store::meta::{AccessKeyRecord, MetaError, MetaStore, Scope};
+
+pub(super) use challenge::challenged;
 
 /// Who a request is from, and what it may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +47,9 @@ pub enum AuthError {
     /// Its access key has expired.
     #[error("the access key has expired; ask for another one, made with `hedgerow key create`")]
     Expired,
+    /// Its token does not allow that.
+    #[error("the token does not cover this; get one for the scope that the challenge names")]
+    Token,
     /// Its key may not do that.
     #[error("the access key does not have the scope {0}; use one that has it")]
     Scope(Scope),
@@ -82,15 +100,32 @@ impl Principal {
     }
 }
 
-/// Who a request with these headers is from.
+/// Whose access key a request has.
 ///
 /// # Errors
-/// When it has no valid credentials, or when the keys cannot be read.
+/// When it has no valid one, or when the keys cannot be read.
 pub async fn authenticate(headers: &HeaderMap, store: &dyn MetaStore) -> Result<Principal, AuthError> {
-    let credentials = headers.get(header::AUTHORIZATION).ok_or(AuthError::Missing)?;
-    let authorization: Authorization = credentials.to_str().ok().and_then(|text| text.parse().ok()).ok_or(AuthError::Invalid)?;
-    let key = authorization.access_key().map_err(|_| AuthError::Invalid)?;
+    let key = authorization(headers)?.access_key().map_err(|_| AuthError::Invalid)?;
+    owner(&key, store).await
+}
+
+/// What the one `Authorization` header says.
+fn authorization(headers: &HeaderMap) -> Result<Authorization, AuthError> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next().ok_or(AuthError::Missing)?;
+    if values.next().is_some() {
+        return Err(AuthError::Invalid);
+    }
+    value.to_str().ok().and_then(|text| text.parse().ok()).ok_or(AuthError::Invalid)
+}
+
+async fn owner(key: &AccessKey, store: &dyn MetaStore) -> Result<Principal, AuthError> {
     let record = store.access_key(&key.id()).await?.filter(|record| key.matches(&record.id, &record.secret_sha256));
+    in_force(record)
+}
+
+/// Who acts by a key that is on record, if it has not expired.
+fn in_force(record: Option<AccessKeyRecord>) -> Result<Principal, AuthError> {
     let record = record.ok_or(AuthError::Invalid)?;
     if record.has_expired(wall_time()) {
         return Err(AuthError::Expired);

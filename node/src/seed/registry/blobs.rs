@@ -87,7 +87,7 @@ fn body(blobs: &BlobStore, content: Content, range: Range<u64>) -> Body {
 
 /// `DELETE /v2/<name>/blobs/<digest>`: takes the blob out of the repository; its file goes when nothing needs it.
 pub(super) async fn delete(call: &Call<'_>, repository: &RepositoryName, blob: &Digest) -> Result<Response, Refused> {
-    if !call.may_see(repository) {
+    if !call.caller.owns(repository) {
         return Err(Refused::BlobUnknown(*blob));
     }
     match call.state.store.unlink_blob(repository, blob).await {

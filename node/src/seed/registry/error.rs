@@ -16,7 +16,7 @@ use crate::store::meta::MetaError;
 /// Seconds after which a client that was told to wait may try again: the time of a few uploads.
 const RETRY_AFTER_SECONDS: u64 = 30;
 
-/// What a client must do to be let in.
+/// What a client must do to be given a token. Elsewhere the challenge is made for the request; see [`super::auth::challenged`].
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"hedgerow\"");
 
 /// Why a request was not carried out.
@@ -37,7 +37,7 @@ pub(super) enum Refused {
     Unsupported(String),
     #[error(transparent)]
     NameInvalid(NameRefused),
-    #[error("repository {0} does not exist")]
+    #[error("repository {0} does not exist, or is not of the access key's organisation")]
     NameUnknown(RepositoryName),
     #[error("blob {0} is not in this repository")]
     BlobUnknown(Digest),

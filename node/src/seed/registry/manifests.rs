@@ -150,7 +150,7 @@ async fn check(call: &Call<'_>, repository: &RepositoryName, named: &Named) -> R
 /// `DELETE /v2/<name>/manifests/<reference>`: the tag alone, or the manifest with all its tags.
 pub(super) async fn delete(call: &Call<'_>, repository: &RepositoryName, reference: &Reference) -> Result<Response, Refused> {
     let unknown = || Refused::ManifestUnknown(reference.to_string());
-    if !call.may_see(repository) {
+    if !call.caller.owns(repository) {
         return Err(unknown());
     }
     let deleted = match reference {

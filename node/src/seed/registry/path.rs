@@ -1,13 +1,15 @@
 //! What a request's path and method ask for, in the registry's words: how a bad path is refused, which methods it has, and
-//! which scope a key needs.
+//! what a key and a token must allow.
 //!
 //! Not here: reading the path; see [`protocol::oci::route`].
 
-use axum::http::Method;
+use axum::http::{Method, Uri};
+use protocol::name::RepositoryName;
 use protocol::oci::route::{Route, RouteRefused};
+use protocol::oci::scope::{Action, TokenScopes};
 
 use super::error::Refused;
-use crate::store::meta::Scope;
+use super::query::Query;
 
 /// Reads the path of a request that came with `method`, on which depends what a bad tag is called.
 pub(super) fn parse(path: &str, method: &Method) -> Result<Route, Refused> {
@@ -32,17 +34,40 @@ pub(super) const fn methods(route: &Route) -> &'static str {
     }
 }
 
-/// What a key must be allowed for this request; none for the probe `/v2/`.
-pub(super) fn scope(route: &Route, method: &Method) -> Option<Scope> {
+/// What a request does to a repository; none if it is about none.
+pub(super) fn action<'a>(route: &'a Route, method: &Method) -> Option<(&'a RepositoryName, Action)> {
     match route {
         Route::Base | Route::Catalog => None,
-        Route::Uploads(_) | Route::Upload(..) => Some(Scope::Push),
-        Route::Blob(..) | Route::Manifest(..) | Route::Tags(_) | Route::Referrers(..) => match *method {
-            Method::DELETE => Some(Scope::Delete),
-            Method::GET | Method::HEAD => Some(Scope::Pull),
-            _ => Some(Scope::Push),
-        },
+        Route::Uploads(repository) | Route::Upload(repository, _) => Some((repository, Action::Push)),
+        Route::Blob(repository, _) | Route::Manifest(repository, _) | Route::Tags(repository) | Route::Referrers(repository, _) => {
+            let action = match *method {
+                Method::DELETE => Action::Delete,
+                Method::GET | Method::HEAD => Action::Pull,
+                _ => Action::Push,
+            };
+            Some((repository, action))
+        }
     }
+}
+
+/// What a token for a request must allow, as its challenge says it: a push reads too, and a mount reads elsewhere.
+pub(super) fn token_scopes(uri: &Uri, method: &Method) -> TokenScopes {
+    let mut scopes = TokenScopes::default();
+    let Ok(route) = Route::parse(uri.path()) else { return scopes };
+    if route == Route::Catalog {
+        scopes.allow_catalog();
+    }
+    let Some((repository, action)) = action(&route, method) else { return scopes };
+    scopes.allow(repository, action);
+    if action == Action::Push {
+        scopes.allow(repository, Action::Pull);
+        let query = Query::parse(uri).unwrap_or_default();
+        let from = query.get("mount").and_then(|_| query.get("from")).and_then(|from| from.parse().ok());
+        if let (Route::Uploads(_), Some(from)) = (&route, from) {
+            scopes.allow(&from, Action::Pull);
+        }
+    }
+    scopes
 }
 
 #[cfg(test)]
@@ -58,5 +83,23 @@ mod tests {
         assert!(matches!(get("/v2/acme/web/blobs/uploads/a.b"), Err(Refused::UploadUnknown)));
         assert!(matches!(get("/v2/acme/web/manifests/.x"), Err(Refused::ManifestUnknown(_))));
         assert!(matches!(parse("/v2/acme/web/manifests/.x", &Method::PUT), Err(Refused::ManifestInvalid(_))));
+    }
+
+    #[test]
+    fn a_challenge_names_what_the_request_needs() {
+        let scopes = |method: &str, path: &str| token_scopes(&path.parse().unwrap(), &method.parse().unwrap()).to_string();
+        for (method, path, wanted) in [
+            ("GET", "/v2/", ""),
+            ("GET", "/v2/no", ""),
+            ("GET", "/v2/_catalog?n=1", "registry:catalog:*"),
+            ("HEAD", "/v2/acme/web/manifests/1", "repository:acme/web:pull"),
+            ("PUT", "/v2/acme/web/manifests/1", "repository:acme/web:pull,push"),
+            ("DELETE", "/v2/acme/web/manifests/1", "repository:acme/web:delete"),
+            ("POST", "/v2/acme/web/blobs/uploads/?from=acme/base", "repository:acme/web:pull,push"),
+            ("POST", "/v2/acme/web/blobs/uploads/?mount=x&from=acme/base", "repository:acme/base:pull repository:acme/web:pull,push"),
+            ("PATCH", "/v2/acme/web/blobs/uploads/1?mount=x&from=acme/base", "repository:acme/web:pull,push"),
+        ] {
+            assert_eq!(scopes(method, path), wanted, "{method} {path}");
+        }
     }
 }

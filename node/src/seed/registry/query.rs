@@ -1,4 +1,4 @@
-//! The query of a request, read once.
+//! The query of a request, read once; a form is one too.
 //!
 //! Not here: what the parameters mean to a route.
 
@@ -11,10 +11,25 @@ use super::error::Refused;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Query(Vec<(String, String)>);
 
+impl From<Vec<(String, String)>> for Query {
+    fn from(parameters: Vec<(String, String)>) -> Self {
+        Self(parameters)
+    }
+}
+
 impl Query {
     pub(super) fn parse(uri: &Uri) -> Result<Self, Refused> {
         let query = axum::extract::Query::try_from_uri(uri).map_err(|error| Refused::Unsupported(error.to_string()))?;
         Ok(Self(query.0))
+    }
+
+    /// How many entries of a list are wanted, at most `max`; a number of any size is one.
+    pub(super) fn limit(&self, max: usize) -> Result<usize, Refused> {
+        let Some(text) = self.get("n") else { return Ok(max) };
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(Refused::Unsupported("n must be a number".into()));
+        }
+        Ok(text.parse().map_or(max, |limit: usize| limit.min(max)))
     }
 
     /// The first value of a parameter.

@@ -18,9 +18,7 @@ pub(super) async fn list(call: &Call<'_>, repository: &RepositoryName) -> Result
     if !call.may_see(repository) {
         return Err(unknown());
     }
-    let malformed = || Refused::Unsupported("n must be a number of tags".into());
-    let wanted = call.query.get("n").map(|n| number(n).ok_or_else(malformed)).transpose()?;
-    let limit = wanted.unwrap_or(PAGE_TAGS_MAX).min(PAGE_TAGS_MAX);
+    let limit = call.query.limit(PAGE_TAGS_MAX)?;
     let last = call.query.get("last");
     let mut tags = call.state.store.tags(repository, last, limit + 1).await?.ok_or_else(unknown)?;
     let more = tags.len() > limit;
@@ -31,10 +29,4 @@ pub(super) async fn list(call: &Call<'_>, repository: &RepositoryName) -> Result
         response.headers_mut().insert(header::LINK, header_value(&next)?);
     }
     Ok(response)
-}
-
-/// A number of any size; the largest that there is, if it is larger.
-fn number(text: &str) -> Option<usize> {
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| text.parse().unwrap_or(usize::MAX))
 }

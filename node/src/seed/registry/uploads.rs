@@ -16,11 +16,12 @@ use futures_util::TryStreamExt;
 use protocol::digest::{Algorithm, Digest};
 use protocol::name::RepositoryName;
 use protocol::oci::content_range::ContentRange;
+use protocol::oci::scope::Action;
 use protocol::statement::version::HashListName;
 use tokio::time::timeout;
 
 use super::error::Refused;
-use super::{CONTENT_DIGEST, Call, blobs, empty};
+use super::{CONTENT_DIGEST, Call, empty};
 use crate::clock::wall_time;
 use crate::store::blobs::Ingest;
 use crate::store::meta::{BlobLink, Scope};
@@ -57,20 +58,33 @@ pub(super) async fn start(call: &Call<'_>, repository: RepositoryName, request: 
 }
 
 /// Makes a blob that the caller may read part of the repository; false if there is no such blob. Without `from`, any
-/// repository of the organisation will do.
+/// repository of the organisation will do: then the key decides, because no token names them all.
 async fn mount(call: &Call<'_>, repository: &RepositoryName, blob: &Digest) -> Result<bool, Refused> {
-    if !call.may(Scope::Pull) {
+    if !call.caller.has(Scope::Pull) {
         return Ok(false);
     }
     let size = match call.query.get("from").map(str::parse) {
-        Some(Ok(from)) => blobs::size(call, &from, blob).await?,
-        Some(Err(_)) => None,
-        None => call.state.store.org_blob(&repository.org(), blob).await?,
+        Some(Ok(from)) if may_pull(call, &from).await? => call.state.store.repository_blob(&from, blob).await?.map(|link| link.size),
+        Some(_) => None,
+        None => {
+            call.caller.require(Action::Pull, repository)?;
+            call.state.store.org_blob(&repository.org(), blob).await?
+        }
     };
     let there = call.state.blobs.size(blob).await?;
     let Some(size) = size.filter(|size| there == Some(*size)) else { return Ok(false) };
     call.state.store.link_blob(repository, blob, BlobLink { size, used: wall_time() }).await?;
     Ok(true)
+}
+
+/// Whether a mount may read `from`. Where a better token would be let in, the one that came is refused, so that its client
+/// gets that one.
+async fn may_pull(call: &Call<'_>, from: &RepositoryName) -> Result<bool, Refused> {
+    if call.caller.owns(from) {
+        call.caller.require(Action::Pull, from)?;
+        return Ok(true);
+    }
+    Ok(call.state.store.is_public(from).await?)
 }
 
 /// `GET /v2/<name>/blobs/uploads/<id>`: how far the upload is.

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use async_trait::async_trait;
 use protocol::digest::Digest;
 use protocol::name::OrgName;
+use protocol::oci::scope::Action;
 use protocol::time::WallTime;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,16 @@ impl Scope {
             Self::Publish => "publish",
             Self::Admin => "admin",
             Self::Seed => "seed",
+        }
+    }
+}
+
+impl From<Action> for Scope {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::Pull => Self::Pull,
+            Action::Push => Self::Push,
+            Action::Delete => Self::Delete,
         }
     }
 }

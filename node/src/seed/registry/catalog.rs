@@ -1,0 +1,27 @@
+//! The list of an organisation's repositories, in pages (the CNCF distribution project's API, "Listing Repositories").
+//!
+//! Not here: the tags of one; see `tags`.
+
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+
+use super::error::Refused;
+use super::{Call, header_value};
+
+/// The most repositories in one answer; a `Link` leads to the rest.
+const PAGE_REPOSITORIES_MAX: usize = 1000;
+
+/// `GET /v2/_catalog?n=&last=`.
+pub(super) async fn list(call: &Call<'_>) -> Result<Response, Refused> {
+    let org = call.caller.require_catalog()?.org();
+    let limit = call.query.limit(PAGE_REPOSITORIES_MAX)?;
+    let mut repositories = call.state.store.repositories(&org, call.query.get("last"), limit + 1).await?;
+    let more = repositories.len() > limit;
+    repositories.truncate(limit);
+    let next = repositories.last().filter(|_| more).map(|last| format!("</v2/_catalog?n={limit}&last={last}>; rel=\"next\""));
+    let mut response = axum::Json(serde_json::json!({ "repositories": repositories })).into_response();
+    if let Some(next) = next {
+        response.headers_mut().insert(header::LINK, header_value(&next)?);
+    }
+    Ok(response)
+}
