@@ -30,6 +30,13 @@ use cache::RecordCache;
 /// Bytes of sled's page cache. sled takes a multiple of it, and a whole node shall stay below 64 MiB.
 const CACHE_BYTES: u64 = 4 << 20;
 
+/// How often a page is touched again after a record was read from it. sled has 256 parts, each of which looks whether it has
+/// too much in memory when pages were touched 64 times: reading 64 pages of each once would keep them all, some 50 MiB.
+const TOUCHES: usize = 3;
+
+/// Of how many records read in a row one's page is touched again: a page has from 8 to 16.
+const RECORDS_PER_TOUCH: u64 = 4;
+
 /// How often sled flushes by itself, in milliseconds: only the time to catch up after a crash depends on it.
 const FLUSH_EVERY_MS: u64 = 500;
 
@@ -223,7 +230,7 @@ impl Index {
             let value = value.as_ref().map(|value| value.get().as_bytes());
             let stored = match newest.get(&key) {
                 Some(_) => None,
-                None => guarded(|| self.db.get(&key))?,
+                None => self.get(&key)?,
             };
             if let Some(older) = newest.get(&key).copied().unwrap_or(stored.as_deref()) {
                 mark.entries = mark.entries.wrapping_sub(1);
@@ -252,11 +259,13 @@ impl Index {
     /// When they are not, or when sled fails.
     pub fn verify(&self) -> Result<(), IndexError> {
         let (mut entries, mut sum) = (0_u64, 0_u128);
-        self.each(|key, value| {
-            entries += 1;
-            sum = sum.wrapping_add(weight(key, value));
-            Ok(())
-        })?;
+        for pair in self.pairs(Bound::Unbounded) {
+            let (key, value) = pair?;
+            if key != MARK {
+                entries += 1;
+                sum = sum.wrapping_add(weight(&key, &value));
+            }
+        }
         let mark = self.mark();
         if (entries, sum) == (mark.entries, mark.sum) {
             Ok(())
@@ -267,17 +276,9 @@ impl Index {
 
     /// All records, as changes that make them.
     pub fn records(&self) -> impl Iterator<Item = Result<Change, IndexError>> {
-        let mut pairs = self.db.iter();
-        std::iter::from_fn(move || {
-            loop {
-                let pair = match guarded(|| pairs.next().transpose()) {
-                    Ok(pair) => pair?,
-                    Err(error) => return Some(Err(error)),
-                };
-                if pair.0 != MARK {
-                    return Some(to_change(&pair.0, &pair.1));
-                }
-            }
+        self.pairs(Bound::Unbounded).filter_map(|pair| match pair {
+            Ok((key, _)) if key == MARK => None,
+            pair => Some(pair.and_then(|(key, value)| to_change(&key, &value))),
         })
     }
 
@@ -293,14 +294,31 @@ impl Index {
         self.mark.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn each(&self, mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), IndexError>) -> Result<(), IndexError> {
-        let mut pairs = self.db.iter();
-        while let Some((key, value)) = guarded(|| pairs.next().transpose())? {
-            if key != MARK {
-                visit(&key, &value)?;
+    /// What is stored from `start` on, in the order of keys, with the mark.
+    fn pairs(&self, start: Bound<Vec<u8>>) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), IndexError>> {
+        let mut pairs = self.db.range((start, Bound::Unbounded));
+        let mut count = 0_u64;
+        std::iter::from_fn(move || {
+            let next = || {
+                let pair = pairs.next().transpose()?;
+                count += 1;
+                if let Some((key, _)) = pair.as_ref().filter(|_| count.is_multiple_of(RECORDS_PER_TOUCH)) {
+                    self.db.get(key)?;
+                }
+                Ok(pair)
+            };
+            guarded(next).transpose()
+        })
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, IndexError> {
+        guarded(|| {
+            let found = self.db.get(key)?;
+            for _ in 0..TOUCHES {
+                self.db.get(key)?;
             }
-        }
-        Ok(())
+            Ok(found)
+        })
     }
 }
 
@@ -351,7 +369,7 @@ impl Records for Index {
             return Ok(kept.map(|value| value.to_vec()));
         }
         let moment = self.cache.moment();
-        let found = guarded(|| self.db.get(&key))?;
+        let found = self.get(&key)?;
         self.cache.keep(key, found.as_deref().map(Bytes::copy_from_slice), moment);
         Ok(found.map(|value| value.to_vec()))
     }
@@ -362,12 +380,14 @@ impl Records for Index {
             Some(after) => Bound::Excluded([prefix.as_slice(), after.as_bytes()].concat()),
             None => Bound::Included(prefix.clone()),
         };
-        let mut pairs = guarded(|| Ok(self.db.range((start, Bound::Unbounded))))?;
         let mut found = Vec::new();
-        while found.len() < range.limit {
-            let Some((key, value)) = guarded(|| pairs.next().transpose())? else { break };
+        for pair in self.pairs(start) {
+            let (key, value) = pair?;
             let Some(rest) = key.strip_prefix(prefix.as_slice()) else { break };
             let rest = std::str::from_utf8(rest).map_err(|error| IndexError(format!("has an unreadable key: {error}")))?;
+            if found.len() >= range.limit {
+                break;
+            }
             found.push((rest.to_owned(), value.to_vec()));
         }
         Ok(found)
