@@ -1,8 +1,9 @@
-//! `cargo tools <verb>`: sets up, checks and tests the workspace it is called in.
+//! `cargo tools <verb>`: sets up, checks, tests and measures the workspace it is called in.
 //!
 //! It is not part of the product: nothing here is needed at run time. It depends on no other crate of the
 //! workspace, so that it still runs, and says what is wrong, when one of them does not compile.
 
+mod bench;
 mod cargo;
 mod check;
 mod finding;
@@ -25,7 +26,7 @@ use clap::{Parser, Subcommand};
 
 use cargo::Workspace;
 
-/// Set up, check and test Hedgerow.
+/// Set up, check, test and measure Hedgerow.
 #[derive(Parser)]
 #[command(name = "cargo tools", bin_name = "cargo tools")]
 struct Arguments {
@@ -40,6 +41,7 @@ enum Verb {
     Check(check::Args),
     Layering(layering::Args),
     Tidy(tidy::Args),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +63,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Check(args) => check::run(&workspace, &args),
         Verb::Layering(args) => layering::run(&workspace, &args),
         Verb::Tidy(args) => tidy::run(&workspace, &args),
+        Verb::Bench(args) => bench::run(&workspace, &args),
     }
 }
 

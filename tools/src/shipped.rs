@@ -34,7 +34,7 @@ impl Shipped {
     /// Builds it by itself and gives the path of the copy.
     pub(crate) fn build(self, workspace: &Workspace) -> Result<PathBuf> {
         let mut command = self.build_command(workspace);
-        println!("building {}: {}", self.binary, line_of(&command));
+        eprintln!("building {}: {}", self.binary, line_of(&command));
         command.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
         let messages = stdout_of(&mut command).with_context(|| format!("cannot build `{}`", self.binary))?;
         let built = self.executable(&messages)?;

@@ -1,0 +1,48 @@
+//! `cargo tools bench`: measures Hedgerow beside what others use for the same work, on the same machine.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`registry`] | the seed's registry against `docker-registry` and nginx |
+//! | `client` | an HTTP/1.1 client that costs little |
+//! | `load` | pushes, pulls and requests in parallel, and how long they took |
+//! | `process` | a server under test: its end, memory and processor time |
+//! | `servers` | how each server is set up and started |
+//! | `figures` | medians, comparisons, and whether goals hold |
+//!
+//! It is no test: a goal that does not hold is a result, and only what could not be measured is an error.
+
+mod client;
+mod figures;
+mod load;
+mod process;
+mod registry;
+mod servers;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::cargo::{Workspace, succeed};
+
+/// Measure Hedgerow beside others on this machine
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    Registry(registry::Args),
+}
+
+/// Runs the verb; an unoptimised build of this tool starts an optimised one for it, because its client would be what is
+/// measured.
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    if cfg!(debug_assertions) {
+        let again = ["run", "--quiet", "--release", "--package", "tools", "--"];
+        return succeed(workspace.cargo().args(again).args(std::env::args_os().skip(1)));
+    }
+    match &args.bench {
+        Bench::Registry(args) => registry::run(workspace, args),
+    }
+}

@@ -1,0 +1,189 @@
+//! An HTTP/1.1 client for measuring: one connection, one request at a time, and as little work as possible.
+//!
+//! Not here: what is asked for, and how often; see `load`.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, bail};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// Bytes read at once: what the fastest of the servers sends at once.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// The name that all certificates of the bench are for.
+pub(super) const HOST: &str = "localhost";
+
+/// Where a server answers, and how it wants to be asked.
+#[derive(Clone)]
+pub(super) struct Endpoint {
+    pub(super) address: SocketAddr,
+    pub(super) tls: Option<TlsConnector>,
+    /// The value of `Authorization`, for a server that checks it.
+    pub(super) authorization: Option<String>,
+}
+
+/// The head of an answer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) location: Option<String>,
+    pub(super) link: Option<String>,
+    length: u64,
+    chunked: bool,
+}
+
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
+/// An open connection.
+pub(super) struct Connection {
+    socket: Box<dyn Socket>,
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Endpoint {
+    /// The head of a request; `more` are further header lines, each with its line end.
+    pub(super) fn head(&self, method: &str, path: &str, more: &str) -> String {
+        let authorization = self.authorization.as_ref().map_or_else(String::new, |value| format!("authorization: {value}\r\n"));
+        format!("{method} {path} HTTP/1.1\r\nhost: {HOST}:{}\r\n{authorization}{more}\r\n", self.address.port())
+    }
+
+    /// Connects.
+    pub(super) async fn connect(&self) -> Result<Connection> {
+        let socket = TcpStream::connect(self.address).await.with_context(|| format!("cannot connect to {}", self.address))?;
+        socket.set_nodelay(true)?;
+        let socket: Box<dyn Socket> = match &self.tls {
+            None => Box::new(socket),
+            Some(tls) => Box::new(tls.connect(ServerName::try_from(HOST)?, socket).await.context("the TLS handshake failed")?),
+        };
+        Ok(Connection { socket, buffer: vec![0; BUFFER_BYTES].into(), start: 0, end: 0 })
+    }
+}
+
+impl Answer {
+    /// Fails unless the status is `wanted`.
+    pub(super) fn expect(self, wanted: u16, what: &str) -> Result<Self> {
+        if self.status != wanted {
+            bail!("{what} was answered with {} instead of {wanted}", self.status);
+        }
+        Ok(self)
+    }
+
+    fn parse(head: &str) -> Result<Self> {
+        let mut lines = head.split("\r\n");
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).context("an answer without a status")?;
+        let mut answer = Self { status, ..Self::default() };
+        for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+            let value = value.trim();
+            if name.eq_ignore_ascii_case("content-length") {
+                answer.length = value.parse().context("an answer with an unreadable length")?;
+            } else if name.eq_ignore_ascii_case("transfer-encoding") {
+                answer.chunked = value.eq_ignore_ascii_case("chunked");
+            } else if name.eq_ignore_ascii_case("location") {
+                answer.location = Some(value.to_owned());
+            } else if name.eq_ignore_ascii_case("link") {
+                answer.link = Some(value.to_owned());
+            }
+        }
+        Ok(answer)
+    }
+}
+
+impl Connection {
+    /// Sends bytes of a request.
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        self.socket.write_all(bytes).await.context("a request could not be sent")?;
+        Ok(())
+    }
+
+    /// Waits until what was sent has left this program.
+    pub(super) async fn flush(&mut self) -> Result<()> {
+        self.socket.flush().await.context("a request could not be sent")?;
+        Ok(())
+    }
+
+    /// Reads the head of the next answer.
+    pub(super) async fn answer(&mut self) -> Result<Answer> {
+        self.flush().await?;
+        loop {
+            let unread = &self.buffer[self.start..self.end];
+            if let Some(bytes) = unread.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                let answer = Answer::parse(std::str::from_utf8(&unread[..bytes])?)?;
+                self.start += bytes + 4;
+                return Ok(answer);
+            }
+            self.more().await?;
+        }
+    }
+
+    /// Reads the content of an answer to something else than HEAD and forgets it; how many bytes it had.
+    pub(super) async fn skip_content(&mut self, answer: &Answer) -> Result<u64> {
+        if answer.chunked {
+            return Ok(self.content(answer).await?.len() as u64);
+        }
+        let mut left = answer.length;
+        while left > 0 {
+            if self.start == self.end {
+                self.more().await?;
+            }
+            let bytes = ((self.end - self.start) as u64).min(left);
+            self.start += usize::try_from(bytes)?;
+            left -= bytes;
+        }
+        Ok(answer.length)
+    }
+
+    /// Reads the content of an answer to something else than HEAD.
+    pub(super) async fn content(&mut self, answer: &Answer) -> Result<Vec<u8>> {
+        let mut content = Vec::new();
+        if !answer.chunked {
+            self.take(answer.length, &mut content).await?;
+            return Ok(content);
+        }
+        loop {
+            let mut line = Vec::new();
+            while !line.ends_with(b"\r\n") {
+                self.take(1, &mut line).await?;
+            }
+            let bytes = u64::from_str_radix(std::str::from_utf8(&line)?.trim(), 16).context("an unreadable chunk")?;
+            self.take(bytes, &mut content).await?;
+            self.take(2, &mut Vec::new()).await?;
+            if bytes == 0 {
+                return Ok(content);
+            }
+        }
+    }
+
+    async fn take(&mut self, mut bytes: u64, into: &mut Vec<u8>) -> Result<()> {
+        while bytes > 0 {
+            if self.start == self.end {
+                self.more().await?;
+            }
+            let part = usize::try_from(((self.end - self.start) as u64).min(bytes))?;
+            into.extend_from_slice(&self.buffer[self.start..self.start + part]);
+            self.start += part;
+            bytes -= part as u64;
+        }
+        Ok(())
+    }
+
+    async fn more(&mut self) -> Result<()> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if self.end == self.buffer.len() {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        let read = self.socket.read(&mut self.buffer[self.end..]).await.context("an answer broke off")?;
+        if read == 0 {
+            bail!("the server closed the connection before it had answered");
+        }
+        self.end += read;
+        Ok(())
+    }
+}
