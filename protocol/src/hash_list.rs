@@ -19,7 +19,7 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::digest::Digest;
-use crate::geometry::{Geometry, UNIT_BYTES};
+use crate::geometry::{BLOB_BYTES_MAX, Geometry, UNIT_BYTES};
 
 const MAGIC: &[u8; 4] = b"HGHL";
 const FORMAT: u32 = 1;
@@ -51,6 +51,9 @@ pub enum HashListRefused {
     /// Unit or piece size are not those that follow from the blob's size.
     #[error("the hash list cuts the blob otherwise than its size demands")]
     OtherGeometry,
+    /// The blob is larger than any may be; its units could not be counted.
+    #[error("a blob of {0} bytes is beyond the limit of {BLOB_BYTES_MAX}")]
+    TooLarge(u64),
 }
 
 impl HashList {
@@ -59,6 +62,9 @@ impl HashList {
     /// # Errors
     /// When it is not; the list is then not to be used.
     pub fn parse(bytes: &[u8], blob: Digest, size: u64) -> Result<Self, HashListRefused> {
+        if size > BLOB_BYTES_MAX {
+            return Err(HashListRefused::TooLarge(size));
+        }
         let mut reader = Reader(bytes);
         let magic = reader.take(4)?;
         let (format, stated_size) = (reader.u32()?, reader.u64()?);
@@ -228,6 +234,8 @@ mod tests {
         let mut other_cut = wire.clone();
         other_cut[23] ^= 1;
         assert_eq!(HashList::parse(&other_cut, blob, size), Err(HashListRefused::OtherGeometry));
+        let beyond_32_bits = UNIT_BYTES << 32;
+        assert_eq!(HashList::parse(&wire, blob, beyond_32_bits), Err(HashListRefused::TooLarge(beyond_32_bits)));
         let mut longer = wire;
         longer.push(0);
         assert_eq!(HashList::parse(&longer, blob, size), Err(HashListRefused::Malformed));
