@@ -67,6 +67,13 @@ impl Workspace {
         cargo(&self.root)
     }
 
+    /// The same of the nightly toolchain, through the only program that can choose a toolchain.
+    pub(crate) fn nightly_cargo(&self) -> Command {
+        let mut command = without_ours(Command::new("rustup"), &self.root);
+        command.args(["run", "nightly", "cargo"]);
+        command
+    }
+
     /// The member with this name.
     pub(crate) fn member(&self, name: &str) -> Result<&Crate> {
         self.crates
@@ -98,8 +105,10 @@ impl Dependency {
 /// `cargo` in `folder`, without what the `cargo` that started this tool set for it alone: left in place, it would
 /// make a build differ from the same build started by hand.
 fn cargo(folder: &Path) -> Command {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let mut command = Command::new(program);
+    without_ours(Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"))), folder)
+}
+
+fn without_ours(mut command: Command, folder: &Path) -> Command {
     command.current_dir(folder).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
         let is_ours_alone = name.to_str().is_some_and(|name| {

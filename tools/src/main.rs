@@ -9,11 +9,14 @@ mod check;
 mod finding;
 #[cfg(test)]
 mod fixture;
+mod fuzz;
 mod layering;
 mod lints;
 mod setup;
 mod shipped;
 mod short_simulation;
+mod soak;
+mod steps;
 mod test;
 mod tidy;
 mod tokens;
@@ -42,6 +45,8 @@ enum Verb {
     Layering(layering::Args),
     Tidy(tidy::Args),
     Bench(bench::Args),
+    Fuzz(fuzz::Args),
+    Soak(soak::Args),
 }
 
 fn main() -> ExitCode {
@@ -64,6 +69,8 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Layering(args) => layering::run(&workspace, &args),
         Verb::Tidy(args) => tidy::run(&workspace, &args),
         Verb::Bench(args) => bench::run(&workspace, &args),
+        Verb::Fuzz(args) => fuzz::run(&workspace, &args),
+        Verb::Soak(args) => soak::run(&workspace, &args),
     }
 }
 

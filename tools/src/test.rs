@@ -30,15 +30,25 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     } else {
         setup::install_missing()?;
     }
+    let runs = commands(workspace, &args.filters, setup::is_on_path("cargo-nextest"));
+    run_all(workspace, runs, args.skip_missing)
+}
+
+/// Runs the tests that the verb leaves out, because they are marked as long; see `soak`.
+pub(crate) fn run_long(workspace: &Workspace) -> Result<()> {
+    setup::install_missing()?;
+    run_all(workspace, vec![long_command(workspace, setup::is_on_path("cargo-nextest"))], false)
+}
+
+fn run_all(workspace: &Workspace, runs: Vec<Command>, skip_missing: bool) -> Result<()> {
     let mut binaries = Vec::new();
     for shipped in [HEDGEROW, SIMULATION] {
         binaries.push((shipped, shipped.build(workspace)?));
     }
-    let runs = commands(workspace, &args.filters, setup::is_on_path("cargo-nextest"));
     // All of them are run, so that one failure does not hide another.
     let mut outcome = Ok(());
     for mut command in runs {
-        tell(&mut command, &binaries, args.skip_missing);
+        tell(&mut command, &binaries, skip_missing);
         outcome = outcome.and(succeed(&mut command));
     }
     outcome
@@ -62,6 +72,16 @@ fn commands(workspace: &Workspace, filters: &[String], with_nextest: bool) -> Ve
         commands.push(tests);
     }
     commands
+}
+
+fn long_command(workspace: &Workspace, with_nextest: bool) -> Command {
+    let mut tests = workspace.cargo();
+    if with_nextest {
+        tests.args(["nextest", "run", "--release", "--workspace", "--no-fail-fast", "--run-ignored", "only", "--no-tests", "pass"]);
+    } else {
+        tests.args(["test", "--release", "--workspace", "--no-fail-fast", "--tests", "--", "--ignored"]);
+    }
+    tests
 }
 
 fn tell(command: &mut Command, binaries: &[(Shipped, PathBuf)], skip_missing: bool) {
@@ -92,6 +112,13 @@ mod tests {
         );
         assert_eq!(lines(&["rollout".to_owned()], true), ["cargo nextest run --release --workspace --no-fail-fast rollout"]);
         assert_eq!(lines(&["rollout".to_owned()], false), ["cargo test --release --workspace --no-fail-fast -- rollout"]);
+    }
+
+    #[test]
+    fn long_tests_are_run_alone() {
+        let long = "cargo nextest run --release --workspace --no-fail-fast --run-ignored only --no-tests pass";
+        assert_eq!(line_of(&long_command(&nowhere(), true)), long);
+        assert_eq!(line_of(&long_command(&nowhere(), false)), "cargo test --release --workspace --no-fail-fast --tests -- --ignored");
     }
 
     #[test]
