@@ -50,7 +50,7 @@ fn catches_up_with_a_journal_that_went_on_without_it() {
     let position = journal(dir.path()).append(&[put("acme/web 3", 33), Change(Table::Tag, "acme/web 4".into(), None)]).unwrap();
     let (_, index) = open(dir.path());
     assert_eq!(index.mark().position, Some(position));
-    assert_eq!(index.get::<u32>(Table::Tag, "acme/web 3").unwrap(), Some(33));
+    assert_eq!(Records::get::<u32>(&index, Table::Tag, "acme/web 3").unwrap(), Some(33));
     assert!(!index.contains(Table::Tag, "acme/web 4").unwrap());
     assert_eq!(content(&index).len(), 9);
 }
