@@ -3,6 +3,7 @@
 //! Not here: flags themselves; see `cli`.
 
 pub mod device;
+pub mod limits;
 pub mod seed;
 
 use std::net::SocketAddr;

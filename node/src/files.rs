@@ -4,7 +4,7 @@
 //! Not here: blobs; see [`crate::store::blobs`].
 
 use std::fs::{DirBuilder, File, Permissions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -80,6 +80,22 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
 /// When it cannot be read, with its name.
 pub fn read_text(path: &Path) -> Result<String, FileError> {
     std::fs::read_to_string(path).map_err(|source| FileError { action: "read", path: path.to_owned(), source })
+}
+
+/// Reads a file that should be small.
+///
+/// # Errors
+/// When it cannot be read, or has more than `bytes_max` bytes; with its name.
+pub fn read_small(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FileError> {
+    let read = || {
+        let mut content = Vec::new();
+        File::open(path)?.take(bytes_max + 1).read_to_end(&mut content)?;
+        if content.len() as u64 > bytes_max {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {bytes_max} bytes")));
+        }
+        Ok(content)
+    };
+    read().map_err(|source| FileError { action: "read", path: path.to_owned(), source })
 }
 
 fn create_dir(path: &Path) -> io::Result<()> {

@@ -1,17 +1,26 @@
 //! HTTP servers: accept, TLS if configured, serve, and drain when told to stop.
 //!
+//! | module | holds |
+//! |---|---|
+//! | `pace` | the least rate at which bodies and answers must move, and idle connections |
+//!
+//! Draining: new connections are refused; connections without a request are closed, the others with the answer to theirs
+//! (`connection: close`, or GOAWAY); what is still under way after [`DRAIN_TIME`] is cut off.
+//!
 //! Not here: routes.
 
+mod pace;
+
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use axum::extract::Request;
+use axum::body::Body;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -19,11 +28,17 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::transport::identity::DeviceIdentity;
 use crate::transport::meter::{Meter, Metered, Patience};
+use pace::{Activity, Answer, Pace, Paced, Verdict, Watch};
 
 /// A client has this long to finish its TLS handshake.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// The head of a request has this long to arrive (HTTP/1.1).
+/// The head of a request has this long to arrive (HTTP/1.1). It may have 100 headers, which is hyper's limit, and
+/// [`BUFFER_BYTES`]; what is more gets 431.
 const HEAD_TIME: Duration = Duration::from_secs(60);
+/// The most bytes of the headers of one request (HTTP/2), as its client is told; what is more gets 431.
+const HEAD_BYTES_MAX: u32 = 64 << 10;
+/// Requests under way on one connection (HTTP/2): far more than any client of a registry sends.
+const STREAMS_MAX: u32 = 200;
 /// A connection whose first byte does not come within the one time, after it was accepted and again after its handshake, or
 /// that stands still for the other, is closed: uploads and the slowest pulls move a byte much more often, and a device whose
 /// connection was closed between two polls connects anew.
@@ -31,12 +46,26 @@ const PATIENCE: Patience = Patience { first: Duration::from_secs(10), between: D
 /// Bytes of a connection (HTTP/1.1) that wait to be parsed or sent, and so the longest head of a request: few system calls
 /// for a large body, and still in the cache of one core when its turn comes.
 const BUFFER_BYTES: usize = 128 << 10;
+/// A body that is waited for, and a connection whose client does not read its answers, must move 60 KiB a minute. That is
+/// 1 KiB/s: thirty uploads at once over a link of 2 Mbit/s have 8 KiB/s each. A connection without a request (HTTP/2, where
+/// pings keep it open) has ten minutes.
+const PACE: Pace = Pace { window: Duration::from_secs(60), bytes_least: 60 << 10, idle_max: Duration::from_secs(600) };
 /// Open connections of one listener; each costs some tens of KiB.
-const CONNECTIONS_MAX: usize = 4096;
+const CONNECTIONS_MAX: u32 = 4096;
 /// Requests that are under way when the process is told to stop have this long to end.
 pub const DRAIN_TIME: Duration = Duration::from_secs(20);
 /// After accepting fails, for example because file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a listener bears with its clients.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    patience: Patience,
+    pace: Pace,
+    drain: Duration,
+}
+
+const TIMES: Times = Times { patience: PATIENCE, pace: PACE, drain: DRAIN_TIME };
 
 /// Who is on the other end, as an extension of each request.
 #[derive(Clone, Debug)]
@@ -64,64 +93,126 @@ pub async fn serve(
     router: Router,
     stop: watch::Receiver<bool>,
 ) {
-    serve_with(PATIENCE, listener, tls, meter, router, stop).await;
+    let connections = Connections { times: TIMES, acceptor: tls.map(TlsAcceptor::from), meter, router, stop };
+    connections.serve(listener).await;
 }
 
-async fn serve_with(
-    patience: Patience,
-    listener: TcpListener,
-    tls: Option<Arc<rustls::ServerConfig>>,
+/// What every connection of one listener has in common.
+#[derive(Clone)]
+struct Connections {
+    times: Times,
+    acceptor: Option<TlsAcceptor>,
     meter: Meter,
     router: Router,
-    mut stop: watch::Receiver<bool>,
-) {
-    let acceptor = tls.map(TlsAcceptor::from);
-    let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => break,
-        };
-        let (socket, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "a connection was not accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+    stop: watch::Receiver<bool>,
+}
+
+impl Connections {
+    async fn serve(mut self, listener: TcpListener) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = self.stop.wait_for(|stop| *stop) => break,
+            };
+            let (socket, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(place) = places.clone().try_acquire_owned() else {
+                self.meter.count_refused();
+                tracing::warn!(%address, "too many connections; one was closed");
                 continue;
+            };
+            let connections = self.clone();
+            tokio::spawn(async move {
+                let _place = place;
+                connections.connect(socket, address).await;
+            });
+        }
+        drop(listener);
+        if tokio::time::timeout(self.times.drain, places.acquire_many(CONNECTIONS_MAX)).await.is_err() {
+            tracing::warn!(seconds = self.times.drain.as_secs(), "requests were still under way when the time to drain was over");
+        }
+    }
+
+    async fn connect(mut self, socket: TcpStream, address: SocketAddr) {
+        let _ = socket.set_nodelay(true);
+        let mut socket = Metered::new(socket, self.meter.clone());
+        socket.be_patient(self.times.patience);
+        let watch = Watch::new(self.times.pace, Activity::default(), socket.bytes_moved());
+        let Some(acceptor) = self.acceptor.clone() else {
+            return self.serve_requests(socket, Client { address, device: None }, watch).await;
+        };
+        let handshake = tokio::select! {
+            handshake = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(socket)) => handshake,
+            _ = self.stop.wait_for(|stop| *stop) => return,
+        };
+        match handshake {
+            Ok(Ok(mut stream)) => {
+                let (socket, session) = stream.get_mut();
+                // A request that came along with the end of the handshake was the first byte.
+                if session.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() == 0) {
+                    socket.be_patient(self.times.patience);
+                }
+                let device = device_of(&stream);
+                self.serve_requests(stream, Client { address, device }, watch).await;
             }
-        };
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            tracing::warn!(%address, "too many connections; one was closed");
-            continue;
-        };
-        let (acceptor, meter, router, watcher) = (acceptor.clone(), meter.clone(), router.clone(), graceful.watcher());
-        tokio::spawn(async move {
-            let _place = place;
-            let _ = socket.set_nodelay(true);
-            let mut socket = Metered::new(socket, meter);
-            socket.be_patient(patience);
-            match acceptor {
-                None => serve_connection(socket, Client { address, device: None }, router, watcher).await,
-                Some(acceptor) => match tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(socket)).await {
-                    Ok(Ok(mut stream)) => {
-                        let (socket, session) = stream.get_mut();
-                        // A request that came along with the end of the handshake was the first byte.
-                        if session.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() == 0) {
-                            socket.be_patient(patience);
-                        }
-                        let device = device_of(&stream);
-                        serve_connection(stream, Client { address, device }, router, watcher).await;
-                    }
-                    Ok(Err(error)) => tracing::debug!(%address, %error, "a TLS handshake failed"),
-                    Err(_) => tracing::debug!(%address, "a TLS handshake took too long"),
-                },
+            Ok(Err(error)) => tracing::debug!(%address, %error, "a TLS handshake failed"),
+            Err(_) => tracing::debug!(%address, "a TLS handshake took too long"),
+        }
+    }
+
+    async fn serve_requests(mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, client: Client, mut watch: Watch) {
+        let address = client.address;
+        let (router, meter, pace, activity) = (self.router.clone(), self.meter.clone(), self.times.pace, watch.activity.clone());
+        let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(client.clone());
+            let request = request.map(|body| Body::new(Paced::new(body, pace, meter.clone())));
+            let mut under_way = activity.begin();
+            let answer = tower_service::Service::call(&mut router.clone(), request);
+            async move {
+                let answer: Result<axum::response::Response, std::convert::Infallible> = answer.await;
+                under_way.answered();
+                answer.map(|answer| answer.map(|body| Answer::new(body, under_way)))
             }
         });
-    }
-    drop(listener);
-    if tokio::time::timeout(DRAIN_TIME, graceful.shutdown()).await.is_err() {
-        tracing::warn!(seconds = DRAIN_TIME.as_secs(), "requests were still under way when the time to drain was over");
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(BUFFER_BYTES);
+        builder.http2().timer(TokioTimer::new()).max_header_list_size(HEAD_BYTES_MAX).max_concurrent_streams(STREAMS_MAX);
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%address, %error, "a connection ended with an error");
+                    }
+                    return;
+                }
+                verdict = watch.next() => match verdict {
+                    Verdict::TooSlow => {
+                        self.meter.count_too_slow();
+                        tracing::debug!(%address, "a client did not read its answers fast enough; its connection was closed");
+                        return;
+                    }
+                    Verdict::Idle if stopping => return,
+                    Verdict::Idle => {
+                        stopping = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                },
+                _ = self.stop.wait_for(|stop| *stop), if !stopping => {
+                    stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
     }
 }
 
@@ -130,49 +221,5 @@ fn device_of(stream: &tokio_rustls::server::TlsStream<Metered<TcpStream>>) -> Op
     DeviceIdentity::from_certificate(leaf).ok()
 }
 
-async fn serve_connection(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    client: Client,
-    router: Router,
-    watcher: hyper_util::server::graceful::Watcher,
-) {
-    let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(client.clone());
-        let router = router.clone();
-        async move {
-            let request: Request = request.map(axum::body::Body::new);
-            tower_service::Service::call(&mut router.clone(), request).await
-        }
-    });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(BUFFER_BYTES);
-    builder.http2().timer(TokioTimer::new());
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection.into_owned()).await {
-        tracing::debug!(error = %error, "a connection ended with an error");
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-    #[tokio::test]
-    async fn a_silent_connection_is_closed_before_and_after_a_request() {
-        let listener = bind("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (_stop, stopped) = watch::channel(false);
-        let patience = Patience { first: Duration::from_millis(50), between: Duration::from_millis(300) };
-        let router = Router::new().route("/", axum::routing::get(|| async { "here" }));
-        tokio::spawn(serve_with(patience, listener, None, Meter::new(None), router, stopped));
-        for request in ["", "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
-            let mut client = TcpStream::connect(address).await.unwrap();
-            client.write_all(request.as_bytes()).await.unwrap();
-            let mut answer = Vec::new();
-            let closed = tokio::time::timeout(Duration::from_secs(5), client.read_to_end(&mut answer)).await;
-            assert!(closed.is_ok(), "{request:?} left the connection open");
-            assert_eq!(answer.ends_with(b"here"), request.starts_with("GET"));
-        }
-    }
-}
+mod tests;

@@ -6,23 +6,33 @@
 //! | [`run`] | the whole life of a seed process |
 //! | [`registry`] | the OCI distribution API |
 //! | [`api`] | the control API for operators |
+//! | [`extract`] | the parts of a request to that API |
 //! | [`openapi`] | the description of that API |
 //! | [`devices`] | what devices ask for, on their own listener |
 //! | [`fleet`] | tokens, enrolment, desired states, rollouts |
+//! | [`limits`] | who has to wait, and what is refused |
+//! | [`certificates`] | the certificates of the listeners, kept current |
 //! | [`trust`] | publishing versions, and keeping metadata fresh |
 //! | [`repositories`] | settings of repositories, and tags whose time is over |
 //! | [`sites`] | which devices were seen behind the same address |
 //! | [`metrics`] | figures about this seed |
+//! | [`monitor`] | `/metrics` and whether it is ready |
+//! | [`observe`] | requests, counted and timed |
 //!
 //! Not here: what devices decide; see `protocol`.
 
 pub mod api;
+pub mod certificates;
 pub mod devices;
+pub mod extract;
 #[cfg(test)]
 mod fixture;
 pub mod fleet;
 pub mod init;
+pub mod limits;
 pub mod metrics;
+pub mod monitor;
+pub mod observe;
 pub mod openapi;
 pub mod registry;
 pub mod repositories;
@@ -54,6 +64,8 @@ pub struct Seed {
     pub device_url: String,
     /// Who was seen where.
     pub sites: sites::Sites,
+    /// Limits in force.
+    pub guard: Arc<limits::Guard>,
     /// Figures.
     pub metrics: Arc<metrics::SeedMetrics>,
 }

@@ -10,6 +10,7 @@
 //! | [`swarm`] | who fetches which bytes from whom |
 //! | [`agent`] | what a device does with what its seed tells it |
 //! | [`repository`] | which settings of repositories hold where several match |
+//! | [`rate_limit`], [`upload_places`] | who of a seed's clients has to wait |
 //! | [`rollout`] | how the reports of devices add up to the state of a rollout |
 //! | [`oci`] | what the requests of container tools name and ask for |
 //!
@@ -29,11 +30,13 @@ pub mod geometry;
 pub mod hash_list;
 pub mod name;
 pub mod oci;
+pub mod rate_limit;
 pub mod rendezvous;
 pub mod repository;
 pub mod rollout;
 pub mod statement;
 pub mod swarm;
 pub mod time;
+pub mod upload_places;
 pub mod verify;
 pub mod wire;

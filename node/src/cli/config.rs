@@ -8,9 +8,9 @@ use clap::{Args, Subcommand};
 
 use super::Output;
 use super::device::Settings;
-use super::seed::Egress;
+use super::seed::Settings as SeedSettings;
 use crate::config::device::DeviceConfig;
-use crate::config::seed::{FILE_NAME, SeedConfig, SeedFlags};
+use crate::config::seed::{FILE_NAME, SeedConfig};
 use crate::device::state::DeviceDir;
 
 /// The subcommands.
@@ -18,7 +18,7 @@ use crate::device::state::DeviceDir;
 pub enum Command {
     /// Print the settings in force of the seed or device in a data directory, with the flags that its `run` would get.
     ///
-    /// A seed takes --metrics-listen and --egress-mbit, a device all others; what does not concern the one in --data has no
+    /// A seed takes --metrics-listen, --egress-mbit and --tls-…-file, a device all others; what does not concern the one in --data has no
     /// effect.
     Show(Show),
 }
@@ -35,7 +35,7 @@ pub struct Show {
     #[command(flatten)]
     device: Settings,
     #[command(flatten)]
-    seed: Egress,
+    seed: SeedSettings,
     #[command(flatten)]
     output: Output,
 }
@@ -48,7 +48,7 @@ impl Command {
     pub fn run(self) -> anyhow::Result<()> {
         let Self::Show(show) = self;
         if show.data.join(FILE_NAME).exists() {
-            let flags = SeedFlags { metrics_listen: show.device.metrics_listen, egress_mbit: show.seed.egress_mbit };
+            let flags = show.seed.flags(show.device.metrics_listen)?;
             let config = SeedConfig::load(&show.data, show.config.as_deref(), flags)?;
             let file = config.to_file();
             return show.output.print(&file, || toml::to_string_pretty(&file).unwrap_or_default().trim_end().to_owned());

@@ -46,15 +46,49 @@ pub struct Init {
     #[arg(long)]
     insecure_http: bool,
     #[command(flatten)]
+    tls: Tls,
+    #[command(flatten)]
     output: Output,
 }
 
-/// A setting of a seed that no device has.
+/// Settings of a seed that no device has.
 #[derive(Debug, Args)]
-pub struct Egress {
+pub struct Settings {
     /// Most Mbit/s that are sent to devices, all together.
     #[arg(long, value_name = "MBIT", env = "HEDGEROW_EGRESS_MBIT")]
-    pub(super) egress_mbit: Option<u64>,
+    egress_mbit: Option<u64>,
+    #[command(flatten)]
+    tls: Tls,
+}
+
+/// Where registry and API have their certificate from, if not from the seed's own CA.
+#[derive(Debug, Args)]
+pub struct Tls {
+    /// The certificate chain of registry and API, PEM, the server's own first; read anew when it changes.
+    #[arg(long, value_name = "FILE", env = "HEDGEROW_TLS_CERTIFICATE_FILE")]
+    tls_certificate_file: Option<PathBuf>,
+    /// The key of --tls-certificate-file, PEM, without a passphrase.
+    #[arg(long, value_name = "FILE", env = "HEDGEROW_TLS_KEY_FILE")]
+    tls_key_file: Option<PathBuf>,
+}
+
+impl Tls {
+    /// Both paths as they are from everywhere: a flag is relative to where the command was given.
+    fn absolute(self) -> anyhow::Result<(Option<PathBuf>, Option<PathBuf>)> {
+        let absolute = |path: Option<PathBuf>| path.map(std::path::absolute).transpose();
+        Ok((absolute(self.tls_certificate_file)?, absolute(self.tls_key_file)?))
+    }
+}
+
+impl Settings {
+    /// What overrides the file, with the one setting that devices have too.
+    ///
+    /// # Errors
+    /// When a path cannot be made absolute.
+    pub(super) fn flags(self, metrics_listen: Option<String>) -> anyhow::Result<SeedFlags> {
+        let (tls_certificate_file, tls_key_file) = self.tls.absolute()?;
+        Ok(SeedFlags { metrics_listen, egress_mbit: self.egress_mbit, tls_certificate_file, tls_key_file })
+    }
 }
 
 /// `seed run`.
@@ -70,7 +104,7 @@ pub struct Run {
     #[arg(long, value_name = "ADDRESS:PORT", env = "HEDGEROW_METRICS_LISTEN")]
     metrics_listen: Option<String>,
     #[command(flatten)]
-    egress: Egress,
+    settings: Settings,
     #[command(flatten)]
     output: Output,
 }
@@ -90,14 +124,13 @@ impl Command {
 
 impl Init {
     async fn run(self) -> anyhow::Result<()> {
+        let (tls_certificate_file, tls_key_file) = self.tls.absolute()?;
         let settings = SeedFile {
-            listen: self.listen,
-            device_listen: self.device_listen,
-            metrics_listen: None,
             hosts: self.hosts,
             insecure_http: self.insecure_http,
-            public_url: None,
-            egress_mbit: None,
+            tls_certificate_file,
+            tls_key_file,
+            ..SeedFile::new(self.listen, self.device_listen)
         };
         let data = self.data.clone();
         let made = init(NewSeed { data: self.data, keys: self.keys, org: self.org, settings }).await?;
@@ -117,7 +150,7 @@ impl Init {
 
 impl Run {
     async fn run(self) -> anyhow::Result<()> {
-        let flags = SeedFlags { metrics_listen: self.metrics_listen, egress_mbit: self.egress.egress_mbit };
+        let flags = self.settings.flags(self.metrics_listen)?;
         let config = SeedConfig::load(&self.data, self.config.as_deref(), flags)?;
         let output = self.output;
         run(config, |ready| {

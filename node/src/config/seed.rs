@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use protocol::oci::authority::Origin;
 use serde::{Deserialize, Serialize};
 
+use super::limits::Limits;
 use super::{address, read_toml};
 
 /// The file's name in the data directory.
@@ -36,9 +37,36 @@ pub struct SeedFile {
     /// Where clients find the registry, if that is a TLS proxy in front of it: scheme, host and port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_url: Option<String>,
+    /// The certificate chain that registry and API show, PEM, instead of one of the seed's own CA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_certificate_file: Option<PathBuf>,
+    /// The key of that certificate, PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_key_file: Option<PathBuf>,
     /// Most Mbit/s that are sent to devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress_mbit: Option<u64>,
+    /// What clients may take of the seed.
+    #[serde(default, skip_serializing_if = "Limits::are_default")]
+    pub limits: Limits,
+}
+
+impl SeedFile {
+    /// The defaults, on these addresses.
+    pub fn new(listen: impl Into<String>, device_listen: impl Into<String>) -> Self {
+        Self {
+            listen: listen.into(),
+            device_listen: device_listen.into(),
+            metrics_listen: None,
+            hosts: Vec::new(),
+            insecure_http: false,
+            public_url: None,
+            tls_certificate_file: None,
+            tls_key_file: None,
+            egress_mbit: None,
+            limits: Limits::default(),
+        }
+    }
 }
 
 /// What a command line or environment may override.
@@ -48,6 +76,19 @@ pub struct SeedFlags {
     pub metrics_listen: Option<String>,
     /// Most Mbit/s that are sent to devices.
     pub egress_mbit: Option<u64>,
+    /// The certificate chain of registry and API.
+    pub tls_certificate_file: Option<PathBuf>,
+    /// The key of that certificate.
+    pub tls_key_file: Option<PathBuf>,
+}
+
+/// A certificate chain and its key in files that somebody else renews.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The chain, PEM: the server's certificate first.
+    pub certificate: PathBuf,
+    /// The key, PEM.
+    pub key: PathBuf,
 }
 
 /// Checked settings of a seed.
@@ -67,8 +108,12 @@ pub struct SeedConfig {
     pub insecure_http: bool,
     /// Where clients find the registry, if not at the `Host` that they name.
     pub public_url: Option<Origin>,
+    /// What registry and API show instead of a certificate of the seed's own CA.
+    pub tls_files: Option<TlsFiles>,
     /// Most Mbit/s that are sent to devices.
     pub egress_mbit: Option<u64>,
+    /// What clients may take of the seed.
+    pub limits: Limits,
 }
 
 impl SeedConfig {
@@ -91,8 +136,11 @@ impl SeedConfig {
     /// When a value does not fit.
     pub fn check(data: &Path, file: SeedFile, flags: SeedFlags) -> anyhow::Result<Self> {
         let metrics_listen = flags.metrics_listen.or(file.metrics_listen).unwrap_or_else(|| METRICS_LISTEN.to_owned());
+        let data = std::path::absolute(data).context("the data directory")?;
+        let certificate = flags.tls_certificate_file.or(file.tls_certificate_file);
         let config = Self {
-            data: std::path::absolute(data).context("the data directory")?,
+            tls_files: tls_files(&data, certificate, flags.tls_key_file.or(file.tls_key_file))?,
+            data,
             listen: address(&file.listen, "listen")?,
             device_listen: address(&file.device_listen, "device_listen")?,
             metrics_listen: address(&metrics_listen, "metrics_listen")?,
@@ -100,7 +148,19 @@ impl SeedConfig {
             insecure_http: file.insecure_http,
             public_url: file.public_url.map(|url| url.parse().with_context(|| format!("public_url {url:?}"))).transpose()?,
             egress_mbit: flags.egress_mbit.or(file.egress_mbit),
+            limits: file.limits.checked()?,
         };
+        if config.insecure_http && config.tls_files.is_some() {
+            bail!("insecure_http asks for plain HTTP, and tls_certificate_file for TLS; take one of them away");
+        }
+        for host in &config.hosts {
+            check_host(host)?;
+        }
+        refuse_shared_ports(&[
+            ("--listen", config.listen),
+            ("--device-listen", config.device_listen),
+            ("--metrics-listen", config.metrics_listen),
+        ])?;
         for (address, what) in [(config.listen, "--listen"), (config.device_listen, "--device-listen")] {
             if address.ip().is_unspecified() && config.hosts.is_empty() {
                 bail!("{what} is {address}, which is no address that others can use; say how they reach the seed with --host NAME");
@@ -111,7 +171,12 @@ impl SeedConfig {
 
     /// Whether registry and API speak TLS.
     pub const fn uses_tls(&self) -> bool {
-        !self.insecure_http && !self.listen.ip().is_loopback()
+        self.tls_files.is_some() || self.uses_own_ca()
+    }
+
+    /// Whether the certificate of registry and API is one of the seed's own CA.
+    pub const fn uses_own_ca(&self) -> bool {
+        self.tls_files.is_none() && !self.insecure_http && !self.listen.ip().is_loopback()
     }
 
     /// Where registry and API are found.
@@ -138,7 +203,10 @@ impl SeedConfig {
             hosts: self.hosts.clone(),
             insecure_http: self.insecure_http,
             public_url: self.public_url.as_ref().map(ToString::to_string),
+            tls_certificate_file: self.tls_files.as_ref().map(|files| files.certificate.clone()),
+            tls_key_file: self.tls_files.as_ref().map(|files| files.key.clone()),
             egress_mbit: self.egress_mbit,
+            limits: self.limits.clone(),
         }
     }
 
@@ -151,21 +219,91 @@ impl SeedConfig {
     }
 }
 
+/// Both files or none; a relative path is one in the data directory.
+fn tls_files(data: &Path, certificate: Option<PathBuf>, key: Option<PathBuf>) -> anyhow::Result<Option<TlsFiles>> {
+    match (certificate, key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate: data.join(certificate), key: data.join(key) })),
+        (Some(_), None) => bail!("tls_certificate_file is set and tls_key_file is not; a certificate is of no use without its key"),
+        (None, Some(_)) => bail!("tls_key_file is set and tls_certificate_file is not; a key is of no use without its certificate"),
+    }
+}
+
+/// Refuses what can stand neither in a URL nor in a certificate.
+fn check_host(host: &str) -> anyhow::Result<()> {
+    if rustls_pki_types::ServerName::try_from(host).is_err() {
+        bail!("--host {host:?} is neither a DNS name nor an IP address, and no certificate can carry it; give it without scheme and port");
+    }
+    Ok(())
+}
+
+/// Two listeners cannot have the same port, unless each has an address of its own; a port of 0 is chosen later.
+fn refuse_shared_ports(listeners: &[(&str, SocketAddr)]) -> anyhow::Result<()> {
+    for (index, (what, address)) in listeners.iter().enumerate() {
+        for (other_what, other) in listeners.iter().take(index) {
+            let same_ip = address.ip() == other.ip() || address.ip().is_unspecified() || other.ip().is_unspecified();
+            if same_ip && address.port() == other.port() && address.port() != 0 {
+                bail!("{other_what} and {what} both have port {}; each listener needs a port of its own", address.port());
+            }
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn check(listen: &str, hosts: &[&str], insecure_http: bool) -> anyhow::Result<SeedConfig> {
-        let file = SeedFile {
-            listen: listen.into(),
-            device_listen: listen.into(),
-            metrics_listen: None,
-            hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
-            insecure_http,
-            public_url: None,
-            egress_mbit: None,
-        };
+        check_with(listen, "127.0.0.1:7443", |file| {
+            file.hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+            file.insecure_http = insecure_http;
+        })
+    }
+
+    fn check_with(listen: &str, device_listen: &str, change: impl FnOnce(&mut SeedFile)) -> anyhow::Result<SeedConfig> {
+        let mut file = SeedFile::new(listen, device_listen);
+        change(&mut file);
         SeedConfig::check(Path::new("/data"), file, SeedFlags::default())
+    }
+
+    #[test]
+    fn own_tls_files_are_both_or_none_and_mean_https_also_on_loopback() {
+        let with = |certificate: Option<&str>, key: Option<&str>, insecure_http| {
+            check_with("127.0.0.1:5000", "127.0.0.1:7443", |file| {
+                (file.tls_certificate_file, file.tls_key_file) = (certificate.map(PathBuf::from), key.map(PathBuf::from));
+                file.insecure_http = insecure_http;
+            })
+        };
+        let config = with(Some("/etc/tls.pem"), Some("tls.key"), false).unwrap();
+        assert_eq!((config.url().as_str(), config.uses_own_ca()), ("https://127.0.0.1:5000", false));
+        assert_eq!(config.tls_files.unwrap().key, Path::new("/data/tls.key"));
+        assert!(with(Some("tls.pem"), None, false).unwrap_err().to_string().contains("tls_key_file"));
+        assert!(with(None, Some("tls.key"), false).unwrap_err().to_string().contains("tls_certificate_file"));
+        assert!(with(Some("tls.pem"), Some("tls.key"), true).unwrap_err().to_string().contains("insecure_http"));
+    }
+
+    #[test]
+    fn a_host_is_one_that_a_certificate_can_carry() {
+        for good in ["seed.example", "seed", "10.0.0.1", "2001:db8::1"] {
+            check("0.0.0.0:5000", &[good], false).unwrap();
+        }
+        for bad in ["", "https://seed.example", "seed.example:5000", "se ed", "ä.example", "[::1]"] {
+            assert!(check("0.0.0.0:5000", &["seed.example", bad], false).unwrap_err().to_string().contains("--host"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn two_listeners_do_not_share_a_port() {
+        let both = |listen, device_listen| check_with(listen, device_listen, |file| file.hosts = vec!["seed.example".to_owned()]);
+        for (listen, device_listen) in
+            [("127.0.0.1:5000", "127.0.0.1:5000"), ("0.0.0.0:5000", "10.0.0.1:5000"), ("10.0.0.1:5000", "[::]:5000")]
+        {
+            let refused = both(listen, device_listen).unwrap_err().to_string();
+            assert!(refused.contains("--listen") && refused.contains("--device-listen") && refused.contains("5000"), "{refused}");
+        }
+        both("10.0.0.1:5000", "10.0.0.2:5000").unwrap();
+        both("127.0.0.1:0", "127.0.0.1:0").unwrap();
     }
 
     #[test]
@@ -173,7 +311,7 @@ mod tests {
         assert_eq!(check("127.0.0.1:5000", &[], false).unwrap().url(), "http://127.0.0.1:5000");
         assert_eq!(check("10.0.0.1:5000", &[], false).unwrap().url(), "https://10.0.0.1:5000");
         assert_eq!(check("10.0.0.1:5000", &[], true).unwrap().url(), "http://10.0.0.1:5000");
-        assert_eq!(check("127.0.0.1:5000", &[], false).unwrap().device_url(), "https://127.0.0.1:5000");
+        assert_eq!(check("127.0.0.1:5000", &[], false).unwrap().device_url(), "https://127.0.0.1:7443");
     }
 
     #[test]

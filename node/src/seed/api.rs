@@ -15,16 +15,18 @@ mod versions;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Router};
 use protocol::name::{AppName, OrgName};
 use tower::limit::ConcurrencyLimitLayer;
 
+use super::extract::{Json, Path, no_method, no_route};
+use super::limits::TooOften;
 use super::registry::auth::{AuthError, Principal, authenticate};
 use super::trust::ORG_SCOPES;
 use super::{Seed, openapi};
@@ -32,6 +34,7 @@ use crate::api::{
     ApiError, BODY_BYTES_MAX, HashListQuery, HashLists, NewOrg, NewRollout, NewToken, OrgCreated, Published, RolloutStatus, SeedTrust,
     TokenMade,
 };
+use crate::listener::Client;
 use crate::store::meta::Scope;
 use crate::trust::{Publication, publication, statement_digest};
 
@@ -45,12 +48,13 @@ const PUBLICATIONS_AT_ONCE: usize = 2;
 pub struct Refused {
     status: StatusCode,
     body: ApiError,
+    retry_after_seconds: Option<u64>,
 }
 
 impl Refused {
     /// A refusal with a short name of the reason, and a message for people.
     pub fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        Self { status, body: ApiError { code: code.to_owned(), message: message.into() } }
+        Self { status, body: ApiError { code: code.to_owned(), message: message.into() }, retry_after_seconds: None }
     }
 
     /// The seed itself failed: the details are for its log.
@@ -85,7 +89,17 @@ impl IntoResponse for Refused {
             let value = axum::http::HeaderValue::from_static("Basic realm=\"hedgerow\"");
             response.headers_mut().insert(axum::http::header::WWW_AUTHENTICATE, value);
         }
+        if let Some(seconds) = self.retry_after_seconds {
+            response.headers_mut().insert(axum::http::header::RETRY_AFTER, seconds.into());
+        }
         response
+    }
+}
+
+impl From<TooOften> for Refused {
+    fn from(often: TooOften) -> Self {
+        let retry_after_seconds = Some(often.retry_after_seconds);
+        Self { retry_after_seconds, ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", often.to_string()) }
     }
 }
 
@@ -126,11 +140,15 @@ pub fn router(seed: Arc<Seed>) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(seed.clone(), identify))
         .route("/api/v1/openapi.json", described)
+        .method_not_allowed_fallback(no_method)
+        .fallback(no_route)
         .with_state(seed)
 }
 
 async fn identify(State(seed): State<Arc<Seed>>, mut request: Request, next: Next) -> Result<Response, Refused> {
-    let principal = authenticate(request.headers(), seed.store.as_ref()).await?;
+    let principal = authenticate(request.headers(), seed.store.as_ref()).await;
+    seed.guard.admit(principal.as_ref().ok(), request.extensions().get::<Client>())?;
+    let principal = principal?;
     request.extensions_mut().insert(principal);
     Ok(next.run(request).await)
 }

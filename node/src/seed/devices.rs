@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Router};
 use futures_util::TryStreamExt as _;
 use protocol::digest::Digest;
 use protocol::name::OrgName;
@@ -23,6 +23,7 @@ use serde::Deserialize;
 
 use super::Seed;
 use super::api::{Refused, tuf_file};
+use super::extract::{Json, Path, Query, no_method, no_route};
 use crate::api::{DeviceStateAnswer, EnrolRequest, Enrolled, SITE_BYTES_MAX};
 use crate::listener::Client;
 use crate::transport::identity::DeviceIdentity;
@@ -42,6 +43,8 @@ pub fn router(seed: Arc<Seed>) -> Router {
         .layer(DefaultBodyLimit::max(REPORT_BYTES_MAX))
         .layer(from_fn_with_state(seed.clone(), identify))
         .route("/enroll", post(enroll).layer(DefaultBodyLimit::max(ENROL_BYTES_MAX)))
+        .method_not_allowed_fallback(no_method)
+        .fallback(no_route)
         .with_state(seed)
 }
 

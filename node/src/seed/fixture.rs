@@ -10,15 +10,7 @@ use crate::transport::ca::CertificateAuthority;
 
 /// A seed without organisations in the data directory `data`.
 pub(super) fn seed(data: &Path) -> Seed {
-    let file = SeedFile {
-        listen: "127.0.0.1:1".into(),
-        device_listen: "127.0.0.1:2".into(),
-        metrics_listen: None,
-        hosts: Vec::new(),
-        insecure_http: false,
-        public_url: None,
-        egress_mbit: None,
-    };
+    let file = SeedFile::new("127.0.0.1:1", "127.0.0.1:2");
     let config = SeedConfig::check(data, file, SeedFlags::default()).unwrap();
     let keys = data.join("keys");
     crate::files::create_private_dir(&keys).unwrap();

@@ -11,6 +11,7 @@ use protocol::name::OrgName;
 use serde::Serialize;
 
 use super::Seed;
+use super::limits::Guard;
 use super::metrics::SeedMetrics;
 use super::registry::auth::gate::Gate;
 use super::registry::auth::token::TokenSigner;
@@ -24,7 +25,7 @@ use crate::store::blobs::BlobStore;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::lock::DataLock;
 use crate::store::meta::Scope;
-use crate::transport::ca::CertificateAuthority;
+use crate::transport::ca::{CertificateAuthority, ServerCertificate};
 use crate::trust::{KeyError, OnlineSigner, OperatorKeys, new_repository};
 
 /// What a new seed is made of.
@@ -51,7 +52,7 @@ pub struct SeedMade {
     pub url: String,
     /// Where devices will connect.
     pub device_url: String,
-    /// The CA's certificate, for clients of `url`; empty if that is plain HTTP.
+    /// The CA's certificate, for clients of `url`; empty if that is plain HTTP or has a certificate of another CA.
     pub ca_file: String,
 }
 
@@ -67,9 +68,12 @@ pub async fn init(mut new: NewSeed) -> anyhow::Result<SeedMade> {
     files::create_private_dir(&new.keys)?;
     refuse_keys_below_data(&new.keys, &new.data)?;
     let _lock = DataLock::acquire(&new.data, "seed init")?;
-    new.settings.listen = with_chosen_port(&new.settings.listen, "--listen")?;
-    new.settings.device_listen = with_chosen_port(&new.settings.device_listen, "--device-listen")?;
+    choose_ports(&mut new.settings)?;
     let config = SeedConfig::check(&new.data, new.settings.clone(), SeedFlags::default())?;
+
+    if let Some(files) = &config.tls_files {
+        ServerCertificate::read(files)?;
+    }
 
     let seed_keys = config.data.join("keys");
     files::create_private_dir(&seed_keys)?;
@@ -91,7 +95,7 @@ pub async fn init(mut new: NewSeed) -> anyhow::Result<SeedMade> {
         seed.create_org(NewOrg { org: new.org, files: metadata }, scopes).await.map_err(|refused| anyhow::anyhow!("{refused}"))?;
     tracing::warn!("{}", keys.unsealed_warning());
 
-    let ca_file = if config.uses_tls() { seed_keys.join("ca.pem").display().to_string() } else { String::new() };
+    let ca_file = if config.uses_own_ca() { seed_keys.join("ca.pem").display().to_string() } else { String::new() };
     Ok(SeedMade { org: created.org, access_key: created.access_key, url: config.url(), device_url: config.device_url(), ca_file })
 }
 
@@ -130,6 +134,7 @@ pub(super) fn open(config: &SeedConfig, authority: CertificateAuthority) -> anyh
         authority,
         device_url: config.device_url(),
         sites: Sites::default(),
+        guard: Arc::new(Guard::new(config.limits.clone())),
         metrics: Arc::new(SeedMetrics::default()),
     })
 }
@@ -147,15 +152,18 @@ fn refuse_keys_below_data(keys: &Path, data: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn with_chosen_port(listen: &str, flag: &str) -> anyhow::Result<String> {
-    let address: SocketAddr = crate::config::address(listen, flag)?;
-    if address.port() != 0 {
-        return Ok(listen.to_owned());
+/// Chooses the ports that are 0; both are held until both are known, so that they differ.
+fn choose_ports(settings: &mut SeedFile) -> anyhow::Result<()> {
+    let mut held = Vec::new();
+    for (listen, flag) in [(&mut settings.listen, "--listen"), (&mut settings.device_listen, "--device-listen")] {
+        let address: SocketAddr = crate::config::address(listen, flag)?;
+        if address.port() == 0 {
+            let chosen = TcpListener::bind(address).with_context(|| format!("choosing a port for {flag} {listen}"))?;
+            *listen = chosen.local_addr()?.to_string();
+            held.push(chosen);
+        }
     }
-    let chosen = TcpListener::bind(address)
-        .and_then(|listener| listener.local_addr())
-        .with_context(|| format!("choosing a port for {flag} {listen}"))?;
-    Ok(chosen.to_string())
+    Ok(())
 }
 
 #[cfg(test)]
@@ -163,15 +171,7 @@ mod tests {
     use super::*;
 
     fn new_seed(home: &Path, data: &str) -> NewSeed {
-        let settings = SeedFile {
-            listen: "127.0.0.1:5000".into(),
-            device_listen: "127.0.0.1:7443".into(),
-            metrics_listen: None,
-            hosts: Vec::new(),
-            insecure_http: false,
-            public_url: None,
-            egress_mbit: None,
-        };
+        let settings = SeedFile::new("127.0.0.1:5000", "127.0.0.1:7443");
         NewSeed { data: home.join(data), keys: home.join("keys"), org: "acme".parse().unwrap(), settings }
     }
 

@@ -1,15 +1,22 @@
-//! Figures about one seed, for `/metrics`.
+//! Figures about one seed, for `/metrics`. Their names are a table in the README, which a test compares with the endpoint.
 //!
-//! Not here: figures about a device; see `device::metrics`.
+//! Not here: requests, see [`super::observe`]; figures about a device, see `device::metrics`.
 
+use std::fmt::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
 
+use super::Seed;
+use super::observe::RequestFigures;
+use super::registry::RegistryState;
+use crate::transport::certificate::CurrentCertificate;
 use crate::transport::meter::Meter;
 
 /// Figures that routes raise.
@@ -43,34 +50,123 @@ impl SeedMetrics {
     }
 }
 
+/// One of the two listeners.
+#[derive(Clone, Debug)]
+pub struct ListenerFigures {
+    /// `registry` or `device`.
+    pub name: &'static str,
+    /// Its sockets.
+    pub meter: Meter,
+    /// Its certificate; none if it speaks plain HTTP.
+    pub certificate: Option<Arc<CurrentCertificate>>,
+}
+
 /// Reads the figures when they are asked for.
-#[derive(Debug)]
 pub struct SeedCollector {
-    /// Raised by routes.
-    pub metrics: Arc<SeedMetrics>,
-    /// The device listener's sockets.
-    pub device_listener: Meter,
-    /// The sockets of registry and API.
-    pub registry_listener: Meter,
+    /// What routes raise, limits, and the store.
+    pub seed: Arc<Seed>,
+    /// Uploads and places.
+    pub registry: RegistryState,
+    /// Sockets and certificates.
+    pub listeners: [ListenerFigures; 2],
+}
+
+impl std::fmt::Debug for SeedCollector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SeedCollector").field("listeners", &self.listeners).finish_non_exhaustive()
+    }
+}
+
+/// Everything that `/metrics` shows.
+pub fn registry(collector: SeedCollector, requests: &RequestFigures) -> Registry {
+    let mut registry = Registry::default();
+    requests.register(&mut registry);
+    registry.register_collector(Box::new(collector));
+    registry
+}
+
+type Labelled = Vec<(&'static str, u64)>;
+
+impl SeedCollector {
+    fn of_listeners(&self, figure: impl Fn(&ListenerFigures) -> Option<u64>) -> Labelled {
+        self.listeners.iter().filter_map(|listener| Some((listener.name, figure(listener)?))).collect()
+    }
+
+    fn bytes(&self) -> [(&'static str, &'static str, u64); 4] {
+        let [registry, device] = &self.listeners;
+        let (registry, device) = (&registry.meter, &device.meter);
+        [
+            ("hedgerow_seed_device_listener_sent_bytes", "Bytes written to sockets of the device listener", device.written()),
+            ("hedgerow_seed_device_listener_received_bytes", "Bytes read from sockets of the device listener", device.read()),
+            ("hedgerow_seed_registry_sent_bytes", "Bytes written to sockets of registry and API", registry.written()),
+            ("hedgerow_seed_registry_received_bytes", "Bytes read from sockets of registry and API", registry.read()),
+        ]
+    }
 }
 
 impl Collector for SeedCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let metrics = &self.seed.metrics;
         let counters = [
-            ("hedgerow_seed_device_listener_sent_bytes", "Bytes written to sockets of the device listener", self.device_listener.written()),
-            ("hedgerow_seed_device_listener_received_bytes", "Bytes read from sockets of the device listener", self.device_listener.read()),
-            ("hedgerow_seed_registry_sent_bytes", "Bytes written to sockets of registry and API", self.registry_listener.written()),
-            ("hedgerow_seed_registry_received_bytes", "Bytes read from sockets of registry and API", self.registry_listener.read()),
-            ("hedgerow_seed_blob_bytes", "Bytes of blobs handed to connections of devices", get(&self.metrics.blob_bytes)),
-            ("hedgerow_seed_polls", "Polls of devices", get(&self.metrics.polls)),
-            ("hedgerow_seed_reports", "Reports of devices", get(&self.metrics.reports)),
-            ("hedgerow_seed_enrolments", "Devices enrolled since the start", get(&self.metrics.enrolments)),
+            ("hedgerow_seed_blob_bytes", "Bytes of blobs handed to connections of devices", get(&metrics.blob_bytes)),
+            ("hedgerow_seed_polls", "Polls of devices", get(&metrics.polls)),
+            ("hedgerow_seed_reports", "Reports of devices", get(&metrics.reports)),
+            ("hedgerow_seed_enrolments", "Devices enrolled since the start", get(&metrics.enrolments)),
         ];
-        for (name, help, value) in counters {
-            let counter = ConstCounter::new(value);
-            counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        for (name, help, value) in self.bytes().into_iter().chain(counters) {
+            one(&mut encoder, (name, help), MetricType::Counter, &ConstCounter::new(value))?;
         }
-        Ok(())
+        let size = self.seed.store.size();
+        let gauges = [
+            ("hedgerow_seed_uploads", "Uploads under way", self.registry.uploads_open() as u64),
+            ("hedgerow_seed_bodies_waiting", "Pushes that wait for a place to be taken in", self.registry.bodies_waiting()),
+            ("hedgerow_seed_journal_records", "Records in the journal since the store was made", size.changes),
+            ("hedgerow_seed_records", "Records in force: tags, manifests, links, keys, devices and so on", size.records),
+        ];
+        for (name, help, value) in gauges {
+            one(&mut encoder, (name, help), MetricType::Gauge, &ConstGauge::new(value))?;
+        }
+        let refused = ("hedgerow_seed_limit_refusals", "Requests refused because of a limit");
+        labelled(&mut encoder, refused, "limit", MetricType::Counter, &self.seed.guard.refused())?;
+        let connections = ("hedgerow_seed_connections", "Open connections");
+        labelled(&mut encoder, connections, "listener", MetricType::Gauge, &self.of_listeners(|listener| Some(listener.meter.open())))?;
+        let too_many = ("hedgerow_seed_connections_refused", "Connections closed at once, because too many were open");
+        labelled(&mut encoder, too_many, "listener", MetricType::Counter, &self.of_listeners(|listener| Some(listener.meter.refused())))?;
+        let too_slow = ("hedgerow_seed_slow_clients", "Requests and connections given up, because the client was too slow");
+        labelled(&mut encoder, too_slow, "listener", MetricType::Counter, &self.of_listeners(|listener| Some(listener.meter.too_slow())))?;
+        let expires = ("hedgerow_seed_certificate_expires_seconds", "When the TLS certificate expires, in seconds since 1970");
+        let moments = self.of_listeners(|listener| Some(listener.certificate.as_ref()?.validity().until.as_unix_seconds()));
+        labelled(&mut encoder, expires, "listener", MetricType::Gauge, &moments)
     }
+}
+
+type NameAndHelp<'a> = (&'a str, &'a str);
+
+fn one(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help): NameAndHelp<'_>,
+    kind: MetricType,
+    value: &dyn EncodeMetric,
+) -> Result<(), Error> {
+    value.encode(encoder.encode_descriptor(name, help, None, kind)?)
+}
+
+fn labelled(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help): NameAndHelp<'_>,
+    label: &str,
+    kind: MetricType,
+    values: &[(&'static str, u64)],
+) -> Result<(), Error> {
+    let mut descriptor = encoder.encode_descriptor(name, help, None, kind)?;
+    for (of, value) in values {
+        let labels = [(label, *of)];
+        let encoder = descriptor.encode_family(&labels)?;
+        match kind {
+            MetricType::Counter => ConstCounter::new(*value).encode(encoder)?,
+            _ => ConstGauge::new(*value).encode(encoder)?,
+        }
+    }
+    Ok(())
 }

@@ -7,6 +7,7 @@
 //! | `error` | the one table from what went wrong to status and code |
 //! | `blobs` | pull of blobs, whole and in ranges |
 //! | `uploads` | push of blobs: whole, streamed, in chunks, mounted |
+//! | `places` | what is taken in at the same time, and by whom |
 //! | `manifests` | push, pull and deletion of manifests |
 //! | `tags`, `referrers`, `catalog` | lists |
 //! | `warning` | what clients show to people beside an answer |
@@ -22,6 +23,7 @@ mod catalog;
 mod error;
 mod manifests;
 mod path;
+mod places;
 mod query;
 mod referrers;
 mod tags;
@@ -40,18 +42,16 @@ use protocol::name::RepositoryName;
 use protocol::oci::authority::Origin;
 use protocol::oci::route::Route;
 use protocol::oci::scope::Action;
-use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
-use tokio::time::timeout;
 
+use super::limits::Guard;
+use crate::listener::Client;
 use crate::store::blobs::BlobStore;
 use crate::store::meta::MetaStore;
 use auth::gate::{Caller, Gate};
-use auth::{challenged, issue};
+use auth::{Principal, challenged, issue};
 use error::Refused;
+use places::Places;
 use query::Query;
-
-/// How long a push may wait for a place: under the time after which clients give up by themselves.
-const PLACE_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -62,14 +62,30 @@ pub struct RegistryState {
     store: Arc<dyn MetaStore>,
     blobs: BlobStore,
     gate: Arc<Gate>,
+    guard: Arc<Guard>,
     uploads: Arc<uploads::Uploads>,
-    manifest_kib: Arc<Semaphore>,
+    bodies: Arc<Places>,
+    manifest_kib: Arc<Places>,
 }
 
 impl RegistryState {
     /// The registry on these records and blobs, with no uploads under way.
-    pub fn new(store: Arc<dyn MetaStore>, blobs: BlobStore, gate: Arc<Gate>) -> Self {
-        Self { store, blobs, gate, uploads: Arc::default(), manifest_kib: Arc::new(Semaphore::new(manifests::KIB_AT_ONCE)) }
+    pub fn new(store: Arc<dyn MetaStore>, blobs: BlobStore, gate: Arc<Gate>, guard: Arc<Guard>) -> Self {
+        let limits = guard.limits();
+        let uploads = Arc::new(uploads::Uploads::new(limits.uploads()));
+        let bodies = Arc::new(Places::new(limits.bodies_max, limits.bodies_per_org_max));
+        let manifest_kib = Arc::new(manifests::places(limits.manifest_bytes_max));
+        Self { store, blobs, gate, guard, uploads, bodies, manifest_kib }
+    }
+
+    /// Uploads under way.
+    pub fn uploads_open(&self) -> usize {
+        self.uploads.count()
+    }
+
+    /// Pushes that wait for a place.
+    pub fn bodies_waiting(&self) -> u64 {
+        self.bodies.waiting() + self.manifest_kib.waiting()
     }
 }
 
@@ -90,12 +106,6 @@ pub fn router(state: RegistryState) -> Router {
         .with_state(state)
 }
 
-/// Waits for a place to take in a body, but not for ever: those who hold them may be stalled.
-async fn place<'a>(acquire: impl Future<Output = Result<SemaphorePermit<'a>, AcquireError>>) -> Result<SemaphorePermit<'a>, Refused> {
-    let busy = |_| Refused::TooManyRequests("the registry takes in as many bodies as it can; push again in a while".into());
-    timeout(PLACE_TIME_MAX, acquire).await.map_err(busy)?.map_err(|error| Refused::Failed(error.into()))
-}
-
 async fn serve(State(state): State<RegistryState>, request: Request) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let mut response = match state.gate.origin(request.headers(), &uri) {
@@ -103,7 +113,12 @@ async fn serve(State(state): State<RegistryState>, request: Request) -> Response
         Ok(origin) => match answer(&state, &origin, request).await {
             Ok(response) => response,
             Err(Refused::Auth(error)) => challenged(error, &origin, &path::token_scopes(&uri, &method)),
-            Err(refused) => refused.into_response(),
+            Err(refused) => {
+                if let Some(limit) = refused.limit() {
+                    state.guard.count_refused(limit);
+                }
+                refused.into_response()
+            }
         },
     };
     response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
@@ -111,7 +126,9 @@ async fn serve(State(state): State<RegistryState>, request: Request) -> Response
 }
 
 async fn answer(state: &RegistryState, origin: &Origin, mut request: Request) -> Result<Response, Refused> {
-    let caller = state.gate.identify(request.headers(), origin.authority(), &*state.store).await?;
+    let caller = state.gate.identify(request.headers(), origin.authority(), &*state.store).await;
+    state.guard.admit(caller.as_ref().ok().and_then(Caller::principal), request.extensions().get::<Client>())?;
+    let caller = caller?;
     let route = path::parse(request.uri().path(), request.method());
     if route.is_err() {
         caller.require_credentials()?;
@@ -179,9 +196,10 @@ impl Call<'_> {
         self.is_public || self.caller.owns(repository)
     }
 
-    /// Refuses to write to a repository of another organisation, in the words for an organisation that does not exist.
-    fn must_own(&self, repository: &RepositoryName) -> Result<(), Refused> {
-        if self.caller.owns(repository) { Ok(()) } else { Err(Refused::NameUnknown(repository.clone())) }
+    /// Who writes to a repository of its organisation. Refuses another organisation's, in the words for one that does not exist.
+    fn must_own(&self, repository: &RepositoryName) -> Result<&Principal, Refused> {
+        let owner = self.caller.principal().filter(|principal| principal.org() == repository.org());
+        owner.ok_or_else(|| Refused::NameUnknown(repository.clone()))
     }
 }
 

@@ -1,18 +1,23 @@
 //! The whole life of a seed process: open everything, say that it is ready, run, drain.
 //!
+//! When it is told to stop, `/readyz` says so, new connections are refused, and requests under way have
+//! [`listener::DRAIN_TIME`]. An upload lives in this process and ends with it: its client is told that the upload is unknown
+//! after the restart, and starts that blob again.
+//!
 //! Not here: the settings; see [`crate::config`].
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::get;
-use prometheus_client::registry::Registry;
+use axum::middleware::from_fn_with_state;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::metrics::SeedCollector;
+use super::certificates::Certificates;
+use super::metrics::{self, ListenerFigures, SeedCollector};
+use super::monitor::Monitor;
+use super::observe::{RequestFigures, observe};
 use super::registry::RegistryState;
 use super::repositories::expiry;
 use super::{api, devices, init, registry, trust};
@@ -50,59 +55,61 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
         "{} is missing; devices believe no other key, so put it back from a backup before starting the seed",
         online_key.display()
     );
-    let public_tls = match config.uses_tls() {
-        true => Some(Arc::new(tls::public_listener(authority.issue_server(&config.certificate_hosts(config.listen))?)?)),
-        false => None,
-    };
-    let device_certificate = authority.issue_server(&config.certificate_hosts(config.device_listen))?;
-    let device_tls = Arc::new(tls::device_listener(device_certificate, authority.certificate())?);
+    let certificates = Certificates::open(&config, &authority)?;
+    let public_tls = certificates.registry.clone().map(tls::public_listener).transpose()?.map(Arc::new);
+    let device_tls = Arc::new(tls::device_listener(certificates.device.clone(), authority.certificate())?);
 
     let public_listener = listener::bind(config.listen, "listen in seed.toml").await?;
     let device_listener = listener::bind(config.device_listen, "device_listen in seed.toml").await?;
     let metrics_listener = listener::bind(config.metrics_listen, "--metrics-listen").await?;
     let metrics_addr = metrics_listener.local_addr()?;
-    let seed = Arc::new(init::open(&config, authority)?);
+    let (stop, stopped) = watch::channel(false);
+    let monitor = Monitor::new(stopped.clone());
+    // It is told to stop by nobody: it answers until everything else has drained.
+    let (_never, never) = watch::channel(false);
+    let mut monitoring = tokio::spawn(listener::serve(metrics_listener, None, Meter::new(None), monitor.clone().router(), never));
+    let settings = config.clone();
+    let seed = Arc::new(tokio::task::spawn_blocking(move || init::open(&settings, authority)).await??);
 
     let device_meter = Meter::new(config.egress_mbit.map(|mbit| mbit.saturating_mul(1_000_000) / 8));
     let public_meter = Meter::new(None);
-    let collector =
-        SeedCollector { metrics: seed.metrics.clone(), device_listener: device_meter.clone(), registry_listener: public_meter.clone() };
-    let registry = registry::router(RegistryState::new(seed.store.clone(), seed.blobs.clone(), seed.gate.clone()));
-    let public_router = registry.merge(api::router(seed.clone()));
+    let registry = RegistryState::new(seed.store.clone(), seed.blobs.clone(), seed.gate.clone(), seed.guard.clone());
+    let requests = RequestFigures::default();
+    let listeners = [
+        ListenerFigures { name: "registry", meter: public_meter.clone(), certificate: certificates.registry.clone() },
+        ListenerFigures { name: "device", meter: device_meter.clone(), certificate: Some(certificates.device.clone()) },
+    ];
+    let collector = SeedCollector { seed: seed.clone(), registry: registry.clone(), listeners };
+    let figures = metrics::registry(collector, &requests);
+    let public_router = registry::router(registry).merge(api::router(seed.clone())).layer(from_fn_with_state(requests, observe));
 
-    let (stop, stopped) = watch::channel(false);
     let mut servers = JoinSet::new();
     servers.spawn(listener::serve(public_listener, public_tls, public_meter, public_router, stopped.clone()));
-    servers.spawn(listener::serve(device_listener, Some(device_tls), device_meter, devices::router(seed.clone()), stopped.clone()));
-    servers.spawn(listener::serve(metrics_listener, None, Meter::new(None), metrics_router(collector), stopped));
+    servers.spawn(listener::serve(device_listener, Some(device_tls), device_meter, devices::router(seed.clone()), stopped));
     let mut renewal = tokio::spawn(trust::keep_fresh(seed.clone()));
-    let mut retention = tokio::spawn(expiry::keep_tidy(seed));
+    let mut retention = tokio::spawn(expiry::keep_tidy(seed.clone()));
+    let mut keeping = tokio::spawn(async move { certificates.keep_current(&seed.authority).await });
+    monitor.ready(figures);
     announce(&Ready { event: "ready", url: config.url(), device_url: config.device_url(), metrics_url: metrics_url(metrics_addr) });
 
     let ended = tokio::select! {
         () = telemetry::stop_signal() => None,
         _ = &mut renewal => Some("the renewal of metadata"),
         _ = &mut retention => Some("the removal of expired tags"),
+        _ = &mut keeping => Some("the renewal of certificates"),
+        _ = &mut monitoring => Some("the listener for metrics"),
         _ = servers.join_next() => Some("a listener"),
     };
     tracing::info!("stopping; requests that are under way may end");
     renewal.abort();
     retention.abort();
+    keeping.abort();
     let _ = stop.send(true);
     while servers.join_next().await.is_some() {}
+    monitoring.abort();
     telemetry::ended_by_itself(ended)
 }
 
 fn metrics_url(address: SocketAddr) -> String {
     format!("http://{address}/metrics")
-}
-
-fn metrics_router(collector: SeedCollector) -> Router {
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(collector));
-    let registry = Arc::new(registry);
-    Router::new()
-        .route("/metrics", get(move || async move { telemetry::metrics(&registry) }))
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(|| async { "ok\n" }))
 }

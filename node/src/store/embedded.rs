@@ -14,7 +14,7 @@ use std::path::Path;
 
 use super::blobs::{BlobStore, IngestError};
 use super::index::{Index, View};
-use super::meta::MetaError;
+use super::meta::{MeasuredStore, MetaError, StoreSize};
 use super::records::{Found, IndexError};
 use super::writer::{SharedIndex, Transaction, Writer};
 
@@ -57,6 +57,13 @@ impl EmbeddedStore {
 
     async fn write(&self, operation: impl FnOnce(&mut Transaction<'_>) -> Result<(), MetaError> + Send + 'static) -> Result<(), MetaError> {
         self.writer.write(Box::new(operation)).await
+    }
+}
+
+impl MeasuredStore for EmbeddedStore {
+    fn size(&self) -> StoreSize {
+        let (changes, records) = self.index.current().size();
+        StoreSize { changes, records }
     }
 }
 

@@ -216,6 +216,12 @@ impl Index {
         Ok(self.flush()?)
     }
 
+    /// How many journal records it stands for, and how many entries it has.
+    pub fn size(&self) -> (u64, u64) {
+        let mark = self.mark();
+        (mark.position.unwrap_or_default().sequence, mark.entries)
+    }
+
     /// Puts the changes of one journal record into the index, all or none, and marks the position that they lead to.
     ///
     /// # Errors

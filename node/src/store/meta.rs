@@ -61,9 +61,24 @@ impl MetaError {
     }
 }
 
+/// How large a store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreSize {
+    /// Changes that were ever written.
+    pub changes: u64,
+    /// Records that there are now.
+    pub records: u64,
+}
+
+/// A store that says how large it is, from memory.
+pub trait MeasuredStore: Send + Sync {
+    /// How large it is.
+    fn size(&self) -> StoreSize;
+}
+
 /// The records of one seed store.
 ///
 /// A write that returned is durable: it survives `kill -9` and power loss.
-pub trait MetaStore: KeyStore + RepositoryStore + TrustStore + FleetStore {}
+pub trait MetaStore: KeyStore + RepositoryStore + TrustStore + FleetStore + MeasuredStore {}
 
-impl<T: KeyStore + RepositoryStore + TrustStore + FleetStore> MetaStore for T {}
+impl<T: KeyStore + RepositoryStore + TrustStore + FleetStore + MeasuredStore> MetaStore for T {}

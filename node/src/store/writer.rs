@@ -28,8 +28,9 @@ const WAITING_MAX: usize = 1024;
 /// When a group has this many bytes, the operations after it wait for the next one.
 const GROUP_BYTES: usize = 1 << 20;
 
-/// The most bytes that one operation may change: twice the largest manifest or statement.
-const OPERATION_BYTES_MAX: usize = 8 << 20;
+/// The most bytes that one operation may change: twice the largest manifest that an operator may allow, within what a record
+/// of the journal holds.
+const OPERATION_BYTES_MAX: usize = 15 << 20;
 
 /// Checks the state, and says what changes.
 pub(super) type Operation = Box<dyn FnOnce(&mut Transaction<'_>) -> Result<(), MetaError> + Send>;

@@ -1,7 +1,8 @@
 //! A socket whose bytes are counted, whose writing is slowed to a rate shared by all sockets of the same meter, and which
 //! is given up when nothing moves.
 //!
-//! Not here: what the bytes mean. They are counted under TLS, as they go to the kernel.
+//! Not here: what the bytes mean. They are counted under TLS, as they go to the kernel. A socket that moves, but too slowly
+//! for what is under way on it, is the business of [`crate::listener`].
 
 use std::future::Future as _;
 use std::io;
@@ -37,6 +38,9 @@ pub struct Meter(Arc<State>);
 struct State {
     written: AtomicU64,
     read: AtomicU64,
+    open: AtomicU64,
+    refused: AtomicU64,
+    too_slow: AtomicU64,
     bytes_per_second: Option<u64>,
     /// When the bytes reserved so far are paid for.
     free_at: Mutex<Instant>,
@@ -48,6 +52,9 @@ impl Meter {
         Self(Arc::new(State {
             written: AtomicU64::new(0),
             read: AtomicU64::new(0),
+            open: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            too_slow: AtomicU64::new(0),
             bytes_per_second: bytes_per_second.filter(|rate| *rate > 0),
             free_at: Mutex::new(Instant::now()),
         }))
@@ -61,6 +68,31 @@ impl Meter {
     /// Bytes read from the sockets so far.
     pub fn read(&self) -> u64 {
         self.0.read.load(Ordering::Relaxed)
+    }
+
+    /// Sockets that are open now.
+    pub fn open(&self) -> u64 {
+        self.0.open.load(Ordering::Relaxed)
+    }
+
+    /// Sockets that were closed at once, because too many were open.
+    pub fn refused(&self) -> u64 {
+        self.0.refused.load(Ordering::Relaxed)
+    }
+
+    /// A socket was closed at once.
+    pub fn count_refused(&self) {
+        self.0.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests and sockets that were given up, because the client was slower than the least rate.
+    pub fn too_slow(&self) -> u64 {
+        self.0.too_slow.load(Ordering::Relaxed)
+    }
+
+    /// A request or socket was given up.
+    pub fn count_too_slow(&self) {
+        self.0.too_slow.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Reserves `bytes` of the rate at `now`; the moment from which they may be written.
@@ -78,6 +110,7 @@ impl Meter {
 pub struct Metered<S> {
     socket: S,
     meter: Meter,
+    moved: Arc<AtomicU64>,
     reserved: usize,
     wait: Option<Pin<Box<Sleep>>>,
     stillness: Option<Stillness>,
@@ -111,8 +144,14 @@ impl Stillness {
 
 impl<S> Metered<S> {
     /// Puts `socket` under `meter`.
-    pub const fn new(socket: S, meter: Meter) -> Self {
-        Self { socket, meter, reserved: 0, wait: None, stillness: None }
+    pub fn new(socket: S, meter: Meter) -> Self {
+        meter.0.open.fetch_add(1, Ordering::Relaxed);
+        Self { socket, meter, moved: Arc::default(), reserved: 0, wait: None, stillness: None }
+    }
+
+    /// The bytes that this socket moved so far, in both directions, as they go on counting.
+    pub fn bytes_moved(&self) -> Arc<AtomicU64> {
+        self.moved.clone()
     }
 
     /// Gives the socket up, with an error of kind `TimedOut`, when nothing moves for longer than `patience`, counted from
@@ -121,7 +160,7 @@ impl<S> Metered<S> {
         self.stillness = Some(Stillness::new(patience));
     }
 
-    fn moved(&mut self) {
+    fn move_deadline(&mut self) {
         if let Some(stillness) = &mut self.stillness {
             stillness.deadline = Instant::now() + stillness.patience.between;
         }
@@ -154,9 +193,15 @@ impl<S> Metered<S> {
         if let Some(wait) = &mut self.wait {
             ready!(wait.as_mut().poll(cx));
             self.wait = None;
-            self.moved();
+            self.move_deadline();
         }
         Poll::Ready(self.reserved.min(wanted))
+    }
+}
+
+impl<S> Drop for Metered<S> {
+    fn drop(&mut self) {
+        self.meter.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -169,7 +214,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         let read = buf.filled().len() - before;
         self.meter.0.read.fetch_add(read as u64, Ordering::Relaxed);
         if read > 0 {
-            self.moved();
+            self.moved.fetch_add(read as u64, Ordering::Relaxed);
+            self.move_deadline();
         }
         Poll::Ready(result)
     }
@@ -190,7 +236,8 @@ impl<S: AsyncWrite + Unpin> Metered<S> {
         let written = written?;
         self.reserved = self.reserved.saturating_sub(written);
         if written > 0 {
-            self.moved();
+            self.moved.fetch_add(written as u64, Ordering::Relaxed);
+            self.move_deadline();
         }
         self.meter.0.written.fetch_add(written as u64, Ordering::Relaxed);
         Poll::Ready(Ok(written))
@@ -251,6 +298,7 @@ mod tests {
         let meter = Meter::new(Some(1 << 30));
         let (near, mut far) = tokio::io::duplex(1 << 16);
         let mut near = Metered::new(near, meter.clone());
+        assert_eq!(meter.open(), 1);
         let send = async {
             near.write_all(&[0; 300_000]).await.unwrap();
             drop(near);
@@ -258,7 +306,7 @@ mod tests {
         let mut received = Vec::new();
         let receive = far.read_to_end(&mut received);
         let ((), count) = tokio::join!(send, receive);
-        assert_eq!((count.unwrap() as u64, meter.written(), meter.read()), (300_000, 300_000, 0));
+        assert_eq!((count.unwrap() as u64, meter.written(), meter.read(), meter.open()), (300_000, 300_000, 0, 0));
     }
 
     #[tokio::test]

@@ -17,7 +17,8 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Distinguishe
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
-use super::ca::{ServerCertificate, single_certificate};
+use super::ca::single_certificate;
+use super::certificate::CurrentCertificate;
 use super::identity::DeviceIdentity;
 
 /// AES-128-GCM first, which is the cheapest on CPUs with AES instructions; ChaCha20 for those without.
@@ -106,13 +107,13 @@ impl DeviceCredentials {
 /// enrolment demands it.
 ///
 /// # Errors
-/// When key and certificate do not fit together.
-pub fn device_listener(certificate: ServerCertificate, authority: &CertificateDer<'static>) -> anyhow::Result<ServerConfig> {
+/// When the CA's certificate cannot be trusted.
+pub fn device_listener(certificate: Arc<CurrentCertificate>, authority: &CertificateDer<'static>) -> anyhow::Result<ServerConfig> {
     let verifier = WebPkiClientVerifier::builder_with_provider(roots(authority)?, PROVIDER.clone()).allow_unauthenticated().build()?;
     let mut config = ServerConfig::builder_with_provider(PROVIDER.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(certificate.chain, certificate.key)?;
+        .with_cert_resolver(certificate);
     without_resumption(&mut config);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
@@ -121,12 +122,12 @@ pub fn device_listener(certificate: ServerCertificate, authority: &CertificateDe
 /// The seed's listener for registry and API. TLS 1.2 is on for clients of the field that lack 1.3.
 ///
 /// # Errors
-/// When key and certificate do not fit together.
-pub fn public_listener(certificate: ServerCertificate) -> anyhow::Result<ServerConfig> {
+/// Never with the fixed protocol versions.
+pub fn public_listener(certificate: Arc<CurrentCertificate>) -> anyhow::Result<ServerConfig> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(certificate.chain, certificate.key)?;
+        .with_cert_resolver(certificate);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
@@ -145,14 +146,19 @@ pub fn enrolling_client(authority_sha256: Digest) -> anyhow::Result<ClientConfig
     Ok(config)
 }
 
-/// What an operator's command uses towards a seed whose CA certificate it was given.
+/// What an operator's command uses towards a seed whose CA certificates, one or more, it was given.
 ///
 /// # Errors
-/// When the certificate cannot be read.
-pub fn operator_client(authority_pem: &str) -> anyhow::Result<ClientConfig> {
+/// When there is none, or one cannot be read.
+pub fn operator_client(authorities_pem: &str) -> anyhow::Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(authorities_pem.as_bytes()) {
+        roots.add(authority.context("the CA file is broken")?).context("the CA certificate cannot be trusted")?;
+    }
+    anyhow::ensure!(!roots.is_empty(), "the CA file holds no certificate; it must be PEM");
     let config = ClientConfig::builder_with_provider(PROVIDER.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots(&single_certificate(authority_pem)?)?)
+        .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(config)
 }

@@ -10,6 +10,7 @@
 //! | [`repositories`] | tags that stay, tags that expire, versions that are retired |
 //! | [`swarm`] | devices of another organisation and wrong bytes stay out |
 //! | [`faults`] | what is killed, stopped or restored from a backup does no harm |
+//! | [`limits`] | own certificates, limits, draining, and metrics that are what the README says |
 //! | [`operations`] | starting, stopping, recovering, and errors that say what to do |
 //! | [`simulation`] | the same run twice makes the same decisions |
 //! | [`demo`] | the whole path in one command, and what it costs |
@@ -21,6 +22,7 @@ mod demo;
 mod enrolment;
 mod faults;
 mod keys;
+mod limits;
 mod operations;
 mod path;
 mod registry;

@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::Extension;
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::{Extension, Json};
 use protocol::name::OrgName;
 
+use super::super::extract::{Json, Path};
 use super::{Refused, require};
 use crate::api::{KeyListed, KeyMade, LABEL_BYTES_MAX, NewKey, OrgListed};
 use crate::clock::wall_time;

@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::Extension;
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::{Extension, Json};
 use protocol::name::{NameRefused, OrgName};
 use protocol::repository::{RepositoryPattern, RepositorySettings};
 
+use super::super::extract::{Json, Path, Query};
 use super::{Refused, require};
 use crate::api::{Page, RepositoryPage, RepositoryShown};
 use crate::seed::Seed;

@@ -4,12 +4,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::Extension;
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::{Extension, Json};
 use protocol::name::{AppName, OrgName};
 use protocol::rollout::REASON_BYTES_MAX;
 
+use super::super::extract::{Json, Path};
 use super::{Refused, require};
 use crate::api::Retire;
 use crate::clock::wall_time;

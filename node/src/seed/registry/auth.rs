@@ -78,6 +78,12 @@ impl Principal {
         &self.key
     }
 
+    /// Somebody of an organisation, for tests.
+    #[cfg(test)]
+    pub(crate) fn fake(org: &str, key: &str) -> Self {
+        Self { key: key.to_owned(), org: org.parse().unwrap(), scopes: Vec::new() }
+    }
+
     /// The organisation that the request is from.
     pub fn org(&self) -> OrgName {
         self.org.clone()

@@ -10,6 +10,7 @@ use protocol::oci::manifest::ManifestRefused;
 use protocol::repository::tags::TagImmutable;
 
 use super::auth::AuthError;
+use crate::seed::limits::{Limit, TooOften};
 use crate::store::blobs::IngestError;
 use crate::store::meta::MetaError;
 
@@ -70,8 +71,16 @@ pub(super) enum Refused {
     Denied(Box<TagImmutable>),
     #[error("{0}")]
     TooManyTags(String),
-    #[error("{0}")]
-    TooManyRequests(String),
+    #[error("a blob may have at most {0} bytes here; split the layer")]
+    BlobTooLarge(u64),
+    #[error("a manifest may have at most {0} bytes here")]
+    ManifestTooLarge(usize),
+    #[error(transparent)]
+    TooOften(TooOften),
+    #[error("{0} has as many uploads under way as it may; try again when some have ended")]
+    TooManyUploads(&'static str),
+    #[error("the registry takes in as many bodies as it can; push again in a while")]
+    NoPlace,
     #[error("there is no room left on this seed's disk; ask its operator to make some")]
     StorageFull,
     #[error("the seed failed: {0}")]
@@ -95,14 +104,25 @@ impl Refused {
             Self::OutOfOrder { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID"),
             Self::RangeUnsatisfiable(_) => (StatusCode::RANGE_NOT_SATISFIABLE, "SIZE_INVALID"),
             Self::SizeInvalid(_) => (StatusCode::BAD_REQUEST, "SIZE_INVALID"),
-            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID"),
+            Self::TooLarge(_) | Self::BlobTooLarge(_) | Self::ManifestTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID"),
             Self::ManifestUnknown(_) => (StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
             Self::ManifestInvalid(_) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
             Self::ManifestBlobUnknown(_) => (StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN"),
             Self::Denied(_) => (StatusCode::FORBIDDEN, "DENIED"),
             Self::TooManyTags(_) => (StatusCode::URI_TOO_LONG, "UNSUPPORTED"),
-            Self::TooManyRequests(_) => (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS"),
+            Self::TooOften(_) | Self::TooManyUploads(_) | Self::NoPlace => (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS"),
             Self::StorageFull => (StatusCode::INSUFFICIENT_STORAGE, "DENIED"),
+        }
+    }
+
+    /// The limit that it was refused for.
+    pub(super) const fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::TooManyUploads(_) => Some(Limit::Uploads),
+            Self::NoPlace => Some(Limit::Bodies),
+            Self::BlobTooLarge(_) => Some(Limit::BlobBytes),
+            Self::ManifestTooLarge(_) => Some(Limit::ManifestBytes),
+            _ => None,
         }
     }
 
@@ -122,7 +142,8 @@ impl Refused {
                 add(header::RANGE, HeaderValue::try_from(super::uploads::range(*received)));
             }
             Self::RangeUnsatisfiable(size) => add(header::CONTENT_RANGE, HeaderValue::try_from(format!("bytes */{size}"))),
-            Self::TooManyRequests(_) => add(header::RETRY_AFTER, Ok(RETRY_AFTER_SECONDS.into())),
+            Self::TooOften(often) => add(header::RETRY_AFTER, Ok(often.retry_after_seconds.into())),
+            Self::TooManyUploads(_) | Self::NoPlace => add(header::RETRY_AFTER, Ok(RETRY_AFTER_SECONDS.into())),
             _ => {}
         }
     }
@@ -141,6 +162,12 @@ impl IntoResponse for Refused {
         let mut response = (status, axum::Json(body)).into_response();
         self.add_headers(&mut response);
         response
+    }
+}
+
+impl From<TooOften> for Refused {
+    fn from(often: TooOften) -> Self {
+        Self::TooOften(often)
     }
 }
 

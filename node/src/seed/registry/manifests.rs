@@ -18,6 +18,7 @@ use protocol::oci::route::Reference;
 use tokio::time::timeout;
 
 use super::error::Refused;
+use super::places::Places;
 use super::warning::warn;
 use super::{CONTENT_DIGEST, Call, blobs, empty, header_value};
 use crate::clock::wall_time;
@@ -25,13 +26,6 @@ use crate::store::meta::{ManifestRecord, MetaError};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
-
-/// The largest manifest, in bytes (distribution-spec: registries should take at least 4 MiB).
-const MANIFEST_BYTES_MAX: usize = 4 << 20;
-
-/// KiB of manifests that are taken in at the same time: while a manifest is parsed and recorded, it takes some five times
-/// its size in memory.
-pub(super) const KIB_AT_ONCE: usize = 8 << 10;
 
 /// The most tags that one push may set (the specification asks for at least 10).
 const TAGS_MAX: usize = 32;
@@ -66,8 +60,9 @@ pub(super) async fn put(call: &Call<'_>, repository: &RepositoryName, reference:
     call.must_own(repository)?;
     let tags = tags(call, &reference)?;
     let (parts, body) = request.into_parts();
-    let place = super::place(call.state.manifest_kib.acquire_many(kib(&parts.headers))).await?;
-    let bytes = timeout(BODY_TIME_MAX, read(body)).await;
+    let bytes_max = call.state.guard.limits().manifest_bytes_max;
+    let place = call.state.manifest_kib.take(repository.org(), kib(&parts.headers, bytes_max)).await?;
+    let bytes = timeout(BODY_TIME_MAX, read(body, bytes_max)).await;
     let bytes = bytes.map_err(|_| Refused::ManifestInvalid("the manifest took longer than a minute to arrive; send it again".into()))??;
     let digest = match reference {
         Reference::Tag(_) => Digest::sha256(&bytes),
@@ -115,19 +110,23 @@ fn tags(call: &Call<'_>, reference: &Reference) -> Result<Vec<Tag>, Refused> {
     Ok(tags)
 }
 
+/// Places for manifests, one for each KiB: for two of the largest of different organisations.
+pub(super) fn places(bytes_max: usize) -> Places {
+    let largest = bytes_max / 1024 + 1;
+    Places::new(2 * largest, largest)
+}
+
 /// How many KiB the body may have: what it announces, or the most.
-fn kib(headers: &HeaderMap) -> u32 {
+fn kib(headers: &HeaderMap, bytes_max: usize) -> u32 {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    let bytes = announced.map_or(MANIFEST_BYTES_MAX, |bytes| bytes.min(MANIFEST_BYTES_MAX));
+    let bytes = announced.map_or(bytes_max, |bytes| bytes.min(bytes_max));
     u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
 }
 
-async fn read(body: Body) -> Result<Bytes, Refused> {
-    match Limited::new(body, MANIFEST_BYTES_MAX).collect().await {
+async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Refused> {
+    match Limited::new(body, bytes_max).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(Refused::TooLarge(format!("a manifest may have at most {MANIFEST_BYTES_MAX} bytes")))
-        }
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Refused::ManifestTooLarge(bytes_max)),
         Err(error) => Err(Refused::ManifestInvalid(format!("the manifest broke off: {error}; send it again"))),
     }
 }

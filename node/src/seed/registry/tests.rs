@@ -42,7 +42,7 @@ impl World {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let gate = Arc::new(Gate::new(TokenSigner::random(), false, None));
-        let router = router(RegistryState::new(store.clone(), blobs.clone(), gate));
+        let router = router(RegistryState::new(store.clone(), blobs.clone(), gate, Arc::default()));
         tokio::spawn(async move { axum::serve(listener, router).await });
         let [acme, other] = [add_org(&store, "acme", &ALL).await, add_org(&store, "other", &ALL).await];
         Self { _dir: dir, address, store, blobs, client: Client::new(), acme, other }

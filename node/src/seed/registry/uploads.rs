@@ -29,15 +29,12 @@ pub(super) use sessions::Uploads;
 
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
-/// The largest blob that is taken in, in bytes: its hash list, which is made in memory, has 32 MiB then.
-const UPLOAD_BYTES_MAX: u64 = 64 << 30;
-
 /// How long a body may stand still before its request is given up: it holds one of the places for bodies.
 const BODY_IDLE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// `POST /v2/<name>/blobs/uploads/`: mounts, takes in a whole blob, or starts an upload.
 pub(super) async fn start(call: &Call<'_>, repository: RepositoryName, request: Request) -> Result<Response, Refused> {
-    call.must_own(&repository)?;
+    let owner = call.must_own(&repository)?;
     let announced = call.query.get("digest-algorithm").map(str::parse::<Algorithm>).transpose();
     let announced = announced.map_err(|reason| Refused::Unsupported(reason.to_string()))?;
     let mounted = call.query.get("mount").and_then(|blob| blob.parse::<Digest>().ok());
@@ -48,11 +45,11 @@ pub(super) async fn start(call: &Call<'_>, repository: RepositoryName, request: 
     }
     if let Some(wanted) = call.query.digest("digest")? {
         let mut ingest = call.state.blobs.begin(wanted.algorithm());
-        receive(call, &mut ingest, request.into_body(), None).await?;
+        receive(call, &repository, &mut ingest, request.into_body(), None).await?;
         return keep(call, &repository, ingest, wanted).await;
     }
     let algorithm = announced.or(mounted.map(|blob| blob.algorithm())).unwrap_or(Algorithm::Sha256);
-    let id = call.state.uploads.start(&repository, call.state.blobs.begin(algorithm))?;
+    let id = call.state.uploads.start(&repository, owner, call.state.blobs.begin(algorithm))?;
     let location = location(&repository, &id);
     empty(StatusCode::ACCEPTED, [(header::LOCATION, location), (header::RANGE, range(0)), (UPLOAD_ID, id)])
 }
@@ -100,7 +97,7 @@ pub(super) async fn patch(call: &Call<'_>, repository: &RepositoryName, id: &str
     let session = call.state.uploads.find(repository, id)?;
     let mut upload = session.lock().await?;
     let bytes = chunk(request.headers(), repository, id, upload.ingest()?.size())?;
-    let received = receive(call, upload.ingest()?, request.into_body(), bytes).await;
+    let received = receive(call, repository, upload.ingest()?, request.into_body(), bytes).await;
     let flushed = upload.ingest()?.flush().await;
     if flushed.is_err() {
         call.state.uploads.remove(id);
@@ -118,7 +115,7 @@ pub(super) async fn put(call: &Call<'_>, repository: &RepositoryName, id: &str, 
     let session = call.state.uploads.find(repository, id)?;
     let mut upload = session.lock().await?;
     let bytes = chunk(request.headers(), repository, id, upload.ingest()?.size())?;
-    receive(call, upload.ingest()?, request.into_body(), bytes).await?;
+    receive(call, repository, upload.ingest()?, request.into_body(), bytes).await?;
     call.state.uploads.remove(id);
     keep(call, repository, upload.take()?, wanted).await
 }
@@ -148,15 +145,22 @@ fn chunk(headers: &HeaderMap, repository: &RepositoryName, id: &str, received: u
 }
 
 /// Takes the bytes of a body into the upload, exactly `expected` of them if that is given.
-async fn receive(call: &Call<'_>, ingest: &mut Ingest, body: Body, expected: Option<u64>) -> Result<(), Refused> {
+async fn receive(
+    call: &Call<'_>,
+    repository: &RepositoryName,
+    ingest: &mut Ingest,
+    body: Body,
+    expected: Option<u64>,
+) -> Result<(), Refused> {
     let start = ingest.size();
     let mut body = body.into_data_stream();
     let Some(mut bytes) = next(&mut body).await? else { return check_size(expected, 0) };
-    let _place = call.state.uploads.place().await?;
+    let _place = call.state.bodies.take(repository.org(), 1).await?;
+    let bytes_max = call.state.guard.limits().blob_bytes_max;
     loop {
         let size = ingest.size() + bytes.len() as u64;
-        if size > UPLOAD_BYTES_MAX {
-            return Err(Refused::TooLarge(format!("a blob may have at most {UPLOAD_BYTES_MAX} bytes here; split the layer")));
+        if size > bytes_max {
+            return Err(Refused::BlobTooLarge(bytes_max));
         }
         if expected.is_some_and(|expected| size - start > expected) {
             return Err(Refused::SizeInvalid("the body has more bytes than its Content-Range".into()));

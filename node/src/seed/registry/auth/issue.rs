@@ -5,11 +5,11 @@
 //!
 //! Not here: how tokens are signed; see [`super::token`].
 
-use axum::Form;
 use axum::extract::rejection::FormRejection;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Form};
 use protocol::name::RepositoryName;
 use protocol::oci::authority::{Authority, Origin};
 use protocol::oci::scope::{Action, TokenScopes};
@@ -18,6 +18,7 @@ use serde_json::json;
 use super::token::{Claims, TOKEN_LIFETIME_SECONDS};
 use super::{AuthError, Principal, authenticate, owner};
 use crate::clock::wall_time;
+use crate::listener::Client;
 use crate::seed::registry::RegistryState;
 use crate::seed::registry::error::Refused;
 use crate::seed::registry::query::Query;
@@ -30,7 +31,9 @@ pub(in crate::seed::registry) const FORM_BYTES_MAX: usize = 16 << 10;
 pub(in crate::seed::registry) async fn get(State(state): State<RegistryState>, request: Request) -> Result<Response, Refused> {
     let origin = origin(&state, request.headers(), request.uri())?;
     let asked = Query::parse(request.uri())?;
-    let principal = match authenticate(request.headers(), &*state.store).await {
+    let found = authenticate(request.headers(), &*state.store).await;
+    state.guard.admit(found.as_ref().ok(), request.extensions().get::<Client>())?;
+    let principal = match found {
         Err(AuthError::Missing) => None,
         found => Some(found?),
     };
@@ -43,6 +46,7 @@ pub(in crate::seed::registry) async fn post(
     State(state): State<RegistryState>,
     uri: Uri,
     headers: HeaderMap,
+    client: Option<Extension<Client>>,
     form: Result<Form<Vec<(String, String)>>, FormRejection>,
 ) -> Result<Response, Refused> {
     let origin = origin(&state, &headers, &uri)?;
@@ -53,9 +57,12 @@ pub(in crate::seed::registry) async fn post(
         Some("refresh_token") => asked.get("refresh_token"),
         _ => return Err(Refused::Unsupported("grant_type must be password or refresh_token".into())),
     };
-    let key = key.and_then(|key| key.parse().ok()).ok_or(AuthError::Invalid)?;
-    let principal = owner(&key, &*state.store).await?;
-    issue(&state, &origin, Some(principal), &asked).await
+    let found = match key.and_then(|key| key.parse().ok()) {
+        Some(key) => owner(&key, &*state.store).await,
+        None => Err(AuthError::Invalid),
+    };
+    state.guard.admit(found.as_ref().ok(), client.as_deref())?;
+    issue(&state, &origin, Some(found?), &asked).await
 }
 
 fn origin(state: &RegistryState, headers: &HeaderMap, uri: &Uri) -> Result<Origin, Refused> {

@@ -7,21 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use protocol::name::RepositoryName;
-use tokio::sync::{OwnedMutexGuard, Semaphore, SemaphorePermit};
+use protocol::name::{OrgName, RepositoryName};
+use protocol::upload_places::{Full, Held, Place, UploadPlaces};
+use tokio::sync::OwnedMutexGuard;
 
+use super::super::auth::Principal;
 use super::super::error::Refused;
-use super::super::place;
 use crate::store::blobs::Ingest;
-
-/// The most uploads under way; each may hold an open file, of which a process has 1024 by default.
-const UPLOADS_MAX: usize = 512;
-
-/// The most uploads of one organisation, so that none can take all places.
-const UPLOADS_PER_ORG_MAX: usize = 128;
-
-/// The most bodies that are taken in at the same time; each has up to 512 KiB in memory.
-const BODIES_MAX: usize = 32;
 
 /// After this time without a request an upload ends.
 const IDLE_MAX: Duration = Duration::from_secs(60 * 60);
@@ -33,13 +25,15 @@ const IDLE_CHECK: Duration = Duration::from_secs(5 * 60);
 #[derive(Debug)]
 pub(in super::super) struct Uploads {
     by_id: Mutex<HashMap<String, Arc<Session>>>,
-    bodies: Semaphore,
+    places: UploadPlaces,
 }
 
 /// One upload.
 #[derive(Debug)]
 pub(super) struct Session {
     repository: RepositoryName,
+    org: OrgName,
+    key: String,
     received: AtomicU64,
     last_used: Mutex<Instant>,
     ingest: Arc<tokio::sync::Mutex<Option<Ingest>>>,
@@ -53,34 +47,64 @@ pub(super) struct Upload<'a> {
     ingest: Option<OwnedMutexGuard<Option<Ingest>>>,
 }
 
-impl Default for Uploads {
-    fn default() -> Self {
-        Self { by_id: Mutex::default(), bodies: Semaphore::new(BODIES_MAX) }
-    }
-}
-
 impl Uploads {
-    /// Starts an upload into a repository and gives it an id that nobody can guess.
-    pub(super) fn start(self: &Arc<Self>, repository: &RepositoryName, ingest: Ingest) -> Result<String, Refused> {
+    /// No uploads yet, and as many as there are `places`.
+    pub(in super::super) fn new(places: UploadPlaces) -> Self {
+        Self { by_id: Mutex::default(), places }
+    }
+
+    /// How many are under way.
+    pub(in super::super) fn count(&self) -> usize {
+        self.by_id().len()
+    }
+
+    /// Starts an upload into a repository and gives it an id that nobody can guess. It may take the place of one that was
+    /// left behind.
+    pub(super) fn start(self: &Arc<Self>, repository: &RepositoryName, by: &Principal, ingest: Ingest) -> Result<String, Refused> {
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|error| Refused::Failed(error.into()))?;
         let id = hex::encode(id);
         let session = Session {
             repository: repository.clone(),
+            org: repository.org(),
+            key: by.key().to_owned(),
             received: AtomicU64::new(0),
             last_used: Mutex::new(Instant::now()),
             ingest: Arc::new(tokio::sync::Mutex::new(Some(ingest))),
         };
         let mut by_id = self.by_id();
-        let org = repository.org();
-        let of_org = by_id.values().filter(|session| session.repository.org() == org).count();
-        if by_id.len() >= UPLOADS_MAX || of_org >= UPLOADS_PER_ORG_MAX {
-            return Err(Refused::TooManyRequests("too many uploads are under way; try again when some have ended".into()));
+        if let Some(left_behind) = self.make_room(&by_id, &session)? {
+            by_id.remove(&left_behind);
         }
         by_id.insert(id.clone(), Arc::new(session));
         drop(by_id);
         self.end_when_idle(id.clone());
         Ok(id)
+    }
+
+    /// The upload whose place `new` may have, if there is no free one.
+    fn make_room(&self, by_id: &HashMap<String, Arc<Session>>, new: &Session) -> Result<Option<String>, Refused> {
+        let (ids, held): (Vec<&String>, Vec<Held<'_>>) = by_id.iter().map(|(id, session)| (id, session.held())).unzip();
+        match self.places.find(new.org.as_str(), &new.key, &held) {
+            Place::Free => Ok(None),
+            Place::Instead(index) => {
+                let ended = held.get(index);
+                tracing::info!(
+                    org = ended.map(|held| held.org),
+                    key = ended.map(|held| held.key),
+                    "an upload that was left behind made room"
+                );
+                Ok(ids.get(index).map(|id| (*id).clone()))
+            }
+            Place::Full(full) => {
+                let whose = match full {
+                    Full::Key => "this access key",
+                    Full::Org => "this organisation",
+                    Full::Seed => "the whole registry",
+                };
+                Err(Refused::TooManyUploads(whose))
+            }
+        }
     }
 
     /// The upload with this id, if it goes into this repository.
@@ -94,11 +118,6 @@ impl Uploads {
     /// Ends an upload; what arrived is gone when nobody adds to it any more.
     pub(super) fn remove(&self, id: &str) {
         self.by_id().remove(id);
-    }
-
-    /// Waits for a place to take in a body.
-    pub(super) async fn place(&self) -> Result<SemaphorePermit<'_>, Refused> {
-        place(self.bodies.acquire()).await
     }
 
     fn end_when_idle(self: &Arc<Self>, id: String) {
@@ -138,9 +157,18 @@ impl Session {
         *self.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    fn is_idle(&self) -> bool {
+    /// How long nothing has been sent; none while something is.
+    fn idle(&self) -> Option<Duration> {
         let unused = self.last_used.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
-        unused > IDLE_MAX && self.ingest.try_lock().is_ok()
+        self.ingest.try_lock().is_ok().then_some(unused)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.idle().is_some_and(|unused| unused > IDLE_MAX)
+    }
+
+    fn held(&self) -> Held<'_> {
+        Held { org: self.org.as_str(), key: &self.key, idle: self.idle() }
     }
 }
 
@@ -179,16 +207,21 @@ mod tests {
     use crate::store::blobs::BlobStore;
     use bytes::Bytes;
     use protocol::digest::Algorithm;
+    use protocol::upload_places::IDLE_LEAST;
 
     fn repository(text: &str) -> RepositoryName {
         text.parse().unwrap()
     }
 
+    fn uploads() -> Arc<Uploads> {
+        Arc::new(Uploads::new(UploadPlaces { all: 4, per_org: 3, per_key: 2 }))
+    }
+
     #[tokio::test]
     async fn an_upload_is_bound_to_its_repository_and_ends_once() {
         let dir = tempfile::tempdir().unwrap();
-        let (store, uploads) = (BlobStore::open(dir.path()).unwrap(), Arc::new(Uploads::default()));
-        let id = uploads.start(&repository("acme/web"), store.begin(Algorithm::Sha256)).unwrap();
+        let (store, uploads, ci) = (BlobStore::open(dir.path()).unwrap(), uploads(), Principal::fake("acme", "ci"));
+        let id = uploads.start(&repository("acme/web"), &ci, store.begin(Algorithm::Sha256)).unwrap();
         assert!(matches!(uploads.find(&repository("acme/api"), &id), Err(Refused::UploadUnknown)));
         let session = uploads.find(&repository("acme/web"), &id).unwrap();
         session.lock().await.unwrap().take().unwrap();
@@ -198,21 +231,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_organisation_takes_all_places() {
+    async fn a_key_at_its_limit_gets_the_place_of_what_it_left_behind_and_of_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        let (store, uploads) = (BlobStore::open(dir.path()).unwrap(), Arc::new(Uploads::default()));
-        for _ in 0..UPLOADS_PER_ORG_MAX {
-            uploads.start(&repository("acme/web"), store.begin(Algorithm::Sha256)).unwrap();
-        }
-        assert!(matches!(uploads.start(&repository("acme/api"), store.begin(Algorithm::Sha256)), Err(Refused::TooManyRequests(_))));
-        uploads.start(&repository("other/web"), store.begin(Algorithm::Sha256)).unwrap();
+        let (store, uploads, ci) = (BlobStore::open(dir.path()).unwrap(), uploads(), Principal::fake("acme", "ci"));
+        let web = repository("acme/web");
+        let start = |by: &Principal| uploads.start(&web, by, store.begin(Algorithm::Sha256));
+        let [left_behind, used] = [start(&ci).unwrap(), start(&ci).unwrap()];
+        assert!(matches!(start(&ci), Err(Refused::TooManyUploads(_))));
+        start(&Principal::fake("acme", "laptop")).unwrap();
+
+        let long_ago = Instant::now().checked_sub(IDLE_LEAST).unwrap();
+        *uploads.by_id()[&left_behind].last_used.lock().unwrap() = long_ago;
+        start(&ci).unwrap();
+        assert!(matches!(uploads.find(&web, &left_behind), Err(Refused::UploadUnknown)));
+        let session = uploads.find(&web, &used).unwrap();
+        *session.last_used.lock().unwrap() = long_ago;
+        let receiving = session.lock().await.unwrap();
+        *session.last_used.lock().unwrap() = long_ago;
+        assert!(matches!(start(&ci), Err(Refused::TooManyUploads(_))), "bytes are arriving");
+        drop(receiving);
+        assert_eq!(uploads.count(), 3);
     }
 
     #[tokio::test]
     async fn what_broke_off_is_written_out_and_counted() {
         let dir = tempfile::tempdir().unwrap();
-        let (store, uploads) = (BlobStore::open(dir.path()).unwrap(), Arc::new(Uploads::default()));
-        let id = uploads.start(&repository("acme/web"), store.begin(Algorithm::Sha256)).unwrap();
+        let (store, uploads, ci) = (BlobStore::open(dir.path()).unwrap(), uploads(), Principal::fake("acme", "ci"));
+        let id = uploads.start(&repository("acme/web"), &ci, store.begin(Algorithm::Sha256)).unwrap();
         let session = uploads.find(&repository("acme/web"), &id).unwrap();
         session.lock().await.unwrap().ingest().unwrap().write(Bytes::from_static(b"hedge")).await.unwrap();
         assert_eq!(session.received(), 5);
