@@ -14,7 +14,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::cargo::{Workspace, stdout_of, succeed};
+use crate::cargo::{Workspace, line_of, stdout_of, succeed};
 
 /// Run the fuzz targets under libFuzzer (nightly toolchain, cargo-fuzz)
 #[derive(clap::Args)]
@@ -61,8 +61,10 @@ struct Outcome {
     target: String,
     seconds: f64,
     statistics: Statistics,
-    /// Why the run ended before its time.
+    /// The end of what was said, if the run ended before its time.
     fault: Option<String>,
+    /// The command that, with a file behind it, runs the target on that file alone.
+    repeat: String,
 }
 
 /// What libFuzzer says of a run.
@@ -154,7 +156,8 @@ fn run_target(workspace: &Workspace, target: &str, minutes: u32) -> Result<Outco
     let seconds = start.elapsed().as_secs_f64();
     let said = String::from_utf8_lossy(&fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?).into_owned();
     let fault = (!status.success()).then(|| last_lines(&said));
-    Ok(Outcome { target: target.to_owned(), seconds, statistics: Statistics::read(&said), fault })
+    let repeat = line_of(cargo_fuzz(workspace, "run").arg(target));
+    Ok(Outcome { target: target.to_owned(), seconds, statistics: Statistics::read(&said), fault, repeat })
 }
 
 fn last_lines(said: &str) -> String {
@@ -190,8 +193,9 @@ impl Outcome {
         match (&self.statistics.finding, &self.fault) {
             (Some(file), said) => Some(format!(
                 "{}\n`{target}` does not hold for an input; mend the parser, keep the input in {FOLDER}/corpus/{target}, and repeat with\n    \
-                 cargo +nightly fuzz run --fuzz-dir {FOLDER} {target} {file}",
-                said.as_deref().unwrap_or_default()
+                 {} {file}",
+                said.as_deref().unwrap_or_default(),
+                self.repeat
             )),
             (None, Some(said)) => Some(format!("{said}\n`{target}` ended early; its last lines above say why")),
             (None, None) if self.statistics.executions < EXECUTIONS_MIN => Some(format!(
@@ -230,7 +234,6 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::cargo::line_of;
 
     const SAID: &str = "\
 INFO: Loaded 1 modules   (659 inline 8-bit counters): 659 [0x558f2d0306d0, 0x558f2d030963), \n\
@@ -250,7 +253,7 @@ stat::number_of_executed_units: 1347996\n";
     fn a_finding_names_its_file_and_how_to_repeat_it() {
         let said = format!("{SAID}artifact_prefix='a/'; Test unit written to a/path/crash-12\n");
         let fault = outcome(&said, Some("panicked at")).fault().unwrap();
-        assert!(fault.contains("cargo +nightly fuzz run --fuzz-dir tests/fuzz path a/path/crash-12"), "{fault}");
+        assert!(fault.contains("repeat with\n    cargo fuzz run path a/path/crash-12"), "{fault}");
         assert!(fault.contains("panicked at"), "{fault}");
     }
 
@@ -300,6 +303,12 @@ stat::number_of_executed_units: 1347996\n";
     }
 
     fn outcome(said: &str, fault: Option<&str>) -> Outcome {
-        Outcome { target: "path".into(), seconds: 11.2, statistics: Statistics::read(said), fault: fault.map(str::to_owned) }
+        Outcome {
+            target: "path".into(),
+            seconds: 11.2,
+            statistics: Statistics::read(said),
+            fault: fault.map(str::to_owned),
+            repeat: "cargo fuzz run path".into(),
+        }
     }
 }
