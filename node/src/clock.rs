@@ -32,3 +32,9 @@ pub fn wall_time() -> WallTime {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     WallTime::from_unix_seconds(since_epoch.as_secs())
 }
+
+/// The same, to the microsecond, for whoever writes it down.
+pub fn timestamp() -> jiff::Timestamp {
+    let now = jiff::Timestamp::now();
+    now.round(jiff::Unit::Microsecond).unwrap_or(now)
+}

@@ -4,6 +4,7 @@
 
 pub mod device;
 pub mod limits;
+pub mod logs;
 pub mod seed;
 
 use std::net::SocketAddr;

@@ -15,13 +15,20 @@
 //! | [`trust`] | publishing versions, and keeping metadata fresh |
 //! | [`repositories`] | settings of repositories, and tags whose time is over |
 //! | [`sites`] | which devices were seen behind the same address |
-//! | [`metrics`] | figures about this seed |
+//! | [`metrics`], [`log_metrics`] | figures about this seed |
 //! | [`monitor`] | `/metrics` and whether it is ready |
 //! | [`observe`] | requests, counted and timed |
+//! | [`activity`] | what a request did, said by its route |
+//! | [`recorder`] | around every request: tells the logs and webhooks |
+//! | [`access_log`], [`audit`] | the two logs, with text made [`printable`] |
+//! | [`webhooks`] | who else is told |
 //!
 //! Not here: what devices decide; see `protocol`.
 
+pub mod access_log;
+pub mod activity;
 pub mod api;
+pub mod audit;
 pub mod certificates;
 pub mod devices;
 pub mod extract;
@@ -30,15 +37,19 @@ mod fixture;
 pub mod fleet;
 pub mod init;
 pub mod limits;
+pub mod log_metrics;
 pub mod metrics;
 pub mod monitor;
 pub mod observe;
 pub mod openapi;
+pub mod printable;
+pub mod recorder;
 pub mod registry;
 pub mod repositories;
 pub mod run;
 pub mod sites;
 pub mod trust;
+pub mod webhooks;
 
 use std::sync::Arc;
 

@@ -53,6 +53,18 @@ pub async fn stop_signal() {
     }
 }
 
+/// Calls `then` whenever the process is told that its terminal is gone or its logs were rotated (SIGHUP).
+pub async fn on_hangup(then: impl Fn()) {
+    match signal(SignalKind::hangup()) {
+        Ok(mut hangup) => {
+            while hangup.recv().await.is_some() {
+                then();
+            }
+        }
+        Err(error) => tracing::error!(%error, "SIGHUP cannot be waited for; it ends the process"),
+    }
+}
+
 /// The end of a process: a part that ends before it was told to is a fault, and whoever watches the process must know.
 ///
 /// # Errors

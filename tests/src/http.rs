@@ -46,10 +46,10 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// What a client can tell two answers apart by: everything but the date.
+    /// What a client can tell two answers apart by: everything but the date and the request's id.
     pub fn shape(&self) -> (u16, Vec<String>, String) {
-        let mut headers: Vec<String> =
-            self.head.lines().skip(1).filter(|line| !line.to_ascii_lowercase().starts_with("date:")).map(str::to_owned).collect();
+        let differs = |line: &str| ["date:", "x-request-id:"].iter().any(|name| line.to_ascii_lowercase().starts_with(name));
+        let mut headers: Vec<String> = self.head.lines().skip(1).filter(|line| !differs(line)).map(str::to_owned).collect();
         headers.sort();
         (self.status, headers, self.text())
     }

@@ -8,6 +8,7 @@
 //! | [`log`] | the events in a process's log |
 //! | [`http`] | HTTP/1.1 over a plain socket, and metrics |
 //! | [`image`] | images made for tests, as OCI layouts |
+//! | [`receiver`] | a receiver of webhooks |
 //! | [`seed`] | a seed, and its operator's commands |
 //! | [`device`] | a device |
 //! | [`client`] | skopeo, podman and docker |
@@ -24,5 +25,6 @@ pub mod image;
 pub mod log;
 pub mod process;
 pub mod program;
+pub mod receiver;
 pub mod seed;
 pub mod wait;

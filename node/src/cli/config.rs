@@ -18,7 +18,7 @@ use crate::device::state::DeviceDir;
 pub enum Command {
     /// Print the settings in force of the seed or device in a data directory, with the flags that its `run` would get.
     ///
-    /// A seed takes --metrics-listen, --egress-mbit and --tls-…-file, a device all others; what does not concern the one in --data has no
+    /// A seed takes --metrics-listen, --egress-mbit, --access-log and --tls-…-file, a device all others; what does not concern the one in --data has no
     /// effect.
     Show(Show),
 }

@@ -57,6 +57,9 @@ pub struct Settings {
     /// Most Mbit/s that are sent to devices, all together.
     #[arg(long, value_name = "MBIT", env = "HEDGEROW_EGRESS_MBIT")]
     egress_mbit: Option<u64>,
+    /// Where the access log of registry and API goes: off (the default), stderr or a file, which SIGHUP opens anew.
+    #[arg(long, value_name = "off|stderr|FILE", env = "HEDGEROW_ACCESS_LOG")]
+    access_log: Option<String>,
     #[command(flatten)]
     tls: Tls,
 }
@@ -86,8 +89,9 @@ impl Settings {
     /// # Errors
     /// When a path cannot be made absolute.
     pub(super) fn flags(self, metrics_listen: Option<String>) -> anyhow::Result<SeedFlags> {
-        let (tls_certificate_file, tls_key_file) = self.tls.absolute()?;
-        Ok(SeedFlags { metrics_listen, egress_mbit: self.egress_mbit, tls_certificate_file, tls_key_file })
+        let Self { egress_mbit, access_log, tls } = self;
+        let (tls_certificate_file, tls_key_file) = tls.absolute()?;
+        Ok(SeedFlags { metrics_listen, egress_mbit, access_log, tls_certificate_file, tls_key_file })
     }
 }
 

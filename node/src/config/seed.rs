@@ -10,6 +10,7 @@ use protocol::oci::authority::Origin;
 use serde::{Deserialize, Serialize};
 
 use super::limits::Limits;
+use super::logs::{LogsConfig, LogsFile, WebhookConfig, WebhookFile};
 use super::{address, read_toml};
 
 /// The file's name in the data directory.
@@ -49,6 +50,12 @@ pub struct SeedFile {
     /// What clients may take of the seed.
     #[serde(default, skip_serializing_if = "Limits::are_default")]
     pub limits: Limits,
+    /// Access log and audit log.
+    #[serde(default, skip_serializing_if = "LogsFile::is_default")]
+    pub logs: LogsFile,
+    /// Who is told of pushes, mounts, deletions and pulls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub webhooks: Vec<WebhookFile>,
 }
 
 impl SeedFile {
@@ -65,6 +72,8 @@ impl SeedFile {
             tls_key_file: None,
             egress_mbit: None,
             limits: Limits::default(),
+            logs: LogsFile::default(),
+            webhooks: Vec::new(),
         }
     }
 }
@@ -76,6 +85,8 @@ pub struct SeedFlags {
     pub metrics_listen: Option<String>,
     /// Most Mbit/s that are sent to devices.
     pub egress_mbit: Option<u64>,
+    /// Where the access log goes.
+    pub access_log: Option<String>,
     /// The certificate chain of registry and API.
     pub tls_certificate_file: Option<PathBuf>,
     /// The key of that certificate.
@@ -114,6 +125,10 @@ pub struct SeedConfig {
     pub egress_mbit: Option<u64>,
     /// What clients may take of the seed.
     pub limits: Limits,
+    /// Access log and audit log.
+    pub logs: LogsConfig,
+    /// Who is told of pushes, mounts, deletions and pulls.
+    pub webhooks: Vec<WebhookConfig>,
 }
 
 impl SeedConfig {
@@ -149,6 +164,8 @@ impl SeedConfig {
             public_url: file.public_url.map(|url| url.parse().with_context(|| format!("public_url {url:?}"))).transpose()?,
             egress_mbit: flags.egress_mbit.or(file.egress_mbit),
             limits: file.limits.checked()?,
+            logs: LogsConfig::check(file.logs, flags.access_log)?,
+            webhooks: WebhookConfig::check_all(file.webhooks)?,
         };
         if config.insecure_http && config.tls_files.is_some() {
             bail!("insecure_http asks for plain HTTP, and tls_certificate_file for TLS; take one of them away");
@@ -207,6 +224,8 @@ impl SeedConfig {
             tls_key_file: self.tls_files.as_ref().map(|files| files.key.clone()),
             egress_mbit: self.egress_mbit,
             limits: self.limits.clone(),
+            logs: self.logs.to_file(),
+            webhooks: self.webhooks.iter().map(WebhookConfig::to_file).collect(),
         }
     }
 

@@ -25,6 +25,7 @@ use axum::{Extension, Router};
 use protocol::name::{AppName, OrgName};
 use tower::limit::ConcurrencyLimitLayer;
 
+use super::activity::{Activity, ActivityKind, RequestRecord};
 use super::extract::{Json, Path, no_method, no_route};
 use super::limits::TooOften;
 use super::registry::auth::{AuthError, Principal, authenticate};
@@ -147,6 +148,9 @@ pub fn router(seed: Arc<Seed>) -> Router {
 
 async fn identify(State(seed): State<Arc<Seed>>, mut request: Request, next: Next) -> Result<Response, Refused> {
     let principal = authenticate(request.headers(), seed.store.as_ref()).await;
+    if let Ok(principal) = &principal {
+        RequestRecord::of(request.extensions()).is_from(principal);
+    }
     seed.guard.admit(principal.as_ref().ok(), request.extensions().get::<Client>())?;
     let principal = principal?;
     request.extensions_mut().insert(principal);
@@ -168,10 +172,13 @@ async fn trust(State(seed): State<Arc<Seed>>) -> Json<SeedTrust> {
 async fn create_org(
     State(seed): State<Arc<Seed>>,
     Extension(principal): Extension<Principal>,
+    record: RequestRecord,
     Json(new): Json<NewOrg>,
 ) -> Result<(StatusCode, Json<OrgCreated>), Refused> {
     principal.require(Scope::Seed)?;
-    Ok((StatusCode::CREATED, Json(seed.create_org(new, ORG_SCOPES.to_vec()).await?)))
+    let created = seed.create_org(new, ORG_SCOPES.to_vec()).await?;
+    record.did(Activity::in_org(ActivityKind::OrgCreate, &created.org, None));
+    Ok((StatusCode::CREATED, Json(created)))
 }
 
 async fn hash_lists(
@@ -199,10 +206,12 @@ async fn publish(
     State(seed): State<Arc<Seed>>,
     Path(org): Path<OrgName>,
     Extension(principal): Extension<Principal>,
+    record: RequestRecord,
     Json(publication): Json<Publication>,
 ) -> Result<(StatusCode, Json<Published>), Refused> {
     require(&principal, &org, Scope::Publish)?;
     let published = seed.publish(&org, &publication).await?;
+    record.did(Activity::in_org(ActivityKind::VersionPublish, &org, Some(format!("{} v{}", published.app, published.version))));
     tracing::info!(event = "version_published", %org, app = %published.app, version = published.version, "version published");
     Ok((StatusCode::CREATED, Json(published)))
 }
@@ -211,20 +220,25 @@ async fn add_token(
     State(seed): State<Arc<Seed>>,
     Path(org): Path<OrgName>,
     Extension(principal): Extension<Principal>,
+    record: RequestRecord,
     Json(new): Json<NewToken>,
 ) -> Result<(StatusCode, Json<TokenMade>), Refused> {
     require(&principal, &org, Scope::Admin)?;
-    Ok((StatusCode::CREATED, Json(seed.add_token(&org, new).await?)))
+    let made = seed.add_token(&org, new).await?;
+    record.did(Activity::in_org(ActivityKind::TokenCreate, &org, None));
+    Ok((StatusCode::CREATED, Json(made)))
 }
 
 async fn start_rollout(
     State(seed): State<Arc<Seed>>,
     Path(org): Path<OrgName>,
     Extension(principal): Extension<Principal>,
+    record: RequestRecord,
     Json(new): Json<NewRollout>,
 ) -> Result<(StatusCode, Json<RolloutStatus>), Refused> {
     require(&principal, &org, Scope::Admin)?;
     let status = seed.start_rollout(&org, new).await?;
+    record.did(Activity::in_org(ActivityKind::RolloutStart, &org, Some(format!("{} v{} {}", status.app, status.version, status.rollout))));
     tracing::info!(event = "rollout_started", %org, app = %status.app, version = status.version, rollout = status.rollout, "rollout started");
     Ok((StatusCode::CREATED, Json(status)))
 }

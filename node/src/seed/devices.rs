@@ -22,6 +22,7 @@ use protocol::statement::desired::GROUP_ALL;
 use serde::Deserialize;
 
 use super::Seed;
+use super::activity::{Activity, ActivityKind, RequestRecord};
 use super::api::{Refused, tuf_file};
 use super::extract::{Json, Path, Query, no_method, no_route};
 use crate::api::{DeviceStateAnswer, EnrolRequest, Enrolled, SITE_BYTES_MAX};
@@ -63,8 +64,14 @@ async fn identify(
     Ok(next.run(request).await)
 }
 
-async fn enroll(State(seed): State<Arc<Seed>>, Json(request): Json<EnrolRequest>) -> Result<(StatusCode, Json<Enrolled>), Refused> {
-    Ok((StatusCode::CREATED, Json(seed.enroll(request).await?)))
+async fn enroll(
+    State(seed): State<Arc<Seed>>,
+    record: RequestRecord,
+    Json(request): Json<EnrolRequest>,
+) -> Result<(StatusCode, Json<Enrolled>), Refused> {
+    let enrolled = seed.enroll(request).await?;
+    record.did(Activity::in_org(ActivityKind::DeviceEnrol, &enrolled.org, Some(enrolled.device.to_string())));
+    Ok((StatusCode::CREATED, Json(enrolled)))
 }
 
 #[derive(Deserialize)]

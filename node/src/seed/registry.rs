@@ -11,6 +11,7 @@
 //! | `manifests` | push, pull and deletion of manifests |
 //! | `tags`, `referrers`, `catalog` | lists |
 //! | `warning` | what clients show to people beside an answer |
+//! | [`described`] | what a request was about, for the logs |
 //!
 //! Promises: bytes are kept exactly; a blob is never held in memory; what a push acknowledged is durable; a repository of
 //! another organisation answers like one that does not exist, unless it is public.
@@ -20,6 +21,7 @@
 pub mod auth;
 mod blobs;
 mod catalog;
+pub(in crate::seed) mod described;
 mod error;
 mod manifests;
 mod path;
@@ -45,6 +47,7 @@ use protocol::oci::scope::Action;
 
 use super::limits::Guard;
 use crate::listener::Client;
+use crate::seed::activity::RequestRecord;
 use crate::store::blobs::BlobStore;
 use crate::store::meta::MetaStore;
 use auth::gate::{Caller, Gate};
@@ -126,8 +129,13 @@ async fn serve(State(state): State<RegistryState>, request: Request) -> Response
 }
 
 async fn answer(state: &RegistryState, origin: &Origin, mut request: Request) -> Result<Response, Refused> {
+    let record = RequestRecord::of(request.extensions());
     let caller = state.gate.identify(request.headers(), origin.authority(), &*state.store).await;
-    state.guard.admit(caller.as_ref().ok().and_then(Caller::principal), request.extensions().get::<Client>())?;
+    let principal = caller.as_ref().ok().and_then(Caller::principal);
+    if let Some(principal) = principal {
+        record.is_from(principal);
+    }
+    state.guard.admit(principal, request.extensions().get::<Client>())?;
     let caller = caller?;
     let route = path::parse(request.uri().path(), request.method());
     if route.is_err() {
@@ -139,7 +147,7 @@ async fn answer(state: &RegistryState, origin: &Origin, mut request: Request) ->
     if request.method() == Method::HEAD {
         request.headers_mut().remove(header::RANGE);
     }
-    let call = Call { state, caller, is_public, query };
+    let call = Call { state, caller, is_public, query, record };
     let method = request.method().clone();
     match (route, method) {
         (Route::Base, Method::GET | Method::HEAD) => Ok(axum::Json(serde_json::json!({})).into_response()),
@@ -187,6 +195,7 @@ struct Call<'a> {
     /// Whether it was let in because its repository is public.
     is_public: bool,
     query: Query,
+    record: RequestRecord,
 }
 
 impl Call<'_> {

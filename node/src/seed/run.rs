@@ -15,9 +15,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::certificates::Certificates;
+use super::log_metrics::LogMetrics;
 use super::metrics::{self, ListenerFigures, SeedCollector};
 use super::monitor::Monitor;
 use super::observe::{RequestFigures, observe};
+use super::recorder::{Recorder, record};
 use super::registry::RegistryState;
 use super::repositories::expiry;
 use super::{api, devices, init, registry, trust};
@@ -71,6 +73,9 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
     let settings = config.clone();
     let seed = Arc::new(tokio::task::spawn_blocking(move || init::open(&settings, authority)).await??);
 
+    let log_metrics = Arc::new(LogMetrics::default());
+    let (recorder, writers) = Recorder::start(&config, &log_metrics)?;
+
     let device_meter = Meter::new(config.egress_mbit.map(|mbit| mbit.saturating_mul(1_000_000) / 8));
     let public_meter = Meter::new(None);
     let registry = RegistryState::new(seed.store.clone(), seed.blobs.clone(), seed.gate.clone(), seed.guard.clone());
@@ -80,12 +85,16 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
         ListenerFigures { name: "device", meter: device_meter.clone(), certificate: Some(certificates.device.clone()) },
     ];
     let collector = SeedCollector { seed: seed.clone(), registry: registry.clone(), listeners };
-    let figures = metrics::registry(collector, &requests);
+    let mut figures = metrics::registry(collector, &requests);
+    log_metrics.register(&mut figures);
     let public_router = registry::router(registry).merge(api::router(seed.clone())).layer(from_fn_with_state(requests, observe));
+    let public_router = public_router.layer(from_fn_with_state(recorder.clone(), record));
+    let device_router = devices::router(seed.clone()).layer(from_fn_with_state(recorder.without_access_log(), record));
 
     let mut servers = JoinSet::new();
     servers.spawn(listener::serve(public_listener, public_tls, public_meter, public_router, stopped.clone()));
-    servers.spawn(listener::serve(device_listener, Some(device_tls), device_meter, devices::router(seed.clone()), stopped));
+    servers.spawn(listener::serve(device_listener, Some(device_tls), device_meter, device_router, stopped));
+    let rotation = recorder.access_log().cloned().map(|log| tokio::spawn(telemetry::on_hangup(move || log.reopen())));
     let mut renewal = tokio::spawn(trust::keep_fresh(seed.clone()));
     let mut retention = tokio::spawn(expiry::keep_tidy(seed.clone()));
     let mut keeping = tokio::spawn(async move { certificates.keep_current(&seed.authority).await });
@@ -106,6 +115,10 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
     keeping.abort();
     let _ = stop.send(true);
     while servers.join_next().await.is_some() {}
+    writers.finish().await;
+    if let Some(rotation) = rotation {
+        rotation.abort();
+    }
     monitoring.abort();
     telemetry::ended_by_itself(ended)
 }

@@ -11,6 +11,7 @@
 //! | [`swarm`] | devices of another organisation and wrong bytes stay out |
 //! | [`faults`] | what is killed, stopped or restored from a backup does no harm |
 //! | [`limits`] | own certificates, limits, draining, and metrics that are what the README says |
+//! | [`logs`] | who did what is written down, and told to receivers |
 //! | [`operations`] | starting, stopping, recovering, and errors that say what to do |
 //! | [`simulation`] | the same run twice makes the same decisions |
 //! | [`demo`] | the whole path in one command, and what it costs |
@@ -23,6 +24,7 @@ mod enrolment;
 mod faults;
 mod keys;
 mod limits;
+mod logs;
 mod operations;
 mod path;
 mod registry;

@@ -14,6 +14,7 @@ use super::{Refused, require};
 use crate::api::{KeyListed, KeyMade, LABEL_BYTES_MAX, NewKey, OrgListed};
 use crate::clock::wall_time;
 use crate::seed::Seed;
+use crate::seed::activity::{Activity, ActivityKind, RequestRecord};
 use crate::seed::registry::auth::{Principal, generate_key};
 use crate::store::meta::{AccessKeyRecord, Scope};
 
@@ -43,6 +44,7 @@ pub(super) async fn create(
     State(seed): State<Arc<Seed>>,
     Path(org): Path<OrgName>,
     Extension(principal): Extension<Principal>,
+    request: RequestRecord,
     Json(new): Json<NewKey>,
 ) -> Result<(StatusCode, Json<KeyMade>), Refused> {
     require(&principal, &org, Scope::Admin)?;
@@ -53,6 +55,8 @@ pub(super) async fn create(
     let (access_key, record) = generate_key(&org, new.scopes).map_err(|error| Refused::failed(&error))?;
     let record = AccessKeyRecord { label: new.label, expires: new.expires, ..record };
     seed.store.add_access_key(record.clone()).await?;
+    let name = format!("{} {}", record.id, record.label).trim_end().to_owned();
+    request.did(Activity::in_org(ActivityKind::KeyCreate, &org, Some(name)));
     tracing::info!(event = "access_key_created", %org, key = record.id, by = principal.key(), "access key created");
     Ok((StatusCode::CREATED, Json(KeyMade { access_key, key: listed(record) })))
 }
@@ -62,9 +66,11 @@ pub(super) async fn revoke(
     State(seed): State<Arc<Seed>>,
     Path((org, id)): Path<(OrgName, String)>,
     Extension(principal): Extension<Principal>,
+    request: RequestRecord,
 ) -> Result<StatusCode, Refused> {
     require(&principal, &org, Scope::Admin)?;
     seed.store.revoke_access_key(&org, &id, wall_time()).await?;
+    request.did(Activity::in_org(ActivityKind::KeyRevoke, &org, Some(id.clone())));
     tracing::info!(event = "access_key_revoked", %org, key = id, by = principal.key(), "access key revoked");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -15,6 +15,7 @@ use super::super::extract::{Json, Path, Query};
 use super::{Refused, require};
 use crate::api::{Page, RepositoryPage, RepositoryShown};
 use crate::seed::Seed;
+use crate::seed::activity::{Activity, ActivityKind, RequestRecord};
 use crate::seed::registry::auth::Principal;
 use crate::store::meta::Scope;
 
@@ -56,12 +57,19 @@ pub(super) async fn change(
     State(seed): State<Arc<Seed>>,
     Path((org, path)): Path<(OrgName, String)>,
     Extension(principal): Extension<Principal>,
+    record: RequestRecord,
     Json(change): Json<RepositorySettings>,
 ) -> Result<Json<RepositorySettings>, Refused> {
     require(&principal, &org, Scope::Admin)?;
     let pattern: RepositoryPattern = format!("{org}/{path}").parse().map_err(|refused| invalid(&refused))?;
     change.check(&pattern).map_err(|refused| Refused::new(StatusCode::BAD_REQUEST, "bad_settings", refused.to_string()))?;
+    let activity = Activity::in_org(
+        ActivityKind::SettingsChange,
+        &org,
+        Some(format!("{pattern} {}", serde_json::to_string(&change).unwrap_or_default())),
+    );
     seed.store.put_repository_settings(&org, &pattern, Some(change)).await?;
+    record.did(activity);
     let settings = seed.store.repository_settings(&org).await?.remove(&pattern).unwrap_or_default();
     let text = serde_json::to_string(&settings).unwrap_or_default();
     tracing::info!(event = "repository_settings_changed", %pattern, settings = text, "settings of repositories changed");
@@ -73,10 +81,12 @@ pub(super) async fn clear(
     State(seed): State<Arc<Seed>>,
     Path((org, path)): Path<(OrgName, String)>,
     Extension(principal): Extension<Principal>,
+    record: RequestRecord,
 ) -> Result<StatusCode, Refused> {
     require(&principal, &org, Scope::Admin)?;
     let pattern: RepositoryPattern = format!("{org}/{path}").parse().map_err(|refused| invalid(&refused))?;
     seed.store.put_repository_settings(&org, &pattern, None).await?;
+    record.did(Activity::in_org(ActivityKind::SettingsClear, &org, Some(pattern.to_string())));
     tracing::info!(event = "repository_settings_cleared", %pattern, "settings of repositories removed");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -15,6 +15,7 @@ use super::{Refused, require};
 use crate::api::Retire;
 use crate::clock::wall_time;
 use crate::seed::Seed;
+use crate::seed::activity::{Activity, ActivityKind, RequestRecord};
 use crate::seed::registry::auth::Principal;
 use crate::store::meta::{MetaError, Retirement, Scope, VersionRecord};
 
@@ -47,6 +48,7 @@ pub(super) async fn retire(
     State(seed): State<Arc<Seed>>,
     Path((org, app, number)): Path<(OrgName, AppName, u64)>,
     Extension(principal): Extension<Principal>,
+    record: RequestRecord,
     Json(Retire { reason }): Json<Retire>,
 ) -> Result<Json<VersionRecord>, Refused> {
     require(&principal, &org, Scope::Publish)?;
@@ -56,6 +58,7 @@ pub(super) async fn retire(
     }
     let retirement = Retirement { at: wall_time(), reason: reason.filter(|reason| !reason.is_empty()) };
     seed.store.retire_version(&org, &app, number, retirement).await?;
+    record.did(Activity::in_org(ActivityKind::VersionRetire, &org, Some(format!("{app} v{number}"))));
     tracing::info!(event = "version_retired", %org, %app, version = number, "version retired");
     Ok(Json(find(&seed, &org, &app, number).await?))
 }

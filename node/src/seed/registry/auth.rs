@@ -31,6 +31,7 @@ pub(super) use challenge::challenged;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
     key: String,
+    label: String,
     org: OrgName,
     scopes: Vec<Scope>,
 }
@@ -78,10 +79,15 @@ impl Principal {
         &self.key
     }
 
+    /// What its owner calls that key; may be empty.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
     /// Somebody of an organisation, for tests.
     #[cfg(test)]
     pub(crate) fn fake(org: &str, key: &str) -> Self {
-        Self { key: key.to_owned(), org: org.parse().unwrap(), scopes: Vec::new() }
+        Self { key: key.to_owned(), label: String::new(), org: org.parse().unwrap(), scopes: Vec::new() }
     }
 
     /// The organisation that the request is from.
@@ -136,7 +142,7 @@ fn in_force(record: Option<AccessKeyRecord>) -> Result<Principal, AuthError> {
     if record.has_expired(wall_time()) {
         return Err(AuthError::Expired);
     }
-    Ok(Principal { key: record.id, org: record.org, scopes: record.scopes })
+    Ok(Principal { key: record.id, label: record.label, org: record.org, scopes: record.scopes })
 }
 
 #[cfg(test)]

@@ -16,14 +16,18 @@ use protocol::oci::range::{self, Requested};
 
 use super::error::Refused;
 use super::{CONTENT_DIGEST, Call, empty, header_value};
+use crate::seed::activity::{Activity, ActivityKind};
 use crate::store::blobs::{BlobStore, Content};
 use crate::store::meta::MetaError;
+
+/// The media type of a blob; what it really is only the manifests say that name it.
+pub(super) const MEDIA_TYPE: &str = "application/octet-stream";
 
 /// `GET` and `HEAD /v2/<name>/blobs/<digest>`.
 pub(super) async fn get(call: &Call<'_>, repository: &RepositoryName, blob: &Digest, headers: &HeaderMap) -> Result<Response, Refused> {
     let unknown = || Refused::BlobUnknown(*blob);
     size(call, repository, blob).await?.ok_or_else(unknown)?;
-    send(call, blob, HeaderValue::from_static("application/octet-stream"), headers).await?.ok_or_else(unknown)
+    send(call, blob, HeaderValue::from_static(MEDIA_TYPE), headers).await?.ok_or_else(unknown)
 }
 
 /// The size of a blob, if this repository has it and the caller may see it.
@@ -91,7 +95,10 @@ pub(super) async fn delete(call: &Call<'_>, repository: &RepositoryName, blob: &
         return Err(Refused::BlobUnknown(*blob));
     }
     match call.state.store.unlink_blob(repository, blob).await {
-        Ok(()) => empty(StatusCode::ACCEPTED, []),
+        Ok(()) => {
+            call.record.did(Activity { digest: Some(*blob), ..Activity::in_repository(ActivityKind::BlobDelete, repository) });
+            empty(StatusCode::ACCEPTED, [])
+        }
         Err(MetaError::Missing(_)) => Err(Refused::BlobUnknown(*blob)),
         Err(error) => Err(error.into()),
     }

@@ -22,6 +22,7 @@ use super::places::Places;
 use super::warning::warn;
 use super::{CONTENT_DIGEST, Call, blobs, empty, header_value};
 use crate::clock::wall_time;
+use crate::seed::activity::{Activity, ActivityKind};
 use crate::store::meta::{ManifestRecord, MetaError};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -79,8 +80,14 @@ pub(super) async fn put(call: &Call<'_>, repository: &RepositoryName, reference:
     }
     let size = bytes.len() as u64;
     let manifest = ManifestRecord { digest, media_type, size, subject, artifact_type, annotations, pushed: wall_time() };
+    let pushed = Activity {
+        tags: tags.clone(),
+        media_type: Some(manifest.media_type.clone()),
+        ..Activity::in_repository(ActivityKind::ManifestPush, repository).of_content(digest, size)
+    };
     call.state.blobs.put(Some(digest), bytes).await?;
     call.state.store.put_manifest(repository, manifest, &tags).await?;
+    call.record.did(pushed);
     drop(place);
     let location = format!("/v2/{repository}/manifests/{digest}");
     let mut response = empty(StatusCode::CREATED, [(header::LOCATION, location), (CONTENT_DIGEST, digest.to_string())])?;
@@ -152,12 +159,21 @@ pub(super) async fn delete(call: &Call<'_>, repository: &RepositoryName, referen
     if !call.caller.owns(repository) {
         return Err(unknown());
     }
-    let deleted = match reference {
-        Reference::Tag(tag) => call.state.store.delete_tag(repository, tag, None).await,
-        Reference::Digest(digest) => call.state.store.delete_manifest(repository, digest).await,
+    let (deleted, activity) = match reference {
+        Reference::Tag(tag) => {
+            let activity = Activity { tags: vec![tag.clone()], ..Activity::in_repository(ActivityKind::TagDelete, repository) };
+            (call.state.store.delete_tag(repository, tag, None).await, activity)
+        }
+        Reference::Digest(digest) => {
+            let activity = Activity { digest: Some(*digest), ..Activity::in_repository(ActivityKind::ManifestDelete, repository) };
+            (call.state.store.delete_manifest(repository, digest).await, activity)
+        }
     };
     match deleted {
-        Ok(()) => empty(StatusCode::ACCEPTED, []),
+        Ok(()) => {
+            call.record.did(activity);
+            empty(StatusCode::ACCEPTED, [])
+        }
         Err(MetaError::Missing(_)) => Err(unknown()),
         Err(error) => Err(error.into()),
     }

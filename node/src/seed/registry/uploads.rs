@@ -20,9 +20,11 @@ use protocol::oci::scope::Action;
 use protocol::statement::version::HashListName;
 use tokio::time::timeout;
 
+use super::blobs::MEDIA_TYPE as BLOB;
 use super::error::Refused;
 use super::{CONTENT_DIGEST, Call, empty};
 use crate::clock::wall_time;
+use crate::seed::activity::{Activity, ActivityKind};
 use crate::store::blobs::Ingest;
 use crate::store::meta::{BlobLink, Scope};
 pub(super) use sessions::Uploads;
@@ -60,8 +62,9 @@ async fn mount(call: &Call<'_>, repository: &RepositoryName, blob: &Digest) -> R
     if !call.caller.has(Scope::Pull) {
         return Ok(false);
     }
-    let size = match call.query.get("from").map(str::parse) {
-        Some(Ok(from)) if may_pull(call, &from).await? => call.state.store.repository_blob(&from, blob).await?.map(|link| link.size),
+    let from = call.query.get("from").map(str::parse);
+    let size = match &from {
+        Some(Ok(from)) if may_pull(call, from).await? => call.state.store.repository_blob(from, blob).await?.map(|link| link.size),
         Some(_) => None,
         None => {
             call.caller.require(Action::Pull, repository)?;
@@ -71,6 +74,12 @@ async fn mount(call: &Call<'_>, repository: &RepositoryName, blob: &Digest) -> R
     let there = call.state.blobs.size(blob).await?;
     let Some(size) = size.filter(|size| there == Some(*size)) else { return Ok(false) };
     call.state.store.link_blob(repository, blob, BlobLink { size, used: wall_time() }).await?;
+    let mounted = Activity {
+        media_type: Some(BLOB.into()),
+        from_repository: from.and_then(Result::ok),
+        ..Activity::in_repository(ActivityKind::BlobMount, repository)
+    };
+    call.record.did(mounted.of_content(*blob, size));
     Ok(true)
 }
 
@@ -196,6 +205,8 @@ async fn keep(call: &Call<'_>, repository: &RepositoryName, ingest: Ingest, want
         state.store.put_hash_list(&wanted, HashListName { digest: stored.blob(), size: stored.size() }).await?;
     }
     state.store.link_blob(repository, &wanted, BlobLink { size: verified.size(), used: wall_time() }).await?;
+    let pushed = Activity { media_type: Some(BLOB.into()), ..Activity::in_repository(ActivityKind::BlobPush, repository) };
+    call.record.did(pushed.of_content(wanted, verified.size()));
     created(repository, &wanted)
 }
 

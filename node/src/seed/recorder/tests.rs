@@ -1,0 +1,144 @@
+//! Requests through the middleware, and the lines that they leave.
+
+use std::path::Path;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{delete, get, post};
+use futures_util::FutureExt as _;
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+use tower_service::Service as _;
+
+use super::*;
+use crate::config::logs::LogsFile;
+use crate::config::seed::{SeedFile, SeedFlags};
+use crate::seed::activity::ActivityKind;
+
+struct World {
+    dir: tempfile::TempDir,
+    router: Router,
+    writers: Writers,
+}
+
+async fn delete_tag(record: RequestRecord) -> &'static str {
+    record.did(Activity::in_repository(ActivityKind::TagDelete, &"acme/web".parse().unwrap()));
+    "gone"
+}
+
+async fn hang_after_deletion(record: RequestRecord) {
+    record.did(Activity::in_repository(ActivityKind::TagDelete, &"acme/web".parse().unwrap()));
+    std::future::pending::<()>().await;
+}
+
+impl World {
+    fn start(format: AccessFormat) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = LogsFile { access_format: Some(format), ..LogsFile::default() };
+        let file = SeedFile { logs, ..SeedFile::new("127.0.0.1:1", "127.0.0.1:2") };
+        let flags = SeedFlags { access_log: Some(dir.path().join("access.log").display().to_string()), ..SeedFlags::default() };
+        let config = SeedConfig::check(dir.path(), file, flags).unwrap();
+        let (recorder, writers) = Recorder::start(&config, &Arc::default()).unwrap();
+        let router = Router::new()
+            .route("/hello", get(|| async { "hello" }))
+            .route("/v2/acme/web/manifests/1.0", delete(delete_tag))
+            .route("/v2/acme/web/manifests/2.0", delete(hang_after_deletion))
+            .route("/v2/acme/web/manifests/3.0", delete(std::future::pending::<()>))
+            .route("/enroll", post(|| async { StatusCode::FORBIDDEN }))
+            .layer(from_fn_with_state(recorder, record));
+        Self { dir, router, writers }
+    }
+
+    fn request(method: &str, uri: &str, user_agent: &[u8]) -> Request {
+        let user_agent = HeaderValue::from_bytes(user_agent).unwrap();
+        Request::builder().method(method).uri(uri).header(header::USER_AGENT, user_agent).body(Body::empty()).unwrap()
+    }
+
+    async fn ask(&mut self, method: &str, uri: &str, user_agent: &[u8]) -> (StatusCode, String) {
+        let response = self.router.call(Self::request(method, uri, user_agent)).await.unwrap();
+        let (status, id) = (response.status(), response.headers()[REQUEST_ID].to_str().unwrap().to_owned());
+        response.into_body().collect().await.unwrap();
+        (status, id)
+    }
+
+    /// Ends it: the lines of the access log, and those of the audit log.
+    async fn finish(self) -> (String, Vec<Value>) {
+        self.writers.finish().await;
+        let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+        let audit = read(&self.dir.path().join("audit/0000000001.jsonl"));
+        let audit = audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (read(&self.dir.path().join("access.log")), audit)
+    }
+}
+
+const HOSTILE: [(&str, &[u8]); 4] = [
+    ("/v2/a\"b{}\"status\":200", b"x\" 200 0 \"-\" \"y"),
+    ("/v2/%0d%0a127.0.0.1", b"tab\there"),
+    ("/v2/\u{85}\u{2028}\u{202e}", b"\xc2\x9b2J\xff"),
+    ("/v2/back\\slash", br"\"),
+];
+
+#[tokio::test]
+async fn no_client_can_forge_a_line_or_drive_a_terminal() {
+    for format in [AccessFormat::Json, AccessFormat::Combined] {
+        let mut world = World::start(format);
+        for (uri, user_agent) in HOSTILE {
+            world.ask("DELETE", uri, user_agent).await;
+        }
+        world.ask("POST", "/enroll", HOSTILE[2].1).await;
+        let (access, audit) = world.finish().await;
+        assert!(access.bytes().all(|byte| matches!(byte, b'\n' | 0x20..=0x7e)), "{access}");
+        assert_eq!(access.lines().count(), HOSTILE.len() + 1);
+        for (line, (_, user_agent)) in access.lines().zip(HOSTILE) {
+            if format == AccessFormat::Json {
+                let line: Value = serde_json::from_str(line).unwrap();
+                assert_eq!((&line["status"], &line["user_agent"]), (&404.into(), &printable(user_agent, 256).into()));
+            } else {
+                let quotes = line.matches('"').count();
+                assert_eq!((quotes, line.split('"').nth(2)), (6, Some(" 404 0 ")), "{line}");
+                assert!(!line.contains('\\') || line.replace("\\x", "").find('\\').is_none(), "{line}");
+            }
+        }
+        assert_eq!(audit.len(), 1);
+        assert_eq!(audit[0]["from"]["user_agent"], "\\xc2\\x9b2J\\xff");
+    }
+}
+
+#[tokio::test]
+async fn a_line_says_what_was_sent_and_has_the_id_that_the_client_was_told() {
+    let mut world = World::start(AccessFormat::Json);
+    let (status, id) = world.ask("GET", "/hello?token=secret", b"curl/8").await;
+    assert_eq!(status, StatusCode::OK);
+    let (access, audit) = world.finish().await;
+    let line: Value = serde_json::from_str(&access).unwrap();
+    let texts = ["method", "path", "protocol", "user_agent", "request"].map(|name| line[name].as_str().unwrap().to_owned());
+    assert_eq!(texts, ["GET", "/hello", "HTTP/1.1", "curl/8", &id]);
+    assert_eq!((&line["status"], &line["bytes"]), (&200.into(), &5.into()));
+    assert!(audit.is_empty(), "reading is not audited");
+}
+
+#[tokio::test]
+async fn writes_are_audited_whether_they_were_carried_out_refused_or_left() {
+    let mut world = World::start(AccessFormat::Json);
+    world.ask("DELETE", "/v2/acme/web/manifests/1.0", b"curl").await;
+    world.ask("POST", "/enroll", b"curl").await;
+    for left in ["/v2/acme/web/manifests/2.0", "/v2/acme/web/manifests/3.0"] {
+        assert!(world.router.call(World::request("DELETE", left, b"curl")).now_or_never().is_none());
+    }
+    let (access, audit) = world.finish().await;
+    let said: Vec<_> =
+        audit.iter().map(|line| (line["action"].as_str().unwrap(), line["outcome"].as_str().unwrap(), &line["status"])).collect();
+    let (done, forbidden, none) = (200.into(), 403.into(), Value::Null);
+    assert_eq!(
+        said,
+        [
+            ("tag.delete", "done", &done),
+            ("device.enrol", "refused", &forbidden),
+            ("tag.delete", "done", &none),
+            ("tag.delete", "unknown", &none)
+        ]
+    );
+    assert_eq!(audit[3]["target"], serde_json::json!({ "repository": "acme/web", "tags": ["3.0"] }));
+    let statuses: Vec<Value> = access.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["status"].clone()).collect();
+    assert_eq!(statuses, [200, 403, 499, 499]);
+}
