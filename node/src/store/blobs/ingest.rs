@@ -90,6 +90,9 @@ impl Ingest {
         if self.batch.len() + bytes.len() > BATCH_BYTES {
             self.hand_over().await?;
         }
+        if self.batch.capacity() == 0 {
+            self.batch.reserve_exact(BATCH_BYTES);
+        }
         self.batch.extend_from_slice(&bytes);
         self.size = size;
         Ok(())
