@@ -113,6 +113,9 @@ struct Engine {
 impl Engine {
     fn run(&mut self, mut queue: mpsc::Receiver<Job>) {
         while let Some(job) = queue.blocking_recv() {
+            if self.broken.is_some() {
+                drop(self.rebuild());
+            }
             let index = self.index.current();
             let mut group = Group::new(&index);
             let mut next = Some(job);
@@ -132,7 +135,7 @@ impl Engine {
             let committed = self.commit(&index, &changes, index_failed);
             drop(index);
             for (reply, result) in replies {
-                let result = committed.clone().map_err(|failure| MetaError::Failed(failure.into())).and(result);
+                let result = committed.clone().map_err(|failure| MetaError::Failed(failure.into_error())).and(result);
                 drop(reply.send(result));
             }
             if self.broken.is_none() && self.journal.checkpoint_due() {
@@ -159,9 +162,14 @@ impl Engine {
         if failed { self.rebuild() } else { Ok(()) }
     }
 
+    /// Builds the index again. If that fails, nothing is written until it succeeds, because what operations would check
+    /// their preconditions on is not what the journal says.
     fn rebuild(&mut self) -> Result<(), Failure> {
         match Index::rebuild(&self.dir, &self.journal) {
-            Ok(index) => self.index.replace(index),
+            Ok(index) => {
+                self.index.replace(index);
+                self.broken = None;
+            }
             Err(error) => {
                 tracing::error!(%error, "the index cannot be built");
                 self.broken = Some(error.to_string());
@@ -189,8 +197,18 @@ impl Engine {
 enum Failure {
     #[error(transparent)]
     Journal(#[from] JournalError),
-    #[error("the index cannot be built from the journal: {0}; check the disk, then restart this node")]
+    #[error("the index cannot be built from the journal: {0}; check the disk")]
     Broken(String),
+}
+
+impl Failure {
+    /// The error by itself, by which [`MetaError::is_storage_full`] tells what it is.
+    fn into_error(self) -> anyhow::Error {
+        match self {
+            Self::Journal(error) => error.into(),
+            broken @ Self::Broken(_) => broken.into(),
+        }
+    }
 }
 
 struct Group<'a> {
