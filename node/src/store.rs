@@ -9,6 +9,7 @@
 //! | [`index`] | the journal's content in sled, for look-ups; rebuilt whenever it is missing, corrupt or behind |
 //! | `writer` | the one thread that writes: preconditions, then journal, then index, in groups |
 //! | [`embedded`] | [`meta::MetaStore`] on journal and index |
+//! | `room` | what of the disk blobs leave to the records |
 //! | [`lock`] | one process a data directory |
 //!
 //! Not here: who may ask for what; see `seed`.
@@ -20,4 +21,5 @@ pub mod journal;
 pub mod lock;
 pub mod meta;
 pub mod records;
+mod room;
 mod writer;

@@ -184,6 +184,7 @@ impl BlobStore {
                 Some(wanted) => hasher.finish(wanted)?,
                 None => hasher.name(),
             };
+            store.must_have_room()?;
             let mut file = store.temporary()?;
             io::Write::write_all(&mut file, &bytes).map_err(IngestError::io("write", file.path()))?;
             store.keep(verified, file)?;
@@ -236,6 +237,11 @@ impl BlobStore {
             removed
         })
         .await
+    }
+
+    fn must_have_room(&self) -> Result<(), IngestError> {
+        let uploads = &self.shared.uploads;
+        super::room::for_blobs(uploads).map_err(IngestError::io("write to", uploads))
     }
 
     fn temporary(&self) -> Result<tempfile::NamedTempFile, IngestError> {

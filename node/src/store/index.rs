@@ -25,6 +25,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::journal::{Journal, Position, ReplayError};
 use super::records::{Change, Found, IndexError, Range, Records, Table};
+use super::room;
 use cache::RecordCache;
 
 /// Bytes of sled's page cache. sled takes a multiple of it, and a whole node shall stay below 64 MiB.
@@ -100,7 +101,7 @@ pub enum OpenError {
     /// The journal cannot be read, or sled fails even in an empty folder.
     #[error(transparent)]
     Replay(#[from] ReplayError),
-    /// A folder cannot be moved or removed.
+    /// A folder cannot be made, moved or removed.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
         /// What was tried.
@@ -163,6 +164,7 @@ impl Index {
             let path = path.to_owned();
             move |source| OpenError::Io { action, path, source }
         };
+        room::for_index(dir).map_err(failed("build", &folder))?;
         let exists = |error: &io::Error| error.kind() != io::ErrorKind::NotFound;
         fs::remove_dir_all(&broken).or_else(|error| if exists(&error) { Err(error) } else { Ok(()) }).map_err(failed("remove", &broken))?;
         fs::rename(&folder, &broken).or_else(|error| if exists(&error) { Err(error) } else { Ok(()) }).map_err(failed("move", &folder))?;

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::blobs::sync_folder;
 use super::records::Change;
+use super::room;
 use frame::{Frames, HEADER_BYTES, Header, Kind, Next};
 
 /// A segment that has this many bytes is followed by a new one: large enough that files are few, small enough to copy.
@@ -202,6 +203,7 @@ impl Journal {
         if let Some(reason) = &self.poisoned {
             return Err(JournalError::Poisoned(reason.clone()));
         }
+        room::for_records(&self.dir).map_err(JournalError::io("write to", &self.dir))?;
         let (frame, crc) = frame::encode(self.position.sequence + 1, changes)?;
         if self.last()?.bytes >= SEGMENT_BYTES {
             self.roll()?;

@@ -158,6 +158,7 @@ impl Ingest {
 
 impl Units {
     fn append(&mut self, store: &BlobStore, batch: &[u8]) -> Result<(), IngestError> {
+        store.must_have_room()?;
         let file = self.file(store)?;
         let path = file.path().to_owned();
         file.write_all(batch).map_err(IngestError::io("write", &path))?;
