@@ -8,11 +8,16 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::digest::{Digest, DigestRefused};
 
 /// The most that one manifest may name: images in the field have under 130 layers, build caches some thousand.
 pub const NAMED_MAX: usize = 8192;
+
+/// The most annotations of a manifest that refers to another: people read them. Without a bound, four million bytes of short
+/// ones would take ten times that in memory.
+pub const ANNOTATIONS_MAX: usize = 4096;
 
 /// The longest media type, in bytes (RFC 6838 §4.2: 127 each for type and subtype).
 pub const MEDIA_TYPE_BYTES_MAX: usize = 255;
@@ -77,6 +82,9 @@ pub enum ManifestRefused {
     /// It names too much.
     #[error("a manifest may name at most {NAMED_MAX} blobs and manifests")]
     TooMany,
+    /// It refers to another and has too many annotations.
+    #[error("a manifest with a subject may have at most {ANNOTATIONS_MAX} annotations")]
+    TooManyAnnotations,
 }
 
 #[derive(Deserialize)]
@@ -86,13 +94,30 @@ struct Fields {
     artifact_type: Option<String>,
     config: Option<Descriptor>,
     #[serde(default)]
-    layers: Vec<Descriptor>,
+    layers: Descriptors,
     #[serde(default)]
-    manifests: Vec<Descriptor>,
+    manifests: Descriptors,
     subject: Option<Descriptor>,
     #[serde(default)]
-    annotations: Option<BTreeMap<String, String>>,
+    annotations: Option<Annotations>,
 }
+
+/// The first [`NAMED_MAX`] of a list.
+#[derive(Default)]
+struct Descriptors {
+    first: Vec<Descriptor>,
+    too_many: bool,
+}
+
+/// The first [`ANNOTATIONS_MAX`] of a map.
+#[derive(Default)]
+struct Annotations {
+    first: BTreeMap<String, String>,
+    too_many: bool,
+}
+
+/// Whether a list of texts has one.
+struct HasAny(bool);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -102,7 +127,7 @@ struct Descriptor {
     digest: String,
     size: u64,
     #[serde(default)]
-    urls: Option<Vec<String>>,
+    urls: Option<HasAny>,
 }
 
 impl Manifest {
@@ -117,8 +142,12 @@ impl Manifest {
         let fields: Fields = serde_json::from_slice(bytes).map_err(|error| ManifestRefused::Malformed(cut(&error.to_string())))?;
         let media_type = media_type(fields.media_type.as_deref(), content_type)?;
         let subject = fields.subject.as_ref().map(Descriptor::digest).transpose()?;
-        let blobs = fields.config.iter().chain(&fields.layers).filter(|descriptor| descriptor.is_distributable());
-        let named = blobs.map(|descriptor| (descriptor, false)).chain(fields.manifests.iter().map(|descriptor| (descriptor, true)));
+        if fields.layers.too_many || fields.manifests.too_many {
+            return Err(ManifestRefused::TooMany);
+        }
+        let (layers, manifests) = (&fields.layers.first, &fields.manifests.first);
+        let blobs = fields.config.iter().chain(layers).filter(|descriptor| descriptor.is_distributable());
+        let named = blobs.map(|descriptor| (descriptor, false)).chain(manifests.iter().map(|descriptor| (descriptor, true)));
         let named: Result<Vec<Named>, ManifestRefused> = named
             .take(NAMED_MAX + 1)
             .map(|(descriptor, may_be_manifest)| Ok(Named { digest: descriptor.digest()?, size: descriptor.size, may_be_manifest }))
@@ -130,7 +159,10 @@ impl Manifest {
         let config_type = fields.config.map(|config| config.media_type);
         let artifact_type = [fields.artifact_type, config_type].into_iter().flatten().find(|media_type| !media_type.is_empty());
         let annotations = fields.annotations.filter(|_| subject.is_some()).unwrap_or_default();
-        Ok(Self { media_type, artifact_type, subject, annotations, named })
+        if annotations.too_many {
+            return Err(ManifestRefused::TooManyAnnotations);
+        }
+        Ok(Self { media_type, artifact_type, subject, annotations: annotations.first, named })
     }
 }
 
@@ -158,7 +190,85 @@ impl Descriptor {
     /// Layers of some base images must not leave their vendor's servers (image-spec, "Non-Distributable Layers").
     fn is_distributable(&self) -> bool {
         let marked = self.media_type.contains(".nondistributable.") || self.media_type.contains(".foreign.");
-        !marked && self.urls.as_ref().is_none_or(Vec::is_empty)
+        !marked && !self.urls.as_ref().is_some_and(|urls| urls.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Descriptors {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(First)
+    }
+}
+
+impl<'de> Deserialize<'de> for Annotations {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FirstOfMap)
+    }
+}
+
+impl<'de> Deserialize<'de> for HasAny {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Any)
+    }
+}
+
+struct First;
+struct FirstOfMap;
+struct Any;
+
+impl<'de> Visitor<'de> for First {
+    type Value = Descriptors;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a list of descriptors")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Descriptors, A::Error> {
+        let mut found = Descriptors::default();
+        while found.first.len() < NAMED_MAX {
+            let Some(descriptor) = list.next_element()? else { return Ok(found) };
+            found.first.push(descriptor);
+        }
+        while list.next_element::<IgnoredAny>()?.is_some() {
+            found.too_many = true;
+        }
+        Ok(found)
+    }
+}
+
+impl<'de> Visitor<'de> for FirstOfMap {
+    type Value = Annotations;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a map of texts")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
+        let mut found = Annotations::default();
+        while found.first.len() < ANNOTATIONS_MAX {
+            let Some((name, value)) = map.next_entry()? else { return Ok(found) };
+            found.first.insert(name, value);
+        }
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+            found.too_many = true;
+        }
+        Ok(found)
+    }
+}
+
+impl<'de> Visitor<'de> for Any {
+    type Value = HasAny;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a list of texts")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<HasAny, A::Error> {
+        let mut any = false;
+        while list.next_element::<String>()?.is_some() {
+            any = true;
+        }
+        Ok(HasAny(any))
     }
 }
 
@@ -251,6 +361,18 @@ mod tests {
         };
         assert_eq!(parse(&layers(NAMED_MAX), Some(OCI)).unwrap().named.len(), NAMED_MAX);
         assert_eq!(parse(&layers(NAMED_MAX + 1), Some(OCI)), Err(ManifestRefused::TooMany));
+    }
+
+    #[test]
+    fn annotations_of_a_referrer_are_bounded_and_those_of_others_do_not_matter() {
+        let with = |count: usize, subject: &str| {
+            let annotations: Vec<String> = (0..count).map(|number| format!(r#""{number}":"x""#)).collect();
+            parse(&format!(r#"{{"annotations":{{{}}}{subject}}}"#, annotations.join(",")), Some(OCI))
+        };
+        let subject = format!(r#","subject":{{"digest":"{}","size":1}}"#, digest("subject"));
+        assert_eq!(with(ANNOTATIONS_MAX, &subject).unwrap().annotations.len(), ANNOTATIONS_MAX);
+        assert_eq!(with(ANNOTATIONS_MAX + 1, &subject), Err(ManifestRefused::TooManyAnnotations));
+        assert!(with(ANNOTATIONS_MAX + 1, "").unwrap().annotations.is_empty());
     }
 
     /// As deep as the largest manifest allows: a reader that recursed would end the process here.
