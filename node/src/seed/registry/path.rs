@@ -11,10 +11,13 @@ use protocol::oci::scope::{Action, TokenScopes};
 use super::error::Refused;
 use super::query::Query;
 
+/// The longest part of a path that an error repeats, in characters.
+const QUOTED_MAX: usize = 160;
+
 /// Reads the path of a request that came with `method`, on which depends what a bad tag is called.
 pub(super) fn parse(path: &str, method: &Method) -> Result<Route, Refused> {
     Route::parse(path).map_err(|refused| match refused {
-        RouteRefused::Path(path) => Refused::NotFound(path),
+        RouteRefused::Path(path) => Refused::NotFound(path.chars().take(QUOTED_MAX).collect()),
         RouteRefused::Name(reason) => Refused::NameInvalid(reason),
         RouteRefused::Digest(reason) => Refused::DigestInvalid(reason.to_string()),
         RouteRefused::Tag(reason) if method == Method::PUT => Refused::ManifestInvalid(reason.to_string()),
