@@ -1,6 +1,12 @@
 //! HTTP/1.1 over a plain socket, one request a connection, and metrics.
 //!
+//! | module | holds |
+//! |---|---|
+//! | [`connection`] | one connection by hand, for what no good client sends and for servers that may go away |
+//!
 //! Not here: TLS.
+
+pub mod connection;
 
 use std::io::{Read, Write as _};
 use std::net::TcpStream;

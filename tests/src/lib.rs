@@ -7,6 +7,7 @@
 //! | [`wait`] | waiting for something to become true, with a deadline |
 //! | [`log`] | the events in a process's log |
 //! | [`http`] | HTTP/1.1 over a plain socket, and metrics |
+//! | [`disk`] | a disk that is small, to be filled |
 //! | [`image`] | images made for tests, as OCI layouts |
 //! | [`receiver`] | a receiver of webhooks |
 //! | [`seed`] | a seed, and its operator's commands |
@@ -20,6 +21,7 @@
 
 pub mod client;
 pub mod device;
+pub mod disk;
 pub mod http;
 pub mod image;
 pub mod log;

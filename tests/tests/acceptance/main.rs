@@ -7,6 +7,7 @@
 //! | [`conformance`] | the registry does what the distribution specification says |
 //! | [`keys`] | access keys, and the tokens that tools get for them |
 //! | [`registry`] | container tools push and pull unmodified, and see what is theirs alone |
+//! | [`registry_faults`] | the registry survives kills, full disks, damage, races and attacks |
 //! | [`repositories`] | tags that stay, tags that expire, versions that are retired |
 //! | [`swarm`] | devices of another organisation and wrong bytes stay out |
 //! | [`faults`] | what is killed, stopped or restored from a backup does no harm |
@@ -28,6 +29,7 @@ mod logs;
 mod operations;
 mod path;
 mod registry;
+mod registry_faults;
 mod repositories;
 mod simulation;
 mod swarm;
