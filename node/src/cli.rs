@@ -13,9 +13,11 @@ pub mod key;
 pub mod operator;
 pub mod org;
 pub mod output;
+mod progress;
 pub mod repo;
 pub mod rollout;
 pub mod seed;
+pub mod store;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use protocol::statement::TrustToken;
@@ -59,6 +61,9 @@ enum Command {
     /// Deliver a version to a group of devices.
     #[command(subcommand)]
     Rollout(rollout::Command),
+    /// Blobs and records on this machine: check them, collect garbage.
+    #[command(subcommand)]
+    Store(store::Command),
     /// Settings in force.
     #[command(subcommand)]
     Config(config::Command),
@@ -124,6 +129,7 @@ pub fn run(cli: Cli, token: TrustToken) -> anyhow::Result<()> {
             Command::Repo(command) => command.run().await,
             Command::Fleet(command) => command.run().await,
             Command::Rollout(command) => command.run().await,
+            Command::Store(command) => command.run().await,
             Command::Config(command) => command.run(),
             Command::Demo(demo) => demo.run(cli.log).await,
         }

@@ -12,12 +12,14 @@
 //! | [`store`] | blobs, journal, index |
 //! | [`api`] | bodies of the control API |
 //! | [`listener`] | HTTP servers |
+//! | [`control`] | what commands on the same machine ask of a running node |
 //! | [`clock`], [`files`], [`telemetry`] | the system's clocks, small durable files, logs and signals |
 
 pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod demo;
 pub mod device;
 pub mod files;

@@ -12,6 +12,7 @@
 //! | [`fleet`] | tokens, enrolment, desired states, rollouts |
 //! | [`limits`] | who has to wait, and what is refused |
 //! | [`certificates`] | the certificates of the listeners, kept current |
+//! | [`garbage`] | when garbage is collected |
 //! | [`trust`] | publishing versions, and keeping metadata fresh |
 //! | [`repositories`] | settings of repositories, and tags whose time is over |
 //! | [`sites`] | which devices were seen behind the same address |
@@ -35,6 +36,7 @@ pub mod extract;
 #[cfg(test)]
 mod fixture;
 pub mod fleet;
+pub mod garbage;
 pub mod init;
 pub mod limits;
 pub mod log_metrics;

@@ -10,12 +10,18 @@
 //! | `writer` | the one thread that writes: preconditions, then journal, then index, in groups |
 //! | [`embedded`] | [`meta::MetaStore`] on journal and index |
 //! | `room` | what of the disk blobs leave to the records |
+//! | [`check`] | looking whether everything is there and whole |
+//! | [`backup`] | copying a store while it is written, and bringing it back |
+//! | [`garbage`] | taking away what nothing needs any more |
 //! | [`lock`] | one process a data directory |
 //!
 //! Not here: who may ask for what; see `seed`.
 
+pub mod backup;
 pub mod blobs;
+pub mod check;
 pub mod embedded;
+pub mod garbage;
 pub mod index;
 pub mod journal;
 pub mod lock;

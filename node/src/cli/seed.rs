@@ -4,13 +4,19 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use protocol::name::OrgName;
 
-use super::Output;
+use super::{Output, progress};
+use crate::clock::wall_time;
 use crate::config::seed::{SeedConfig, SeedFile, SeedFlags};
+use crate::control::{Access, Held, access};
 use crate::seed::init::{NewSeed, init};
 use crate::seed::run::run;
+use crate::store::backup::{Copied, Source, backup, complete, restore};
+use crate::store::check::JOURNAL;
+use crate::store::journal::extent::Extent;
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -19,6 +25,10 @@ pub enum Command {
     Init(Init),
     /// Run a seed until SIGTERM; requests under way may end, then it exits with 0.
     Run(Run),
+    /// Copy a seed, running or not, to a folder; again into the same folder, only what is new.
+    Backup(Backup),
+    /// Make a seed's data directory from a backup.
+    Restore(Restore),
 }
 
 /// `seed init`.
@@ -113,6 +123,32 @@ pub struct Run {
     output: Output,
 }
 
+/// `seed backup`.
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// Where the seed keeps everything.
+    #[arg(long, value_name = "DIR", env = "HEDGEROW_DATA")]
+    data: PathBuf,
+    /// The folder of the backup. It holds the seed's keys, so it is private, and should be where the seed is not.
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// `seed restore`.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// The folder of the backup.
+    #[arg(long, value_name = "DIR")]
+    from: PathBuf,
+    /// The new data directory.
+    #[arg(long, value_name = "DIR", env = "HEDGEROW_DATA")]
+    data: PathBuf,
+    #[command(flatten)]
+    output: Output,
+}
+
 impl Command {
     /// Carries out the subcommand.
     ///
@@ -122,6 +158,8 @@ impl Command {
         match self {
             Self::Init(init) => init.run().await,
             Self::Run(run) => run.run().await,
+            Self::Backup(backup) => backup.run().await,
+            Self::Restore(restore) => restore.run().await,
         }
     }
 }
@@ -165,4 +203,68 @@ impl Run {
         })
         .await
     }
+}
+
+impl Backup {
+    async fn run(self) -> anyhow::Result<()> {
+        let began = wall_time();
+        let (held, alone) = match access(&self.data, "seed backup")? {
+            Access::Alone(lock) => (None, Some(lock)),
+            Access::Running(_, Some(client)) => (Some(client.hold().await?), None),
+            Access::Running(held, None) => bail!("{held}; it has no control socket, so stop it first"),
+        };
+        let extent = match &held {
+            Some(held) => held.extent.clone(),
+            None => Extent::of_folder(&self.data.join(JOURNAL))?,
+        };
+        let (data, to) = (self.data.clone(), self.to.clone());
+        let copying = tokio::task::spawn_blocking(move || {
+            let bar = progress::blobs("copying", &data);
+            let source = Source { data: &data, extent: &extent, began };
+            let copied = backup(source, &to, &mut |bytes| bar.inc(bytes), || held.as_ref().map_or(Ok(()), Held::check));
+            bar.finish_and_clear();
+            copied
+        });
+        let copied = copying.await??;
+        drop(alone);
+        self.output.print(&copied, || {
+            let (blobs, size) = (copied.backup.blobs, progress::size(copied.backup.bytes));
+            let new = format!("{} of them, {}, are new", copied.copied, progress::size(copied.copied_bytes));
+            format!("{} holds {} records and {blobs} blobs, {size}; {new}{}", self.to.display(), copied.backup.records, lost(&copied))
+        })
+    }
+}
+
+impl Restore {
+    async fn run(self) -> anyhow::Result<()> {
+        let (from, data) = (self.from.clone(), self.data.clone());
+        let copying = tokio::task::spawn_blocking(move || {
+            let bar = progress::bytes("restoring", complete(&from)?.bytes);
+            let copied = restore(&from, &data, &mut |bytes| bar.inc(bytes));
+            bar.finish_and_clear();
+            copied
+        });
+        let copied = copying.await??;
+        self.output.print(&copied, || {
+            format!(
+                "{} holds {} records and {} blobs, {}{}\n\nMake sure that the old seed never runs again, then start this one with:\n  hedgerow \
+                 seed run --data {0}\nDevices that accepted a newer desired state than this backup has refuse older ones. They keep what they \
+                 run; new rollouts reach them when the counter has passed theirs, or at once after a new root with a higher epoch.",
+                self.data.display(),
+                copied.backup.records,
+                copied.copied,
+                progress::size(copied.copied_bytes),
+                lost(&copied)
+            )
+        })
+    }
+}
+
+/// What is not there, for people.
+fn lost(copied: &Copied) -> String {
+    if copied.lost.is_empty() {
+        return String::new();
+    }
+    let lost: Vec<String> = copied.lost.iter().map(|digest| format!("\n  {digest}")).collect();
+    format!("\nmissing or broken there, to be pushed again:{}", lost.concat())
 }

@@ -26,6 +26,7 @@ use super::activity::{Activity, ActivityKind, RequestRecord};
 use super::api::{Refused, tuf_file};
 use super::extract::{Json, Path, Query, no_method, no_route};
 use crate::api::{DeviceStateAnswer, EnrolRequest, Enrolled, SITE_BYTES_MAX};
+use crate::clock::wall_time;
 use crate::listener::Client;
 use crate::transport::identity::DeviceIdentity;
 
@@ -113,7 +114,7 @@ async fn report(
 ) -> Result<StatusCode, Refused> {
     report.check().map_err(|refused| Refused::new(StatusCode::BAD_REQUEST, "report_too_large", refused.to_string()))?;
     seed.metrics.count_report();
-    seed.store.put_report(&identity.org, &identity.device, report).await?;
+    seed.store.put_report(&identity.org, &identity.device, report, wall_time()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -26,6 +26,9 @@ pub struct SeedMetrics {
     polls: AtomicU64,
     reports: AtomicU64,
     enrolments: AtomicU64,
+    garbage_runs: AtomicU64,
+    garbage_files: AtomicU64,
+    garbage_bytes: AtomicU64,
 }
 
 impl SeedMetrics {
@@ -42,6 +45,13 @@ impl SeedMetrics {
     /// A device reported.
     pub fn count_report(&self) {
         self.reports.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A run of garbage collection removed `files` files of `bytes` bytes.
+    pub fn add_garbage(&self, files: u64, bytes: u64) {
+        self.garbage_runs.fetch_add(1, Ordering::Relaxed);
+        self.garbage_files.fetch_add(files, Ordering::Relaxed);
+        self.garbage_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// A device enrolled.
@@ -113,6 +123,9 @@ impl Collector for SeedCollector {
             ("hedgerow_seed_polls", "Polls of devices", get(&metrics.polls)),
             ("hedgerow_seed_reports", "Reports of devices", get(&metrics.reports)),
             ("hedgerow_seed_enrolments", "Devices enrolled since the start", get(&metrics.enrolments)),
+            ("hedgerow_seed_garbage_runs", "Runs of garbage collection that ended well", get(&metrics.garbage_runs)),
+            ("hedgerow_seed_garbage_files", "Files that garbage collection removed", get(&metrics.garbage_files)),
+            ("hedgerow_seed_garbage_bytes", "Bytes of these files", get(&metrics.garbage_bytes)),
         ];
         for (name, help, value) in self.bytes().into_iter().chain(counters) {
             one(&mut encoder, (name, help), MetricType::Counter, &ConstCounter::new(value))?;

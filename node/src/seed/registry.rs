@@ -40,16 +40,20 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use protocol::digest::Digest;
+use protocol::garbage::renewal_due;
 use protocol::name::RepositoryName;
 use protocol::oci::authority::Origin;
 use protocol::oci::route::Route;
 use protocol::oci::scope::Action;
+use protocol::time::WallTime;
 
 use super::limits::Guard;
+use crate::clock::wall_time;
 use crate::listener::Client;
 use crate::seed::activity::RequestRecord;
 use crate::store::blobs::BlobStore;
-use crate::store::meta::MetaStore;
+use crate::store::meta::{MetaError, MetaStore, Relied};
 use auth::gate::{Caller, Gate};
 use auth::{Principal, challenged, issue};
 use error::Refused;
@@ -147,8 +151,8 @@ async fn answer(state: &RegistryState, origin: &Origin, mut request: Request) ->
     if request.method() == Method::HEAD {
         request.headers_mut().remove(header::RANGE);
     }
-    let call = Call { state, caller, is_public, query, record };
     let method = request.method().clone();
+    let call = Call { state, caller, is_public, query, record, probe: method == Method::HEAD };
     match (route, method) {
         (Route::Base, Method::GET | Method::HEAD) => Ok(axum::Json(serde_json::json!({})).into_response()),
         (Route::Catalog, Method::GET | Method::HEAD) => catalog::list(&call).await,
@@ -196,9 +200,26 @@ struct Call<'a> {
     is_public: bool,
     query: Query,
     record: RequestRecord,
+    probe: bool,
 }
 
 impl Call<'_> {
+    /// What a push asks for and then does not send is relied on: a HEAD by a key that may push keeps garbage collection away
+    /// for a while from what was last used at `used`. False if that was taken just now.
+    async fn rely_on(&self, repository: &RepositoryName, digest: &Digest, used: WallTime) -> Result<bool, Refused> {
+        let now = wall_time();
+        let may_push = self.caller.owns(repository) && self.caller.require(Action::Push, repository).is_ok();
+        if !self.probe || !may_push || !renewal_due(used, now) {
+            return Ok(true);
+        }
+        let relied = vec![Relied { digest: *digest, may_be_manifest: true }];
+        match self.state.store.rely_on(repository, relied, now).await {
+            Ok(()) => Ok(true),
+            Err(MetaError::Missing(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Whether there is a point in looking into the request's own repository: those of other organisations that are not public
     /// are as if they did not exist.
     fn may_see(&self, repository: &RepositoryName) -> bool {

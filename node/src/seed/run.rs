@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::certificates::Certificates;
+use super::garbage::Collector;
 use super::log_metrics::LogMetrics;
 use super::metrics::{self, ListenerFigures, SeedCollector};
 use super::monitor::Monitor;
@@ -28,7 +29,7 @@ use crate::store::lock::DataLock;
 use crate::transport::ca::CertificateAuthority;
 use crate::transport::meter::Meter;
 use crate::transport::tls;
-use crate::{listener, telemetry};
+use crate::{control, listener, telemetry};
 
 /// Printed on one line when the seed accepts connections.
 #[derive(Clone, Debug, Serialize)]
@@ -93,10 +94,13 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
 
     let mut servers = JoinSet::new();
     servers.spawn(listener::serve(public_listener, public_tls, public_meter, public_router, stopped.clone()));
-    servers.spawn(listener::serve(device_listener, Some(device_tls), device_meter, device_router, stopped));
+    servers.spawn(listener::serve(device_listener, Some(device_tls), device_meter, device_router, stopped.clone()));
     let rotation = recorder.access_log().cloned().map(|log| tokio::spawn(telemetry::on_hangup(move || log.reopen())));
     let mut renewal = tokio::spawn(trust::keep_fresh(seed.clone()));
     let mut retention = tokio::spawn(expiry::keep_tidy(seed.clone()));
+    let garbage = Collector::new(seed.clone());
+    let mut collection = tokio::spawn(garbage.clone().keep_clean());
+    servers.spawn(control::serve(config.data.clone(), garbage, stopped));
     let mut keeping = tokio::spawn(async move { certificates.keep_current(&seed.authority).await });
     monitor.ready(figures);
     announce(&Ready { event: "ready", url: config.url(), device_url: config.device_url(), metrics_url: metrics_url(metrics_addr) });
@@ -107,12 +111,14 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
         _ = &mut retention => Some("the removal of expired tags"),
         _ = &mut keeping => Some("the renewal of certificates"),
         _ = &mut monitoring => Some("the listener for metrics"),
+        _ = &mut collection => Some("the collection of garbage"),
         _ = servers.join_next() => Some("a listener"),
     };
     tracing::info!("stopping; requests that are under way may end");
     renewal.abort();
     retention.abort();
     keeping.abort();
+    collection.abort();
     let _ = stop.send(true);
     while servers.join_next().await.is_some() {}
     writers.finish().await;

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use protocol::digest::Digest;
 use protocol::name::OrgName;
 use protocol::statement::desired::GROUP_ALL;
+use protocol::statement::version::VersionStatement;
 
 use super::Seed;
 use super::api::Refused;
@@ -15,7 +17,7 @@ use super::fleet;
 use crate::api::{NewOrg, OrgCreated, Published};
 use crate::clock::wall_time;
 use crate::seed::registry::auth::generate_key;
-use crate::store::meta::{MetaError, Scope};
+use crate::store::meta::{MetaError, Scope, VersionContent};
 use crate::trust::{Publication, PublicationRefused, RepositoryFiles, StoredMetadata, check_publication, renewal_due};
 
 /// Every scope of an organisation.
@@ -47,11 +49,12 @@ impl Seed {
         let source = StoredMetadata { store: self.store.as_ref(), org };
         let current = RepositoryFiles::load(&source, Some(&publication.app)).await.map_err(|refused| Refused::failed(&refused))?;
         let checked = check_publication(org, &current, publication, &self.signer, wall_time()).map_err(|error| refused(&error))?;
+        let content = content(org, &checked.statements)?;
         for (digest, statement) in checked.statements {
             self.blobs.put(Some(digest), statement.into()).await.map_err(|error| Refused::failed(&error))?;
         }
         let published = Published { app: checked.record.app.clone(), version: checked.record.version };
-        self.store.publish_version(org, checked.record, &current.timestamp, checked.files).await?;
+        self.store.publish_version(org, checked.record, content, &current.timestamp, checked.files).await?;
         Ok(published)
     }
 
@@ -85,6 +88,18 @@ pub async fn keep_fresh(seed: Arc<Seed>) {
         }
         tokio::time::sleep(RENEWAL_INTERVAL).await;
     }
+}
+
+/// What statements name in the repositories of their organisation.
+fn content(org: &OrgName, statements: &[(Digest, Vec<u8>)]) -> Result<VersionContent, Refused> {
+    let mut content = VersionContent::new();
+    for (_, bytes) in statements {
+        let statement = VersionStatement::parse(bytes).map_err(|error| Refused::failed(&error))?;
+        for image in statement.images.into_iter().filter(|image| image.repository.org() == *org) {
+            content.entry(image.repository.clone()).or_default().extend(image.digests());
+        }
+    }
+    Ok(content)
 }
 
 fn refused(refused: &PublicationRefused) -> Refused {

@@ -2,11 +2,13 @@
 //!
 //! A file gets a digest's name only after all its bytes were hashed (the proof is a [`VerifiedBlob`]) and only by
 //! temporary file → fsync → rename → fsync of the folder, so that a name that exists after a crash has its whole content.
-//! Storing a blob again replaces its file, which heals one that rotted.
+//! Storing a blob again replaces its file, which heals one that rotted, and makes it young, which keeps garbage collection
+//! away until a record names it: a file is removed only while no file can get its name (`removal`).
 //!
 //! Not here: which repository a blob belongs to; see [`super::meta`].
 
 mod ingest;
+mod removal;
 mod serve;
 mod small;
 
@@ -22,6 +24,7 @@ use protocol::geometry::BLOB_BYTES_MAX;
 use protocol::verify::{BlobHasher, DigestMismatch, VerifiedBlob};
 
 pub use ingest::Ingest;
+pub use removal::{Hold, Listed, Listing, Removal};
 pub use small::Content;
 
 /// Folder of the verified blobs in the data directory.
@@ -45,6 +48,10 @@ struct Shared {
     uploads: PathBuf,
     readers: serve::Readers,
     small: small::SmallBlobs,
+    /// Read while a file gets a digest's name, written while files are removed.
+    naming: tokio::sync::RwLock<()>,
+    /// Read while somebody depends on all files staying, written while files are removed.
+    held: Arc<tokio::sync::RwLock<()>>,
 }
 
 /// Why bytes were not stored as a blob.
@@ -107,7 +114,9 @@ impl BlobStore {
             sync_folder(folder).map_err(IngestError::io("sync", folder))?;
         }
         remove_leftovers(&uploads).map_err(IngestError::io("clean up", &uploads))?;
-        Ok(Self { shared: Arc::new(Shared { blobs, uploads, readers: serve::Readers::default(), small: small::SmallBlobs::default() }) })
+        let (readers, small) = (serve::Readers::default(), small::SmallBlobs::default());
+        let (naming, held) = (tokio::sync::RwLock::default(), Arc::default());
+        Ok(Self { shared: Arc::new(Shared { blobs, uploads, readers, small, naming, held }) })
     }
 
     /// Where a blob's file is, if it exists.
@@ -205,7 +214,7 @@ impl BlobStore {
     /// # Errors
     /// When its size is not the proven one, or when the file system refuses; the file is left where it is.
     pub async fn adopt(&self, verified: VerifiedBlob, temporary: PathBuf) -> Result<(), IngestError> {
-        let target = self.path(&verified.blob());
+        let (store, target) = (self.clone(), self.path(&verified.blob()));
         run(move || {
             let file = File::open(&temporary).map_err(IngestError::io("open", &temporary))?;
             let size = file.metadata().map_err(IngestError::io("inspect", &temporary))?.len();
@@ -214,6 +223,8 @@ impl BlobStore {
                 return Err(IngestError::io("adopt", &temporary)(io::Error::new(io::ErrorKind::InvalidData, reason)));
             }
             file.sync_all().map_err(IngestError::io("sync", &temporary))?;
+            let _naming = store.shared.naming.blocking_read();
+            file.set_modified(SystemTime::now()).map_err(IngestError::io("date", &temporary))?;
             fs::rename(&temporary, &target).map_err(IngestError::io("rename", &temporary))?;
             sync_parent(&target)
         })
@@ -252,9 +263,16 @@ impl BlobStore {
     fn keep(&self, verified: VerifiedBlob, file: tempfile::NamedTempFile) -> Result<(), IngestError> {
         file.as_file().sync_all().map_err(IngestError::io("sync", file.path()))?;
         let target = self.path(&verified.blob());
+        let _naming = self.shared.naming.blocking_read();
+        file.as_file().set_modified(SystemTime::now()).map_err(IngestError::io("date", file.path()))?;
         file.persist(&target).map_err(|error| IngestError::io("rename to", &target)(error.error))?;
         sync_parent(&target)
     }
+}
+
+/// Where the file of a blob is in the data directory `dir`, if it exists.
+pub(super) fn file_path(dir: &Path, blob: &Digest) -> PathBuf {
+    dir.join(BLOBS).join(blob.algorithm().name()).join(blob.hex())
 }
 
 /// Makes the names in `folder` durable.
@@ -268,12 +286,17 @@ fn sync_parent(path: &Path) -> Result<(), IngestError> {
 
 fn remove_leftovers(uploads: &Path) -> io::Result<()> {
     for entry in fs::read_dir(uploads)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        let age = SystemTime::now().duration_since(metadata.modified()?).unwrap_or_default();
-        if metadata.is_file() && age > LEFTOVER_AGE {
-            tracing::info!(file = %entry.path().display(), "removed what an earlier process left half-written");
-            fs::remove_file(entry.path())?;
+        let path = entry?.path();
+        let removed = fs::metadata(&path).and_then(|metadata| {
+            let age = SystemTime::now().duration_since(metadata.modified()?).unwrap_or_default();
+            let left = metadata.is_file() && age > LEFTOVER_AGE;
+            if left { fs::remove_file(&path).map(|()| true) } else { Ok(false) }
+        });
+        match removed {
+            Ok(false) => {}
+            Ok(true) => tracing::info!(file = %path.display(), "removed what an earlier process left half-written"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())

@@ -6,15 +6,20 @@
 //! Not here: the rules of who may write what; see `seed`.
 
 mod fleet;
+mod garbage;
 mod keys;
 mod repositories;
 mod trust;
 
 use std::path::Path;
 
+use async_trait::async_trait;
+
+pub(super) use repositories::Size;
+
 use super::blobs::{BlobStore, IngestError};
 use super::index::{Index, View};
-use super::meta::{MeasuredStore, MetaError, StoreSize};
+use super::meta::{BackupStore, JournalHold, MeasuredStore, MetaError, StoreSize};
 use super::records::{Found, IndexError};
 use super::writer::{SharedIndex, Transaction, Writer};
 
@@ -72,6 +77,13 @@ async fn read_from<T: Send + 'static>(
     read: impl FnOnce(&View<'_>) -> Result<T, IndexError> + Send + 'static,
 ) -> Result<Result<T, IndexError>, MetaError> {
     tokio::task::spawn_blocking(move || index.read(read)).await.map_err(|error| MetaError::Failed(error.into()))
+}
+
+#[async_trait]
+impl BackupStore for EmbeddedStore {
+    async fn hold_journal(&self) -> Result<JournalHold, MetaError> {
+        self.writer.hold().await
+    }
 }
 
 impl From<IndexError> for MetaError {

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
+use super::journal::extent::Read;
 use super::journal::{Journal, Position, ReplayError};
 use super::records::{Change, Found, IndexError, Range, Records, Table};
 use super::room;
@@ -152,6 +153,29 @@ impl Index {
         };
         tracing::warn!(reason, "the index cannot be used and is built again from the journal");
         Self::rebuild(dir, journal)
+    }
+
+    /// Looks whether the index in the data directory `dir`, which nobody uses, is whole and of the journal that was read.
+    ///
+    /// # Errors
+    /// With what is wrong.
+    pub fn inspect(dir: &Path, read: &Read) -> Result<(), IndexError> {
+        let folder = dir.join(FOLDER);
+        if !folder.exists() {
+            return Err(IndexError("is missing".into()));
+        }
+        let index = Self::open_folder(&folder, read.journal.unwrap_or_default())?;
+        index.verify()?;
+        let mark = index.mark();
+        let position = mark.position.unwrap_or_default();
+        if mark.format != FORMAT || read.journal != Some(mark.journal) {
+            return Err(IndexError("is of another journal or format".into()));
+        }
+        if position.sequence > read.position.sequence || (position.sequence == read.position.sequence && position.crc != read.position.crc)
+        {
+            return Err(IndexError(format!("has {} records, the journal {}", position.sequence, read.position.sequence)));
+        }
+        Ok(())
     }
 
     /// Builds the index from the whole journal, in place of whatever is there.

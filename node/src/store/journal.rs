@@ -15,6 +15,7 @@
 //! Not here: look-ups ([`super::index`]), the meaning of records ([`super::embedded`]), and threads: all calls block.
 
 mod checkpoint;
+pub mod extent;
 mod frame;
 
 use std::fs::{self, File, OpenOptions};

@@ -7,10 +7,14 @@
 //! | [`repositories`] | blobs, manifests, tags and settings of repositories |
 //! | [`trust`] | signed metadata and versions |
 //! | [`fleet`] | enrolment tokens, devices, desired states, rollouts |
+//! | [`backup`] | copying the records while they are written |
+//! | [`garbage`] | what garbage collection reads and takes away |
 //!
 //! Not here: blob bytes; see [`super::blobs`].
 
+mod backup;
 mod fleet;
+mod garbage;
 mod keys;
 mod repositories;
 mod trust;
@@ -21,10 +25,12 @@ use protocol::repository::tags::TagImmutable;
 
 use super::journal::JournalError;
 
+pub use backup::{BackupStore, JournalHold};
 pub use fleet::{DesiredStateRecord, DeviceRecord, FleetStore, RolloutRecord, TokenRecord, TokenRefused, TokenUse};
+pub use garbage::{GarbageStore, Held, REPORT_STEP_SECONDS, ReportedVersion};
 pub use keys::{AccessKeyRecord, KeyStore, Scope, ScopeRefused};
-pub use repositories::{BlobLink, ManifestRecord, RepositoryStore, TagRecord};
-pub use trust::{Retirement, TrustStore, TufFile, VersionRecord};
+pub use repositories::{BlobLink, ManifestRecord, Relied, RepositoryStore, TagRecord};
+pub use trust::{Retirement, TrustStore, TufFile, VersionContent, VersionRecord};
 
 /// Why an operation was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +85,6 @@ pub trait MeasuredStore: Send + Sync {
 /// The records of one seed store.
 ///
 /// A write that returned is durable: it survives `kill -9` and power loss.
-pub trait MetaStore: KeyStore + RepositoryStore + TrustStore + FleetStore + MeasuredStore {}
+pub trait MetaStore: KeyStore + RepositoryStore + TrustStore + FleetStore + GarbageStore + BackupStore + MeasuredStore {}
 
-impl<T: KeyStore + RepositoryStore + TrustStore + FleetStore + MeasuredStore> MetaStore for T {}
+impl<T: KeyStore + RepositoryStore + TrustStore + FleetStore + GarbageStore + BackupStore + MeasuredStore> MetaStore for T {}

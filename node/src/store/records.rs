@@ -41,6 +41,8 @@ pub enum Table {
     TufFile,
     /// `org app number` → version.
     Version,
+    /// `org app number` → when a device last reported that version.
+    ReportedVersion,
     /// `secret's digest` → enrolment token.
     Token,
     /// `org device` → device.
@@ -73,6 +75,7 @@ impl Table {
             Self::ListedBlob => "listed_blob",
             Self::TufFile => "tuf_file",
             Self::Version => "version",
+            Self::ReportedVersion => "reported_version",
             Self::Token => "token",
             Self::Device => "device",
             Self::Report => "report",

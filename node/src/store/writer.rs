@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::index::Index;
 use super::journal::{Journal, JournalError};
-use super::meta::MetaError;
+use super::meta::{JournalHold, MetaError};
 use super::records::{Change, Found, IndexError, Range, Records, Table};
 
 /// Operations that may wait; further callers wait to be let in.
@@ -40,6 +40,7 @@ type Reply = oneshot::Sender<Result<(), MetaError>>;
 enum Job {
     Write(Operation, Reply),
     Rebuild(Arc<Index>, Reply),
+    Hold(oneshot::Sender<Result<JournalHold, MetaError>>),
 }
 
 /// The index that readers use, which the writer replaces when it had to be built again.
@@ -70,7 +71,7 @@ impl Writer {
         let journal = Journal::open(&dir.join("journal"))?;
         let index = SharedIndex(Arc::new(RwLock::new(Arc::new(Index::open(dir, &journal)?))));
         let (jobs, queue) = mpsc::channel(WAITING_MAX);
-        let mut engine = Engine { dir: dir.to_owned(), journal, index: index.clone(), broken: None };
+        let mut engine = Engine { dir: dir.to_owned(), journal, index: index.clone(), broken: None, held: Arc::default() };
         let thread = thread::Builder::new().name("records".into()).spawn(move || engine.run(queue))?;
         Ok((Self { jobs: Some(jobs), thread: Some(thread) }, index))
     }
@@ -83,6 +84,14 @@ impl Writer {
     /// Builds the index again, if it still is the one that failed.
     pub(super) async fn rebuild(&self, failed: Arc<Index>) -> Result<(), MetaError> {
         self.ask(|reply| Job::Rebuild(failed, reply)).await
+    }
+
+    /// Keeps the journal's files as they are now, by letting checkpoints wait.
+    pub(super) async fn hold(&self) -> Result<JournalHold, MetaError> {
+        let stopped = || MetaError::Failed(anyhow::anyhow!("the thread that writes records has ended; restart this node"));
+        let (reply, answer) = oneshot::channel();
+        self.jobs.as_ref().ok_or_else(stopped)?.send(Job::Hold(reply)).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
     }
 
     async fn ask(&self, job: impl FnOnce(Reply) -> Job) -> Result<(), MetaError> {
@@ -108,6 +117,8 @@ struct Engine {
     journal: Journal,
     index: SharedIndex,
     broken: Option<String>,
+    /// Shared with those who need the journal's files to stay.
+    held: Arc<()>,
 }
 
 impl Engine {
@@ -126,6 +137,10 @@ impl Engine {
                         group.index_failed |= Arc::ptr_eq(&failed, &index);
                         group.replies.push((reply, Ok(())));
                     }
+                    Job::Hold(reply) => {
+                        let hold = self.journal.extent().map(|extent| JournalHold { extent, _held: Arc::clone(&self.held) });
+                        drop(reply.send(hold.map_err(|error| MetaError::Failed(error.into()))));
+                    }
                 }
                 if group.bytes < GROUP_BYTES && group.replies.len() < WAITING_MAX {
                     next = queue.try_recv().ok();
@@ -138,7 +153,7 @@ impl Engine {
                 let result = committed.clone().map_err(|failure| MetaError::Failed(failure.into_error())).and(result);
                 drop(reply.send(result));
             }
-            if self.broken.is_none() && self.journal.checkpoint_due() {
+            if self.broken.is_none() && Arc::strong_count(&self.held) == 1 && self.journal.checkpoint_due() {
                 self.checkpoint();
             }
         }

@@ -73,6 +73,14 @@ pub struct Image {
     pub blobs: Vec<StatedBlob>,
 }
 
+impl Image {
+    /// The digests of index, manifest, configuration and layers.
+    pub fn digests(&self) -> impl Iterator<Item = Digest> {
+        let documents = self.index.iter().chain([&self.manifest]).map(|document| document.digest);
+        documents.chain(self.blobs.iter().map(|blob| blob.digest))
+    }
+}
+
 /// What version N of an app is on one platform. Immutable: another content is another version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -14,6 +14,7 @@
 //! | [`limits`] | own certificates, limits, draining, and metrics that are what the README says |
 //! | [`logs`] | who did what is written down, and told to receivers |
 //! | [`operations`] | starting, stopping, recovering, and errors that say what to do |
+//! | [`storage`] | garbage goes, damage is found, backups bring back what was there |
 //! | [`simulation`] | the same run twice makes the same decisions |
 //! | [`demo`] | the whole path in one command, and what it costs |
 //!
@@ -32,6 +33,7 @@ mod registry;
 mod registry_faults;
 mod repositories;
 mod simulation;
+mod storage;
 mod swarm;
 
 use std::fs;

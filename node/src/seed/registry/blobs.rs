@@ -18,7 +18,7 @@ use super::error::Refused;
 use super::{CONTENT_DIGEST, Call, empty, header_value};
 use crate::seed::activity::{Activity, ActivityKind};
 use crate::store::blobs::{BlobStore, Content};
-use crate::store::meta::MetaError;
+use crate::store::meta::{BlobLink, MetaError};
 
 /// The media type of a blob; what it really is only the manifests say that name it.
 pub(super) const MEDIA_TYPE: &str = "application/octet-stream";
@@ -26,16 +26,19 @@ pub(super) const MEDIA_TYPE: &str = "application/octet-stream";
 /// `GET` and `HEAD /v2/<name>/blobs/<digest>`.
 pub(super) async fn get(call: &Call<'_>, repository: &RepositoryName, blob: &Digest, headers: &HeaderMap) -> Result<Response, Refused> {
     let unknown = || Refused::BlobUnknown(*blob);
-    size(call, repository, blob).await?.ok_or_else(unknown)?;
+    let link = find(call, repository, blob).await?.ok_or_else(unknown)?;
+    if !call.rely_on(repository, blob, link.used).await? {
+        return Err(unknown());
+    }
     send(call, blob, HeaderValue::from_static(MEDIA_TYPE), headers).await?.ok_or_else(unknown)
 }
 
-/// The size of a blob, if this repository has it and the caller may see it.
-pub(super) async fn size(call: &Call<'_>, repository: &RepositoryName, blob: &Digest) -> Result<Option<u64>, Refused> {
+/// A blob, if this repository has it and the caller may see it.
+async fn find(call: &Call<'_>, repository: &RepositoryName, blob: &Digest) -> Result<Option<BlobLink>, Refused> {
     if !call.may_see(repository) {
         return Ok(None);
     }
-    Ok(call.state.store.repository_blob(repository, blob).await?.map(|link| link.size))
+    Ok(call.state.store.repository_blob(repository, blob).await?)
 }
 
 /// Sends a blob's file; none if it is gone, which a client heals by pushing the blob again.

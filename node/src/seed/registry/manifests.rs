@@ -23,7 +23,7 @@ use super::warning::warn;
 use super::{CONTENT_DIGEST, Call, blobs, empty, header_value};
 use crate::clock::wall_time;
 use crate::seed::activity::{Activity, ActivityKind};
-use crate::store::meta::{ManifestRecord, MetaError};
+use crate::store::meta::{ManifestRecord, MetaError, Relied};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -43,6 +43,9 @@ pub(super) async fn get(
 ) -> Result<Response, Refused> {
     let unknown = || Refused::ManifestUnknown(reference.to_string());
     let manifest = find(call, repository, reference).await?.ok_or_else(unknown)?;
+    if !call.rely_on(repository, &manifest.digest, manifest.pushed).await? {
+        return Err(unknown());
+    }
     let media_type = header_value(&manifest.media_type)?;
     let mut whole = headers.clone();
     whole.remove(header::RANGE);
@@ -75,8 +78,8 @@ pub(super) async fn put(call: &Call<'_>, repository: &RepositoryName, reference:
     }
     let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let Manifest { media_type, artifact_type, subject, annotations, named } = Manifest::parse(&bytes, content_type)?;
-    for named in named {
-        check(call, repository, &named).await?;
+    for named in &named {
+        check(call, repository, named).await?;
     }
     let size = bytes.len() as u64;
     let manifest = ManifestRecord { digest, media_type, size, subject, artifact_type, annotations, pushed: wall_time() };
@@ -86,7 +89,13 @@ pub(super) async fn put(call: &Call<'_>, repository: &RepositoryName, reference:
         ..Activity::in_repository(ActivityKind::ManifestPush, repository).of_content(digest, size)
     };
     call.state.blobs.put(Some(digest), bytes).await?;
-    call.state.store.put_manifest(repository, manifest, &tags).await?;
+    let relied = named.iter().map(|named| Relied { digest: named.digest, may_be_manifest: named.may_be_manifest }).collect();
+    match call.state.store.put_manifest(repository, manifest, relied, &tags).await {
+        Err(missing @ MetaError::Missing(_)) => {
+            return Err(taken_meanwhile(call, repository, &named).await.unwrap_or_else(|| missing.into()));
+        }
+        stored => stored?,
+    }
     call.record.did(pushed);
     drop(place);
     let location = format!("/v2/{repository}/manifests/{digest}");
@@ -151,6 +160,17 @@ async fn check(call: &Call<'_>, repository: &RepositoryName, named: &Named) -> R
         return Ok(());
     }
     Err(Refused::ManifestInvalid(format!("the manifest says that {} has {} bytes, it has {size}", named.digest, named.size)))
+}
+
+/// What the push of a manifest is answered that names something which was deleted while the manifest was checked; none if it
+/// was pushed again since.
+async fn taken_meanwhile(call: &Call<'_>, repository: &RepositoryName, named: &[Named]) -> Option<Refused> {
+    for named in named {
+        if let Err(refused) = check(call, repository, named).await {
+            return Some(refused);
+        }
+    }
+    None
 }
 
 /// `DELETE /v2/<name>/manifests/<reference>`: the tag alone, or the manifest with all its tags.

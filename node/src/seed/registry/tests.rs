@@ -17,6 +17,7 @@ use crate::store::meta::{BlobLink, KeyStore as _, RepositoryStore as _, Scope};
 use auth::generate_key;
 use auth::token::TokenSigner;
 use protocol::digest::Digest;
+use protocol::oci::route::Reference;
 
 const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -449,4 +450,40 @@ fn write_layout(dir: &Path) -> Vec<u8> {
     std::fs::write(dir.join("index.json"), index.to_string()).unwrap();
     std::fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
     manifest
+}
+
+#[tokio::test]
+async fn what_a_push_looked_at_and_did_not_send_again_is_left_alone_by_garbage_collection() {
+    let world = World::start().await;
+    let image = |digest: &Digest, size: u64| serde_json::json!({ "layers": [{ "mediaType": "a/l", "digest": digest, "size": size }] });
+    let (layer, unseen) = (world.push("acme/web", b"layer").await, world.push("acme/web", b"other").await);
+    let old_image = image(&unseen, 5);
+    let old_manifest = Digest::sha256(old_image.to_string().as_bytes());
+    assert_eq!(world.put_manifest(&format!("/v2/acme/web/manifests/{old_manifest}"), &old_image).await.status(), 201);
+    let repository = "acme/web".parse().unwrap();
+    let old = WallTime::from_unix_seconds(1_000_000_000);
+    for blob in [&layer, &unseen] {
+        world.store.link_blob(&repository, blob, BlobLink { size: 5, used: old }).await.unwrap();
+    }
+    let by_digest = Reference::Digest(old_manifest);
+    let mut record = world.store.manifest(&repository, &by_digest).await.unwrap().unwrap();
+    record.pushed = old;
+    world.store.put_manifest(&repository, record, vec![], &[]).await.unwrap();
+    let used = || async { world.store.repository_blob(&repository, &layer).await.unwrap().map(|link| link.used) };
+
+    let path = format!("/v2/acme/web/blobs/{layer}");
+    assert_eq!(send(world.ask("GET", &path)).await.status(), 200);
+    assert_eq!(used().await, Some(old), "reading keeps nothing");
+    assert_eq!(send(world.ask("HEAD", &path)).await.status(), 200);
+    assert!(used().await > Some(old));
+
+    let options = crate::store::garbage::Options { dry_run: false, lease: true };
+    let collect = || crate::store::garbage::collect(&*world.store, &world.blobs, options, wall_time());
+    let report = collect().await.unwrap();
+    assert_eq!((report.manifests, report.blobs), (1, 1), "only what was not looked at goes");
+    assert_eq!(send(world.ask("HEAD", &format!("/v2/acme/web/manifests/{old_manifest}"))).await.status(), 404);
+    assert_eq!(send(world.ask("HEAD", &format!("/v2/acme/web/blobs/{unseen}"))).await.status(), 404);
+    let late = world.put_manifest("/v2/acme/web/manifests/1", &image(&unseen, 5)).await;
+    assert_eq!(code(late).await, refused(400, "MANIFEST_BLOB_UNKNOWN"));
+    assert_eq!(world.put_manifest("/v2/acme/web/manifests/1", &image(&layer, 5)).await.status(), 201);
 }

@@ -26,7 +26,7 @@ use super::{CONTENT_DIGEST, Call, empty};
 use crate::clock::wall_time;
 use crate::seed::activity::{Activity, ActivityKind};
 use crate::store::blobs::Ingest;
-use crate::store::meta::{BlobLink, Scope};
+use crate::store::meta::{BlobLink, MetaError, Scope};
 pub(super) use sessions::Uploads;
 
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -73,7 +73,11 @@ async fn mount(call: &Call<'_>, repository: &RepositoryName, blob: &Digest) -> R
     };
     let there = call.state.blobs.size(blob).await?;
     let Some(size) = size.filter(|size| there == Some(*size)) else { return Ok(false) };
-    call.state.store.link_blob(repository, blob, BlobLink { size, used: wall_time() }).await?;
+    match call.state.store.mount_blob(repository, blob, BlobLink { size, used: wall_time() }).await {
+        Ok(()) => {}
+        Err(MetaError::Missing(_)) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    }
     let mounted = Activity {
         media_type: Some(BLOB.into()),
         from_repository: from.and_then(Result::ok),

@@ -206,7 +206,7 @@ mod tests {
                 annotations: BTreeMap::new(),
                 pushed: at(day),
             };
-            self.store.put_manifest(&repository.parse().unwrap(), manifest, &[tag.parse().unwrap()]).await.unwrap();
+            self.store.put_manifest(&repository.parse().unwrap(), manifest, vec![], &[tag.parse().unwrap()]).await.unwrap();
             digest
         }
 
@@ -232,7 +232,7 @@ mod tests {
             let digest = self.blobs.put(None, bytes).await.unwrap().blob();
             let statements = [(statement.platform, digest)].into();
             let record = VersionRecord { app: statement.app, version: number, statements, published: at(1), retired: None };
-            self.store.publish_version(&org(), record, &timestamp(), vec![]).await.unwrap();
+            self.store.publish_version(&org(), record, BTreeMap::new(), &timestamp(), vec![]).await.unwrap();
             digest
         }
     }

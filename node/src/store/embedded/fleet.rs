@@ -14,7 +14,8 @@ use protocol::time::WallTime;
 use super::keys::must_exist;
 use super::{EmbeddedStore, Number, name, values};
 use crate::store::meta::{
-    DesiredStateRecord, DeviceRecord, FleetStore, MetaError, RolloutRecord, TokenRecord, TokenRefused, TokenUse, VersionRecord,
+    DesiredStateRecord, DeviceRecord, FleetStore, MetaError, REPORT_STEP_SECONDS, RolloutRecord, TokenRecord, TokenRefused, TokenUse,
+    VersionRecord,
 };
 use crate::store::records::{IndexError, Range, Records, Table, key, under};
 use crate::store::writer::Transaction;
@@ -46,9 +47,9 @@ impl FleetStore for EmbeddedStore {
         self.read(move |index| values(index.scan(Table::Device, Range::all(&prefix))?)).await
     }
 
-    async fn put_report(&self, org: &OrgName, id: &DeviceId, report: DeviceReport) -> Result<(), MetaError> {
+    async fn put_report(&self, org: &OrgName, id: &DeviceId, report: DeviceReport, now: WallTime) -> Result<(), MetaError> {
         let (org, id) = (org.clone(), id.clone());
-        self.write(move |t| put_report(t, &org, &id, &report)).await
+        self.write(move |t| put_report(t, &org, &id, &report, now)).await
     }
 
     async fn reports(&self, org: &OrgName) -> Result<BTreeMap<DeviceId, DeviceReport>, MetaError> {
@@ -124,7 +125,7 @@ fn enroll(t: &mut Transaction<'_>, secret_sha256: &Digest, device: &DeviceRecord
     t.put(Table::Device, stored, device)
 }
 
-fn put_report(t: &mut Transaction<'_>, org: &OrgName, id: &DeviceId, report: &DeviceReport) -> Result<(), MetaError> {
+fn put_report(t: &mut Transaction<'_>, org: &OrgName, id: &DeviceId, report: &DeviceReport, now: WallTime) -> Result<(), MetaError> {
     let stored = key(&[org, id]);
     if !t.contains(Table::Device, &stored)? {
         return Err(MetaError::Missing(format!("device {id} of {org}")));
@@ -133,6 +134,13 @@ fn put_report(t: &mut Transaction<'_>, org: &OrgName, id: &DeviceId, report: &De
     if let Some(kept) = kept.filter(|kept| kept.counter >= report.counter) {
         let (older, newest) = (report.counter, kept.counter);
         return Err(MetaError::Conflict(format!("report {older} of device {id} of {org} is not newer than {newest}")));
+    }
+    for (app, report) in &report.apps {
+        let version = key(&[org, app, &Number(report.version)]);
+        let reported: Option<WallTime> = t.get(Table::ReportedVersion, &version)?;
+        if reported.is_none_or(|reported| reported.plus_seconds(REPORT_STEP_SECONDS) <= now) && t.contains(Table::Version, &version)? {
+            t.put(Table::ReportedVersion, version, &now)?;
+        }
     }
     t.put(Table::Report, stored, report)
 }

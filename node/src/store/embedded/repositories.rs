@@ -6,16 +6,18 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use protocol::digest::Digest;
+use protocol::garbage::renewal_due;
 use protocol::name::{OrgName, RepositoryName, Tag};
 use protocol::oci::route::Reference;
 use protocol::repository::tags::{Attempt, check_attempt};
 use protocol::repository::{RepositoryPattern, RepositorySettings, in_force};
 use protocol::statement::version::HashListName;
+use protocol::time::WallTime;
 use serde::{Deserialize, Serialize};
 
 use super::keys::must_exist;
 use super::{EmbeddedStore, name, names};
-use crate::store::meta::{BlobLink, ManifestRecord, MetaError, RepositoryStore, TagRecord};
+use crate::store::meta::{BlobLink, ManifestRecord, MetaError, Relied, RepositoryStore, TagRecord};
 use crate::store::records::{IndexError, Range, Records, Table, key, under};
 use crate::store::writer::Transaction;
 
@@ -29,6 +31,22 @@ impl RepositoryStore for EmbeddedStore {
     async fn link_blob(&self, repository: &RepositoryName, blob: &Digest, link: BlobLink) -> Result<(), MetaError> {
         let (repository, blob) = (repository.clone(), *blob);
         self.write(move |t| link_blob(t, &repository, &blob, link)).await
+    }
+
+    async fn mount_blob(&self, repository: &RepositoryName, blob: &Digest, link: BlobLink) -> Result<(), MetaError> {
+        let (repository, blob) = (repository.clone(), *blob);
+        self.write(move |t| {
+            if holders(t, &blob, 1)? == 0 {
+                return Err(MetaError::Missing(blob.to_string()));
+            }
+            link_blob(t, &repository, &blob, link)
+        })
+        .await
+    }
+
+    async fn rely_on(&self, repository: &RepositoryName, relied: Vec<Relied>, now: WallTime) -> Result<(), MetaError> {
+        let repository = repository.clone();
+        self.write(move |t| rely_on(t, &repository, relied, now)).await
     }
 
     async fn repository_blob(&self, repository: &RepositoryName, blob: &Digest) -> Result<Option<BlobLink>, MetaError> {
@@ -50,9 +68,19 @@ impl RepositoryStore for EmbeddedStore {
         }
     }
 
-    async fn put_manifest(&self, repository: &RepositoryName, manifest: ManifestRecord, tags: &[Tag]) -> Result<(), MetaError> {
+    async fn put_manifest(
+        &self,
+        repository: &RepositoryName,
+        manifest: ManifestRecord,
+        relied: Vec<Relied>,
+        tags: &[Tag],
+    ) -> Result<(), MetaError> {
         let (repository, tags) = (repository.clone(), tags.to_vec());
-        self.write(move |t| put_manifest(t, &repository, &manifest, &tags)).await
+        self.write(move |t| {
+            rely_on(t, &repository, relied, manifest.pushed)?;
+            put_manifest(t, &repository, &manifest, &tags)
+        })
+        .await
     }
 
     async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Option<ManifestRecord>, MetaError> {
@@ -156,7 +184,7 @@ impl std::fmt::Display for Holder<'_> {
 /// How large something is that an organisation holds.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Size {
+pub(in crate::store) enum Size {
     /// So many bytes.
     Known(u64),
     /// As many as its file has: a statement, whose record has digests alone.
@@ -177,6 +205,35 @@ fn let_go(t: &mut Transaction<'_>, holder: &Holder<'_>, digest: &Digest) -> Resu
     t.delete(Table::Holder, key(&[digest, &repository.org(), holder]))
 }
 
+/// By how many records a digest is held; it is counted up to `limit`.
+pub(super) fn holders(records: &impl Records, digest: &Digest, limit: usize) -> Result<usize, IndexError> {
+    Ok(records.raw_scan(Table::Holder, Range { limit, ..Range::all(&under(&[digest])) })?.len())
+}
+
+/// Checks that the repository has what is relied on, and renews its lease where that is due.
+pub(super) fn rely_on(
+    t: &mut Transaction<'_>,
+    repository: &RepositoryName,
+    relied: impl IntoIterator<Item = Relied>,
+    now: WallTime,
+) -> Result<(), MetaError> {
+    for Relied { digest, may_be_manifest } in relied {
+        let stored = key(&[repository, &digest]);
+        let blob: Option<BlobLink> = t.get(Table::RepositoryBlob, &stored)?;
+        if let Some(link) = blob.filter(|link| renewal_due(link.used, now)) {
+            t.put(Table::RepositoryBlob, stored.clone(), &BlobLink { used: now, ..link })?;
+        }
+        let manifest: Option<ManifestRecord> = if may_be_manifest { t.get(Table::Manifest, &stored)? } else { None };
+        if blob.is_none() && manifest.is_none() {
+            return Err(MetaError::Missing(format!("{digest} in {repository}")));
+        }
+        if let Some(manifest) = manifest.filter(|manifest| renewal_due(manifest.pushed, now)) {
+            t.put(Table::Manifest, stored, &ManifestRecord { pushed: now, ..manifest })?;
+        }
+    }
+    Ok(())
+}
+
 fn link_blob(t: &mut Transaction<'_>, repository: &RepositoryName, blob: &Digest, link: BlobLink) -> Result<(), MetaError> {
     let linked = key(&[repository, blob]);
     let kept: Option<BlobLink> = t.get(Table::RepositoryBlob, &linked)?;
@@ -186,7 +243,7 @@ fn link_blob(t: &mut Transaction<'_>, repository: &RepositoryName, blob: &Digest
     t.put(Table::RepositoryBlob, linked, &link)
 }
 
-fn unlink_blob(t: &mut Transaction<'_>, repository: &RepositoryName, blob: &Digest) -> Result<(), MetaError> {
+pub(super) fn unlink_blob(t: &mut Transaction<'_>, repository: &RepositoryName, blob: &Digest) -> Result<(), MetaError> {
     let linked = key(&[repository, blob]);
     if !t.contains(Table::RepositoryBlob, &linked)? {
         return Err(MetaError::Missing(format!("{blob} in {repository}")));
@@ -291,11 +348,17 @@ fn delete_manifest(t: &mut Transaction<'_>, repository: &RepositoryName, digest:
         check_attempt(&settings, repository, &name(tag)?, digest, Attempt::Delete)?;
         t.delete(Table::Tag, key(&[repository, tag]))?;
     }
-    if let Some(subject) = &manifest.subject {
+    remove_manifest(t, repository, &manifest)
+}
+
+/// Removes a manifest that no tag points at.
+pub(super) fn remove_manifest(t: &mut Transaction<'_>, repository: &RepositoryName, manifest: &ManifestRecord) -> Result<(), MetaError> {
+    let ManifestRecord { digest, subject, .. } = manifest;
+    if let Some(subject) = subject {
         t.delete(Table::Referrer, key(&[repository, subject, digest]))?;
     }
     let_go(t, &Holder::Manifest(repository), digest)?;
-    t.delete(Table::Manifest, stored)
+    t.delete(Table::Manifest, key(&[repository, digest]))
 }
 
 fn delete_tag(t: &mut Transaction<'_>, repository: &RepositoryName, tag: &Tag, expected: Option<Digest>) -> Result<(), MetaError> {

@@ -19,7 +19,7 @@ use protocol::time::WallTime;
 use super::*;
 use crate::store::meta::{
     AccessKeyRecord, BlobLink, DesiredStateRecord, DeviceRecord, FleetStore as _, KeyStore as _, ManifestRecord, RepositoryStore as _,
-    RolloutRecord, Scope, TokenRecord, TokenRefused, TrustStore as _, TufFile, VersionRecord,
+    RolloutRecord, Scope, TokenRecord, TokenRefused, TrustStore as _, TufFile, VersionContent, VersionRecord,
 };
 
 const NOW: WallTime = WallTime::from_unix_seconds(1_000);
@@ -217,7 +217,7 @@ async fn an_organisation_holds_the_lists_of_its_blobs_and_its_statements() {
     assert_eq!(store.org_blob(&org(), &list.blob()).await.unwrap(), Some(4));
     assert_eq!(store.org_blob(&other, &list.blob()).await.unwrap(), None);
     let statement = blobs.put(None, Bytes::from_static(b"1")).await.unwrap();
-    store.publish_version(&org(), version(1), &timestamp(0), vec![]).await.unwrap();
+    store.publish_version(&org(), version(1), VersionContent::new(), &timestamp(0), vec![]).await.unwrap();
     assert_eq!(store.org_blob(&org(), &statement.blob()).await.unwrap(), Some(1));
     assert_eq!(store.org_blob(&other, &statement.blob()).await.unwrap(), None);
 }
@@ -228,8 +228,8 @@ async fn tags_move_and_go_with_their_manifest() {
     let [one, two] = ["one", "two"].map(manifest);
     let tags = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<Tag>>();
     let tagged = |name: &str| Reference::Tag(name.parse().unwrap());
-    store.put_manifest(&repository(), one.clone(), &tags(&["b", "a", "B"])).await.unwrap();
-    store.put_manifest(&repository(), two.clone(), &tags(&["b"])).await.unwrap();
+    store.put_manifest(&repository(), one.clone(), vec![], &tags(&["b", "a", "B"])).await.unwrap();
+    store.put_manifest(&repository(), two.clone(), vec![], &tags(&["b"])).await.unwrap();
     assert_eq!(store.tags(&repository(), None, 9).await.unwrap().unwrap(), tags(&["B", "a", "b"]));
     assert_eq!(store.tags(&repository(), Some("B"), 1).await.unwrap().unwrap(), tags(&["a"]));
     assert_eq!(store.manifest(&repository(), &tagged("b")).await.unwrap(), Some(two.clone()));
@@ -250,7 +250,7 @@ async fn referrers_are_found_by_their_subject() {
     let subject = Digest::sha256(b"subject");
     let mut expected: Vec<_> = ["x", "y"].map(|text| ManifestRecord { subject: Some(subject), ..manifest(text) }).into();
     for referrer in &expected {
-        store.put_manifest(&repository(), referrer.clone(), &[]).await.unwrap();
+        store.put_manifest(&repository(), referrer.clone(), vec![], &[]).await.unwrap();
     }
     expected.sort_by_key(|referrer| referrer.digest);
     let listed = async |last: Option<&Digest>, limit| store.referrers(&repository(), &subject, last, limit).await.unwrap();
@@ -264,18 +264,24 @@ async fn referrers_are_found_by_their_subject() {
 #[tokio::test]
 async fn a_version_number_is_published_once_and_in_order() {
     let (_dir, store) = store().await;
-    assert!(is_conflict(&store.publish_version(&org(), version(2), &timestamp(0), vec![]).await), "1 comes first");
-    assert!(is_conflict(&store.publish_version(&org(), version(0), &timestamp(0), vec![]).await));
-    store.publish_version(&org(), version(1), &timestamp(0), vec![timestamp(1)]).await.unwrap();
-    assert!(is_conflict(&store.publish_version(&org(), version(1), &timestamp(1), vec![timestamp(9)]).await), "taken");
-    assert!(is_conflict(&store.publish_version(&org(), version(2), &timestamp(0), vec![timestamp(9)]).await), "old timestamp");
+    assert!(is_conflict(&store.publish_version(&org(), version(2), VersionContent::new(), &timestamp(0), vec![]).await), "1 comes first");
+    assert!(is_conflict(&store.publish_version(&org(), version(0), VersionContent::new(), &timestamp(0), vec![]).await));
+    store.publish_version(&org(), version(1), VersionContent::new(), &timestamp(0), vec![timestamp(1)]).await.unwrap();
+    assert!(
+        is_conflict(&store.publish_version(&org(), version(1), VersionContent::new(), &timestamp(1), vec![timestamp(9)]).await),
+        "taken"
+    );
+    assert!(
+        is_conflict(&store.publish_version(&org(), version(2), VersionContent::new(), &timestamp(0), vec![timestamp(9)]).await),
+        "old timestamp"
+    );
     assert_eq!(store.tuf_file(&org(), "timestamp.json").await.unwrap(), Some(timestamp(1)), "nothing of a conflict is kept");
-    store.publish_version(&org(), version(2), &timestamp(1), vec![timestamp(2)]).await.unwrap();
+    store.publish_version(&org(), version(2), VersionContent::new(), &timestamp(1), vec![timestamp(2)]).await.unwrap();
     assert_eq!(store.versions(&org(), &"web".parse().unwrap()).await.unwrap(), [version(1), version(2)]);
     assert!(is_conflict(&store.put_tuf_files(&org(), &timestamp(1), vec![timestamp(3)]).await));
     store.put_tuf_files(&org(), &timestamp(2), vec![timestamp(3)]).await.unwrap();
     let other = "other".parse().unwrap();
-    assert!(is_missing(&store.publish_version(&other, version(1), &timestamp(0), vec![]).await));
+    assert!(is_missing(&store.publish_version(&other, version(1), VersionContent::new(), &timestamp(0), vec![]).await));
 }
 
 #[tokio::test]
@@ -321,13 +327,13 @@ fn a_token_of_before_its_user_was_recorded_is_used_up() {
 async fn an_older_report_is_refused() {
     let (_dir, store) = store().await;
     let (id, report) = ("d1".parse().unwrap(), |counter| DeviceReport { counter, apps: BTreeMap::new() });
-    assert!(is_missing(&store.put_report(&org(), &id, report(1)).await));
+    assert!(is_missing(&store.put_report(&org(), &id, report(1), NOW).await));
     store.add_token(token(b"one")).await.unwrap();
     store.enroll(&Digest::sha256(b"one"), device("d1", b"k"), NOW).await.unwrap();
-    store.put_report(&org(), &id, report(5)).await.unwrap();
-    assert!(is_conflict(&store.put_report(&org(), &id, report(5)).await));
-    assert!(is_conflict(&store.put_report(&org(), &id, report(4)).await));
-    store.put_report(&org(), &id, report(6)).await.unwrap();
+    store.put_report(&org(), &id, report(5), NOW).await.unwrap();
+    assert!(is_conflict(&store.put_report(&org(), &id, report(5), NOW).await));
+    assert!(is_conflict(&store.put_report(&org(), &id, report(4), NOW).await));
+    store.put_report(&org(), &id, report(6), NOW).await.unwrap();
     assert_eq!(store.reports(&org()).await.unwrap(), [(id, report(6))].into());
 }
 
@@ -357,8 +363,8 @@ async fn of_many_writers_one_wins_and_nothing_is_lost() {
             let store = Arc::clone(&store);
             tokio::spawn(async move {
                 let tag = format!("t{n:03}").parse().unwrap();
-                store.put_manifest(&repository(), manifest(&n.to_string()), &[tag]).await.unwrap();
-                store.publish_version(&org(), version(1), &timestamp(0), vec![timestamp(n + 1)]).await.is_ok()
+                store.put_manifest(&repository(), manifest(&n.to_string()), vec![], &[tag]).await.unwrap();
+                store.publish_version(&org(), version(1), VersionContent::new(), &timestamp(0), vec![timestamp(n + 1)]).await.is_ok()
             })
         })
         .collect();
@@ -375,8 +381,8 @@ async fn of_many_writers_one_wins_and_nothing_is_lost() {
 #[tokio::test]
 async fn all_of_it_comes_back_from_the_journal_alone() {
     let (dir, store) = store().await;
-    store.put_manifest(&repository(), manifest("one"), &["1".parse().unwrap()]).await.unwrap();
-    store.publish_version(&org(), version(1), &timestamp(0), vec![timestamp(1)]).await.unwrap();
+    store.put_manifest(&repository(), manifest("one"), vec![], &["1".parse().unwrap()]).await.unwrap();
+    store.publish_version(&org(), version(1), VersionContent::new(), &timestamp(0), vec![timestamp(1)]).await.unwrap();
     let before = all(&store);
     drop(store);
     std::fs::remove_dir_all(dir.path().join("index")).unwrap();
@@ -428,7 +434,7 @@ async fn write_until_killed(dir: &Path) {
     let start = store.tags(&repository(), None, 1_000_000).await.unwrap().map_or(0, |tags| tags.len());
     for number in start.. {
         let tag = format!("{number:06}").parse().unwrap();
-        store.put_manifest(&repository(), manifest(&number.to_string()), &[tag]).await.unwrap();
+        store.put_manifest(&repository(), manifest(&number.to_string()), vec![], &[tag]).await.unwrap();
         println!("kept {number}");
     }
 }

@@ -3,12 +3,13 @@
 //! Not here: signatures; see `node::trust`.
 
 use async_trait::async_trait;
+use protocol::digest::Digest;
 use protocol::name::{AppName, OrgName};
 
 use super::keys::must_exist;
-use super::repositories::Size;
+use super::repositories::{Size, rely_on};
 use super::{EmbeddedStore, Number, values};
-use crate::store::meta::{DesiredStateRecord, MetaError, Retirement, TrustStore, TufFile, VersionRecord};
+use crate::store::meta::{DesiredStateRecord, MetaError, Relied, Retirement, TrustStore, TufFile, VersionContent, VersionRecord};
 use crate::store::records::{Range, Records, Table, key, under};
 use crate::store::writer::Transaction;
 
@@ -28,11 +29,12 @@ impl TrustStore for EmbeddedStore {
         &self,
         org: &OrgName,
         version: VersionRecord,
+        content: VersionContent,
         expected: &TufFile,
         files: Vec<TufFile>,
     ) -> Result<(), MetaError> {
         let (org, expected) = (org.clone(), expected.clone());
-        self.write(move |t| publish_version(t, &org, &version, &expected, &files)).await
+        self.write(move |t| publish_version(t, &org, &version, &content, &expected, &files)).await
     }
 
     async fn versions(&self, org: &OrgName, app: &AppName) -> Result<Vec<VersionRecord>, MetaError> {
@@ -74,10 +76,11 @@ fn publish_version(
     t: &mut Transaction<'_>,
     org: &OrgName,
     version: &VersionRecord,
+    content: &VersionContent,
     expected: &TufFile,
     files: &[TufFile],
 ) -> Result<(), MetaError> {
-    let VersionRecord { app, version: number, .. } = version;
+    let VersionRecord { app, version: number, published, .. } = version;
     put_tuf_files(t, org, expected, files)?;
     let exists = |number: u64| t.contains(Table::Version, &key(&[org, app, &Number(number)]));
     let next = *number == 1 || (*number > 1 && exists(number - 1)?);
@@ -85,6 +88,10 @@ fn publish_version(
         return Err(MetaError::Conflict(format!(
             "version {number} is not the next one of {org}/{app}; look at its versions and try again"
         )));
+    }
+    for (repository, digests) in content {
+        let relied = |digest: &Digest| Relied { digest: *digest, may_be_manifest: true };
+        rely_on(t, repository, digests.iter().map(relied), *published)?;
     }
     for (platform, statement) in &version.statements {
         let holder = format!("statement of {app} {number} {platform}");

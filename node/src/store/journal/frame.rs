@@ -154,6 +154,11 @@ impl Frames {
         cut().map_err(JournalError::io("cut the torn end off", &self.path))
     }
 
+    /// Reads no further than to this byte.
+    pub(super) fn end_at(&mut self, bytes: u64) {
+        self.bytes = self.bytes.min(bytes);
+    }
+
     /// Where the next frame starts.
     pub(super) const fn offset(&self) -> u64 {
         self.offset

@@ -128,8 +128,9 @@ pub trait FleetStore: Send + Sync {
     async fn device(&self, org: &OrgName, id: &DeviceId) -> Result<Option<DeviceRecord>, MetaError>;
     /// The devices of an organisation, in order of their names.
     async fn devices(&self, org: &OrgName) -> Result<Vec<DeviceRecord>, MetaError>;
-    /// Keeps a device's newest report; a conflict if its counter is not newer than the one kept.
-    async fn put_report(&self, org: &OrgName, id: &DeviceId, report: DeviceReport) -> Result<(), MetaError>;
+    /// Keeps a device's newest report, and that its versions were reported at `now`; a conflict if its counter is not newer
+    /// than the one kept.
+    async fn put_report(&self, org: &OrgName, id: &DeviceId, report: DeviceReport, now: WallTime) -> Result<(), MetaError>;
     /// The newest report of every device of an organisation that sent one.
     async fn reports(&self, org: &OrgName) -> Result<BTreeMap<DeviceId, DeviceReport>, MetaError>;
 

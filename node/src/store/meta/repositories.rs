@@ -43,6 +43,15 @@ pub struct BlobLink {
     pub used: WallTime,
 }
 
+/// What a push names and so relies on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relied {
+    /// The digest.
+    pub digest: Digest,
+    /// Whether a manifest will do, where there is no such blob.
+    pub may_be_manifest: bool,
+}
+
 /// A tag of a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TagRecord {
@@ -58,8 +67,13 @@ pub trait RepositoryStore: Send + Sync {
     /// Up to `limit` repositories of an organisation after the name `last`, in ASCII order.
     async fn repositories(&self, org: &OrgName, last: Option<&str>, limit: usize) -> Result<Vec<RepositoryName>, MetaError>;
 
-    /// Makes a durable blob part of a repository, or says that a push relies on one that is part of it.
+    /// Makes a durable blob, which was stored within the last hour, part of a repository.
     async fn link_blob(&self, repository: &RepositoryName, blob: &Digest, link: BlobLink) -> Result<(), MetaError>;
+    /// Makes a blob that some repository has part of this one too; missing if none has it any more.
+    async fn mount_blob(&self, repository: &RepositoryName, blob: &Digest, link: BlobLink) -> Result<(), MetaError>;
+    /// Says that a push relies on what is part of a repository, so that garbage collection leaves it alone for a while;
+    /// missing if one of them is not part of it, or no longer.
+    async fn rely_on(&self, repository: &RepositoryName, relied: Vec<Relied>, now: WallTime) -> Result<(), MetaError>;
     /// A blob of this repository.
     async fn repository_blob(&self, repository: &RepositoryName, blob: &Digest) -> Result<Option<BlobLink>, MetaError>;
     /// Removes a blob from a repository; missing if it was not part of it.
@@ -68,9 +82,16 @@ pub trait RepositoryStore: Send + Sync {
     /// statement of the organisation.
     async fn org_blob(&self, org: &OrgName, blob: &Digest) -> Result<Option<u64>, MetaError>;
 
-    /// Stores a manifest's record and points `tags` at it: immutable if one of them would move that the settings do not let
-    /// move. The manifest's bytes are durable already.
-    async fn put_manifest(&self, repository: &RepositoryName, manifest: ManifestRecord, tags: &[Tag]) -> Result<(), MetaError>;
+    /// Stores a manifest's record and points `tags` at it, relying on what it names: missing if one of these is not part of
+    /// the repository, immutable if a tag would move that the settings do not let move. The manifest's bytes were made durable
+    /// within the last hour.
+    async fn put_manifest(
+        &self,
+        repository: &RepositoryName,
+        manifest: ManifestRecord,
+        relied: Vec<Relied>,
+        tags: &[Tag],
+    ) -> Result<(), MetaError>;
     /// The manifest that `reference` names.
     async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Option<ManifestRecord>, MetaError>;
     /// Removes a manifest and the tags that point at it; missing if there is none, immutable if one of the tags is.

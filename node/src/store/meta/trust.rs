@@ -2,11 +2,11 @@
 //!
 //! Not here: signatures and their rules; see `node::trust`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use protocol::digest::Digest;
-use protocol::name::{AppName, OrgName, Platform};
+use protocol::name::{AppName, OrgName, Platform, RepositoryName};
 use protocol::time::WallTime;
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,9 @@ impl VersionRecord {
     }
 }
 
+/// What the statements of a version name, by repository.
+pub type VersionContent = BTreeMap<RepositoryName, BTreeSet<Digest>>;
+
 /// Trust metadata and versions.
 #[async_trait]
 pub trait TrustStore: Send + Sync {
@@ -64,12 +67,13 @@ pub trait TrustStore: Send + Sync {
     async fn tuf_file(&self, org: &OrgName, name: &str) -> Result<Option<TufFile>, MetaError>;
     /// Replaces or adds TUF files, if `timestamp.json` is still exactly `expected`; a conflict otherwise.
     async fn put_tuf_files(&self, org: &OrgName, expected: &TufFile, files: Vec<TufFile>) -> Result<(), MetaError>;
-    /// Publishes a version with the TUF files that name it: a conflict if the number is not the next one of the app, or if
-    /// `timestamp.json` is no longer `expected`.
+    /// Publishes a version with the TUF files that name it, relying on its content: a conflict if the number is not the next
+    /// one of the app, or if `timestamp.json` is no longer `expected`; missing if a repository no longer has the content.
     async fn publish_version(
         &self,
         org: &OrgName,
         version: VersionRecord,
+        content: VersionContent,
         expected: &TufFile,
         files: Vec<TufFile>,
     ) -> Result<(), MetaError>;

@@ -1,0 +1,174 @@
+//! Listing blob files, and removing those that nothing needs.
+//!
+//! While a [`Removal`] is open, no file gets a digest's name. So what it sees as old is no blob of a push under way, whose
+//! record comes after its file: such a file is young from its naming on.
+//!
+//! Not here: what is needed; see [`super::super::garbage`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, ReadDir};
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use protocol::digest::{Algorithm, Digest};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLockWriteGuard};
+
+use super::{BLOBS, BlobStore, IngestError, off_thread, remove_leftovers, run, sync_parent};
+
+/// A blob's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The blob, by the file's name.
+    pub digest: Digest,
+    /// The file's size in bytes.
+    pub bytes: u64,
+    /// When it got its name.
+    pub modified: SystemTime,
+}
+
+impl Listed {
+    /// Whether the file has had its name for at least `grace`.
+    pub fn is_older_than(&self, grace: Duration) -> bool {
+        SystemTime::now().duration_since(self.modified).unwrap_or_default() >= grace
+    }
+}
+
+/// The blob files of a data directory, in no order. Files that come and go meanwhile may be in it or not.
+#[derive(Debug)]
+pub struct Listing {
+    folders: Vec<(Algorithm, ReadDir)>,
+}
+
+impl Listing {
+    /// Starts to list the blobs of the data directory `dir`.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub fn open(dir: &Path) -> io::Result<Self> {
+        let mut folders = Vec::new();
+        for algorithm in Algorithm::ALL {
+            match fs::read_dir(dir.join(BLOBS).join(algorithm.name())) {
+                Ok(folder) => folders.push((algorithm, folder)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self { folders })
+    }
+}
+
+impl Iterator for Listing {
+    type Item = io::Result<Listed>;
+
+    fn next(&mut self) -> Option<io::Result<Listed>> {
+        while let Some((algorithm, folder)) = self.folders.last_mut() {
+            let Some(entry) = folder.next() else {
+                self.folders.pop();
+                continue;
+            };
+            let listed = entry.and_then(|entry| {
+                let name = entry.file_name();
+                let digest = name.to_str().and_then(|hex| format!("{}:{hex}", algorithm.name()).parse().ok());
+                let metadata = entry.metadata()?;
+                digest.map_or(Ok(None), |digest| {
+                    Ok(Some(Listed { digest, bytes: metadata.len(), modified: metadata.modified()? }).filter(|_| metadata.is_file()))
+                })
+            });
+            match listed {
+                Ok(Some(listed)) => return Some(Ok(listed)),
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        None
+    }
+}
+
+/// While it lives, no blob's file is removed.
+#[derive(Debug)]
+pub struct Hold {
+    _held: OwnedRwLockReadGuard<()>,
+}
+
+/// The right to remove files. While it lives, none gets a digest's name.
+#[derive(Debug)]
+pub struct Removal<'a> {
+    store: &'a BlobStore,
+    _held: OwnedRwLockWriteGuard<()>,
+    _naming: RwLockWriteGuard<'a, ()>,
+}
+
+impl BlobStore {
+    /// The blobs' files.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub async fn list(&self) -> io::Result<Listing> {
+        let dir = self.shared.blobs.parent().unwrap_or(&self.shared.blobs).to_owned();
+        off_thread(move || Listing::open(&dir)).await
+    }
+
+    /// Keeps all files from being removed; waits for a removal under way.
+    pub async fn hold(&self) -> Hold {
+        Hold { _held: self.shared.held.clone().read_owned().await }
+    }
+
+    /// The right to remove files; none while somebody [holds](BlobStore::hold) them.
+    pub async fn removal(&self) -> Option<Removal<'_>> {
+        let held = self.shared.held.clone().try_write_owned().ok()?;
+        Some(Removal { store: self, _held: held, _naming: self.shared.naming.write().await })
+    }
+
+    /// Removes what earlier processes left half-written.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub async fn clean_up(&self) -> io::Result<()> {
+        let uploads = self.shared.uploads.clone();
+        off_thread(move || remove_leftovers(&uploads)).await
+    }
+}
+
+impl Removal<'_> {
+    /// Those of these blobs whose files have had their names for at least `grace`.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub async fn older_than(&self, digests: Vec<Digest>, grace: Duration) -> io::Result<Vec<Listed>> {
+        let store = self.store.clone();
+        off_thread(move || {
+            let mut older = Vec::new();
+            for digest in digests {
+                match fs::metadata(store.path(&digest)) {
+                    Ok(metadata) => older.push(Listed { digest, bytes: metadata.len(), modified: metadata.modified()? }),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            older.retain(|listed| listed.is_older_than(grace));
+            Ok(older)
+        })
+        .await
+    }
+
+    /// Removes the files of these blobs.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub async fn remove(&self, digests: BTreeSet<Digest>) -> Result<(), IngestError> {
+        let store = self.store.clone();
+        run(move || {
+            let mut folders = BTreeMap::new();
+            for digest in &digests {
+                let path = store.path(digest);
+                fs::remove_file(&path).map_err(IngestError::io("remove", &path))?;
+                store.shared.small.forget(digest);
+                folders.insert(digest.algorithm().name(), path);
+            }
+            folders.values().try_for_each(|path| sync_parent(path))
+        })
+        .await
+    }
+}

@@ -1,0 +1,57 @@
+//! What garbage collection asks of the records.
+//!
+//! Not here: what is garbage; see [`protocol::garbage`].
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use protocol::digest::Digest;
+use protocol::garbage::{Content, Garbage};
+use protocol::name::{OrgName, RepositoryName};
+use protocol::time::WallTime;
+
+use super::{DesiredStateRecord, MetaError, VersionRecord};
+
+/// A version, and when a device last reported it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportedVersion {
+    /// The version.
+    pub version: VersionRecord,
+    /// When a device last reported it, to within [`REPORT_STEP_SECONDS`].
+    pub reported: Option<WallTime>,
+}
+
+/// A report renews the time that its versions were last reported only after so long, in seconds: a device reports often.
+pub const REPORT_STEP_SECONDS: u64 = 24 * 60 * 60;
+
+/// By how many records a digest is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The digest.
+    pub digest: Digest,
+    /// How many repositories have it as a blob or manifest, and versions as a statement.
+    pub holders: usize,
+    /// The blob whose hash list it is, and how many holders that has.
+    pub listed: Option<(Digest, usize)>,
+}
+
+/// What garbage collection reads and takes away.
+#[async_trait]
+pub trait GarbageStore: Send + Sync {
+    /// Everything that a repository holds.
+    async fn repository_content(&self, repository: &RepositoryName) -> Result<Content, MetaError>;
+    /// The versions of an organisation.
+    async fn reported_versions(&self, org: &OrgName) -> Result<Vec<ReportedVersion>, MetaError>;
+    /// What the groups of an organisation shall have.
+    async fn desired_states(&self, org: &OrgName) -> Result<Vec<DesiredStateRecord>, MetaError>;
+
+    /// Takes garbage out of a repository: a conflict, and nothing is taken, if a manifest was pushed or tagged since it was
+    /// judged. A blob that was used since then stays. What was taken comes back.
+    async fn sweep(&self, repository: &RepositoryName, garbage: Garbage) -> Result<Garbage, MetaError>;
+
+    /// By how many records each of these digests is held.
+    async fn held(&self, digests: Vec<Digest>) -> Result<Vec<Held>, MetaError>;
+    /// Those of these digests that nothing holds, neither itself nor the blob whose hash list it is; what was known of their
+    /// own hash lists is forgotten.
+    async fn let_go(&self, digests: Vec<Digest>) -> Result<BTreeSet<Digest>, MetaError>;
+}
