@@ -27,28 +27,29 @@ struct Authority {
 
 impl Authority {
     fn new(dir: &Path, name: &str) -> Self {
-        let key = KeyPair::generate().unwrap();
+        let key = KeyPair::generate().expect("a key is made");
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         let file = dir.join(format!("{name}.pem"));
-        fs::write(&file, params.self_signed(&key).unwrap().pem()).unwrap();
+        let certificate = params.self_signed(&key).expect("the CA signs itself");
+        fs::write(&file, certificate.pem()).expect("a file is written");
         Self { issuer: Issuer::new(params, key), file }
     }
 
     /// Signs a certificate for this machine, and replaces the files `tls.pem` and `tls.key` in `dir`.
     fn issue(&self, dir: &Path) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let key = KeyPair::generate().expect("a key is made");
+        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("an address can stand in a certificate");
+        let certificate = params.signed_by(&key, &self.issuer).expect("the CA signs");
         replace(dir, "tls.pem", &certificate.pem());
         replace(dir, "tls.key", &key.serialize_pem());
     }
 }
 
 fn replace(dir: &Path, name: &str, text: &str) {
-    fs::write(dir.join("new"), text).unwrap();
-    fs::rename(dir.join("new"), dir.join(name)).unwrap();
+    fs::write(dir.join("new"), text).expect("a file is written");
+    fs::rename(dir.join("new"), dir.join(name)).expect("it takes the place of the old one");
 }
 
 /// The status with which a new TLS connection is answered; none if the certificate is not of this CA.
@@ -129,8 +130,8 @@ fn a_seed_is_made_with_own_tls_files_or_refused_before_anything_is_written() {
 fn limited(lines: &str) -> Seed {
     let mut seed = Seed::init();
     let file = seed.data().join("seed.toml");
-    let settings = fs::read_to_string(&file).unwrap();
-    fs::write(&file, format!("{settings}\n[limits]\n{lines}\n")).unwrap();
+    let settings = fs::read_to_string(&file).expect("seed init wrote it");
+    fs::write(&file, format!("{settings}\n[limits]\n{lines}\n")).expect("it can be changed");
     seed.run(&[]);
     seed
 }
@@ -249,12 +250,13 @@ fn mistakes_in_a_request_of_the_control_api_are_answered_as_json() {
 
 /// Names, labels and kinds of metrics in the README's tables of `who`, as the rows say them.
 fn documented(who: &str) -> BTreeSet<(String, String)> {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).expect("there is a README");
     let prefix = format!("| `hedgerow_{who}_");
     let rows = readme.lines().filter(|line| line.starts_with(&prefix));
     rows.map(|row| {
         let mut cells = row.split('|').map(str::trim).skip(1);
-        (cells.next().unwrap().trim_matches('`').to_owned(), cells.next().unwrap().to_owned())
+        let mut cell = || cells.next().expect("a row has three cells");
+        (cell().trim_matches('`').to_owned(), cell().to_owned())
     })
     .collect()
 }
