@@ -22,7 +22,7 @@ use tests::wait;
 const DURABLE_AFTER: Duration = Duration::from_millis(1100);
 
 fn audit_text(seed: &Seed) -> String {
-    fs::read_to_string(seed.data().join("audit/0000000001.jsonl")).unwrap()
+    fs::read_to_string(seed.data().join("audit/0000000001.jsonl")).expect("every seed has an audit log")
 }
 
 /// The lines of the audit log, each of which carries the hash of the one before.
@@ -39,7 +39,7 @@ fn audit(seed: &Seed) -> Vec<Value> {
 }
 
 fn key_id(org: &Organisation) -> String {
-    org.access_key.split('_').nth(1).unwrap().to_owned()
+    org.access_key.split('_').nth(1).expect("a key is hgk_ID_SECRET").to_owned()
 }
 
 fn image(seed: &Seed) -> Layout {
@@ -48,7 +48,7 @@ fn image(seed: &Seed) -> Layout {
 
 fn add_settings(seed: &Seed, settings: &str) {
     let file = fs::OpenOptions::new().append(true).open(seed.data().join("seed.toml"));
-    file.unwrap().write_all(settings.as_bytes()).unwrap();
+    file.and_then(|mut file| file.write_all(settings.as_bytes())).expect("settings can be written");
 }
 
 #[test]
