@@ -6,13 +6,16 @@
 //! | [`process`] | processes: started, waited for, stopped, never left behind |
 //! | [`wait`] | waiting for something to become true, with a deadline |
 //! | [`log`] | the events in a process's log |
-//! | [`http`] | HTTP/1.1 over a plain socket, and metrics |
 //! | [`disk`] | a disk that is small, to be filled |
+//! | [`http`] | HTTP/1.1, plain or over TLS, and metrics |
+//! | [`registry`] | a registry as clients see it: requests, and what must hold of every answer |
+//! | [`token`] | tokens for the registry, as clients get them |
+//! | [`wire`] | what goes over a connection to a server |
 //! | [`image`] | images made for tests, as OCI layouts |
 //! | [`receiver`] | a receiver of webhooks |
 //! | [`seed`] | a seed, and its operator's commands |
 //! | [`device`] | a device |
-//! | [`client`] | skopeo, podman and docker |
+//! | [`client`] | container tools that are not ours |
 //!
 //! It knows the product by its contracts only: commands, JSON, HTTP, files named in the documentation. What fails here
 //! panics, because it is called by tests; a process whose test panics shows the end of its log.
@@ -28,5 +31,8 @@ pub mod log;
 pub mod process;
 pub mod program;
 pub mod receiver;
+pub mod registry;
 pub mod seed;
+pub mod token;
 pub mod wait;
+pub mod wire;

@@ -2,6 +2,7 @@
 //!
 //! Not here: devices.
 
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
@@ -55,6 +56,16 @@ impl Seed {
         seed
     }
 
+    /// Makes a seed whose registry speaks TLS with a certificate of the seed's own CA, and runs it.
+    #[track_caller]
+    pub fn start_with_tls() -> Self {
+        let address = own_address();
+        let listen = if address.is_loopback() { "0.0.0.0:0".to_owned() } else { format!("{address}:0") };
+        let mut seed = Self::init_with(&["--listen", &listen, "--device-listen", &listen, "--host", &address.to_string()]);
+        seed.run(&[]);
+        seed
+    }
+
     /// Makes a seed.
     #[track_caller]
     pub fn init() -> Self {
@@ -67,10 +78,15 @@ impl Seed {
     /// When that fails.
     #[track_caller]
     pub fn init_at(listen: &str, device_listen: &str) -> Self {
+        Self::init_with(&["--listen", listen, "--device-listen", device_listen])
+    }
+
+    #[track_caller]
+    fn init_with(flags: &[&str]) -> Self {
         let home = tempfile::Builder::new().prefix("hedgerow-seed-").tempdir().expect("a temporary folder can be made");
         let (data, keys) = (home.path().join("data"), home.path().join("keys"));
         let mut command = program::hedgerow();
-        command.args(["seed", "init", "--org", ORG, "--listen", listen, "--device-listen", device_listen, "--json"]);
+        command.args(["seed", "init", "--org", ORG, "--json"]).args(flags);
         let made = Outcome::of(command.arg("--data").arg(data).arg("--keys").arg(keys)).json();
         let log = Log::at(home.path().join("seed.log"));
         Self { process: None, log, ready: Value::Null, made, home }
@@ -146,7 +162,31 @@ impl Seed {
 
     /// Registry and API without the scheme, as container tools want it.
     pub fn host(&self) -> &str {
-        self.url().trim_start_matches("http://")
+        self.url().trim_start_matches("http://").trim_start_matches("https://")
+    }
+
+    /// The certificate of the CA that clients of registry and API have to trust; none if these speak plain HTTP.
+    pub fn ca_file(&self) -> Option<PathBuf> {
+        self.made["ca_file"].as_str().filter(|path| !path.is_empty()).map(PathBuf::from)
+    }
+
+    /// A folder with the certificate of that CA under the name that container tools look for.
+    ///
+    /// # Panics
+    /// When there is no such CA.
+    #[track_caller]
+    pub fn cert_dir(&self) -> String {
+        let folder = self.scratch("certs");
+        std::fs::create_dir_all(&folder).expect("a temporary folder can be made");
+        let ca = self.ca_file().expect("registry and API of this seed speak TLS");
+        std::fs::copy(ca, folder.join("ca.crt")).expect("the certificate can be copied");
+        folder.display().to_string()
+    }
+
+    /// A client of registry and API that trusts their CA.
+    #[track_caller]
+    pub fn client(&self) -> http::Client {
+        self.ca_file().map_or_else(http::Client::default, |ca| http::Client::trusting(&ca))
     }
 
     /// Where devices connect.
@@ -180,6 +220,7 @@ impl Seed {
     pub fn operator(&self, org: &Organisation, arguments: &[&str]) -> Outcome {
         let mut command = program::hedgerow();
         command.env("HEDGEROW_URL", self.url()).env("HEDGEROW_ACCESS_KEY", &org.access_key).env("HEDGEROW_KEYS", self.keys());
+        command.envs(self.ca_file().map(|ca| ("HEDGEROW_CA_FILE", ca)));
         Outcome::of(command.args(arguments))
     }
 
@@ -205,17 +246,18 @@ impl Seed {
     pub fn push(&self, org: &Organisation, repository: &str, layout: &Layout) {
         let authorization = format!("Bearer {}", org.access_key);
         let url = |rest: &str| format!("{}/v2/{repository}/{rest}", self.url());
+        let client = self.client();
         for image in &layout.images {
             for blob in image.layers.iter().chain([&image.config]) {
                 let headers = [("Authorization", authorization.as_str()), ("Content-Type", "application/octet-stream")];
-                let answer = http::send("POST", &url(&format!("blobs/uploads/?digest={blob}")), &headers, &layout.blob(blob));
+                let answer = client.send("POST", &url(&format!("blobs/uploads/?digest={blob}")), &headers, &layout.blob(blob));
                 assert_eq!(answer.status, 201, "pushing {blob}: {}", answer.text());
             }
         }
         for (manifest, media_type) in layout.manifests() {
             let reference = if manifest == layout.digest { &layout.tag } else { &manifest };
             let headers = [("Authorization", authorization.as_str()), ("Content-Type", media_type)];
-            let answer = http::send("PUT", &url(&format!("manifests/{reference}")), &headers, &layout.blob(&manifest));
+            let answer = client.send("PUT", &url(&format!("manifests/{reference}")), &headers, &layout.blob(&manifest));
             assert_eq!(answer.status, 201, "pushing {manifest}: {}", answer.text());
         }
     }
@@ -284,4 +326,14 @@ impl Seed {
     pub fn copy_directory(from: &Path, to: &Path) {
         Outcome::of(Command::new("cp").arg("-a").arg(from).arg(to)).succeeded();
     }
+}
+
+/// The address by which others reach this machine, or loopback if they cannot. There, plain HTTP is a seed's default, and
+/// docker checks no certificates.
+fn own_address() -> IpAddr {
+    let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+    let Ok(socket) = UdpSocket::bind("0.0.0.0:0") else { return loopback };
+    // An address for documentation (RFC 5737); connecting a datagram socket chooses a route and sends nothing.
+    let routed = socket.connect("198.51.100.1:9").and_then(|()| socket.local_addr());
+    routed.map_or(loopback, |address| address.ip())
 }

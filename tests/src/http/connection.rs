@@ -2,7 +2,7 @@
 //!
 //! Not here: requests that must be answered; see [`super::send`].
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 
 use super::{Answer, header, read_head, split};
@@ -11,7 +11,7 @@ use crate::wait::PATIENCE;
 /// An open connection.
 #[derive(Debug)]
 pub struct Connection {
-    socket: TcpStream,
+    socket: BufReader<TcpStream>,
 }
 
 /// The body of a request.
@@ -35,7 +35,7 @@ impl Connection {
         let socket = TcpStream::connect(split(url).0)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { socket })
+        Ok(Self { socket: BufReader::new(socket) })
     }
 
     /// Sends these bytes.
@@ -43,7 +43,7 @@ impl Connection {
     /// # Errors
     /// When the server takes no more.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.socket.write_all(bytes)
+        self.socket.get_mut().write_all(bytes)
     }
 
     /// Says that no more bytes come.
@@ -51,7 +51,7 @@ impl Connection {
     /// # Errors
     /// When the connection is gone.
     pub fn end(&mut self) -> io::Result<()> {
-        self.socket.shutdown(Shutdown::Write)
+        self.socket.get_ref().shutdown(Shutdown::Write)
     }
 
     /// The next answer, to a request that was not HEAD.

@@ -4,7 +4,6 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`registry`] | the registry under test: requests, and what must hold of every answer |
 //! | [`data`] | what is pushed: one set for each kind of content |
 //! | [`lifecycle`] | push, list, head, pull, referrers and delete of each set |
 //! | [`blobs`] | each way to push a blob, mounts, uploads that end early, parts |
@@ -20,13 +19,12 @@ mod errors;
 mod lifecycle;
 mod lists;
 mod manifests;
-mod registry;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::thread;
 
-use registry::Registry;
+use tests::registry::Registry;
 use tests::seed::Seed;
 
 /// Sequences of cases that run at the same time: most of their time is the disk's.
@@ -81,7 +79,7 @@ fn failures(registry: &Registry, sequences: Vec<Vec<Case>>) -> Vec<String> {
 #[test]
 fn the_registry_does_what_the_specification_says_in_every_case() {
     let seed = Seed::start();
-    let registry = Registry { url: seed.url().to_owned(), authorization: format!("Bearer {}", seed.org().access_key) };
+    let registry = Registry::new(&seed, &seed.org());
     let mut failed = failures(&registry, sequences());
     failed.extend(errors::too_many().failure(&registry));
     assert!(failed.is_empty(), "{} cases failed:\n{}", failed.len(), failed.join("\n"));

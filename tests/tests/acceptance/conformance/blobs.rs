@@ -2,9 +2,10 @@
 //!
 //! Not here: manifests; see `lifecycle`.
 
+use tests::registry::{Registry, Request};
+
 use super::Case;
 use super::data::{Algorithm, Blob};
-use super::registry::{Registry, Request};
 
 const REPOSITORY: &str = "acme/conformance/blobs";
 const OTHER_REPOSITORY: &str = "acme/conformance/other-blobs";

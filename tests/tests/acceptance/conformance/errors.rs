@@ -1,10 +1,11 @@
-//! Each error code with its JSON body, also for requests that make no sense. [`super::registry`] checks the body.
+//! Each error code with its JSON body, also for requests that make no sense. [`tests::registry`] checks the body.
 //!
 //! Not here: errors that belong to one operation; they are with it.
 
+use tests::registry::Registry;
+
 use super::Case;
 use super::data::{Algorithm, MANIFEST};
-use super::registry::Registry;
 
 const REPOSITORY: &str = "/v2/acme/conformance/errors";
 

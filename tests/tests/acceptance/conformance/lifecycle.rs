@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tests::registry::{Registry, Reply, Request};
 
 use super::Case;
 use super::blobs::{Way, post_put};
 use super::data::{self, Algorithm, DataSet, INDEX, MANIFEST, Manifest};
-use super::registry::{Registry, Reply, Request};
 
 /// Does one thing with a set.
 type Step = fn(&Registry, &DataSet);

@@ -3,10 +3,10 @@
 //! Not here: lists of each kind of content; see `lifecycle`.
 
 use serde_json::{Value, json};
+use tests::registry::Registry;
 
 use super::Case;
 use super::data::{Algorithm, INDEX, MANIFEST, digest_of};
-use super::registry::Registry;
 
 /// More referrers than one answer has.
 const MANY: usize = 260;

@@ -3,10 +3,10 @@
 //! Not here: manifests of each kind of content; see `lifecycle`.
 
 use serde_json::{Value, json};
+use tests::registry::{Registry, Reply, Request};
 
 use super::data::{Algorithm, DataSet, INDEX, MANIFEST, Manifest, digest_of};
 use super::lifecycle::{push, repository};
-use super::registry::{Registry, Reply, Request};
 use super::{Case, Run};
 
 /// The size that registries should take at least, and ours takes at most, in bytes.
