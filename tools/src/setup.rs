@@ -26,8 +26,9 @@ const TOOLS: &[Tool] = &[
     Tool { executable: "skopeo", package: "skopeo", purpose: "pushes and pulls images as a client that is not ours" },
     Tool { executable: "podman", package: "podman", purpose: "the first of the two container engines" },
     Tool { executable: "dockerd", package: "docker.io", purpose: "the second of the two container engines" },
+    Tool { executable: "buildah", package: "buildah", purpose: "makes images and pushes them without an engine" },
     Tool { executable: "curl", package: "curl", purpose: "asks the registry and the API as a client that is not ours" },
-    Tool { executable: "docker-registry", package: "docker-registry", purpose: "the registry that ours is measured against" },
+    Tool { executable: "docker-registry", package: "docker-registry", purpose: "mirrors our registry, and is what it is measured against" },
     Tool { executable: "nginx", package: "nginx-light", purpose: "serves the same bytes as files, as the limit to measure against" },
     Tool { executable: "ip", package: "iproute2", purpose: "makes the network namespaces of the lab" },
 ];
@@ -134,7 +135,7 @@ mod tests {
 
     #[test]
     fn each_tool_is_named_with_what_it_is_for() {
-        assert_eq!(names(TOOLS, |tool| tool.package), "skopeo podman docker.io curl docker-registry nginx-light iproute2");
+        assert_eq!(names(TOOLS, |tool| tool.package), "skopeo podman docker.io buildah curl docker-registry nginx-light iproute2");
         assert!(described(TOOLS).contains("ip (makes the network namespaces of the lab)"));
     }
 }

@@ -6,6 +6,7 @@
 //! | [`enrolment`] | who holds which keys, and which tokens enrol a device |
 //! | [`conformance`] | the registry does what the distribution specification says |
 //! | [`keys`] | access keys, and the tokens that tools get for them |
+//! | [`clients`] | what each container tool does and demands holds, over TLS, with keys and tokens |
 //! | [`registry`] | container tools push and pull unmodified, and see what is theirs alone |
 //! | [`registry_faults`] | the registry survives kills, full disks, damage, races and attacks |
 //! | [`repositories`] | tags that stay, tags that expire, versions that are retired |
@@ -20,6 +21,7 @@
 //!
 //! Not here: how tests start and see things; that is the library of this crate.
 
+mod clients;
 mod conformance;
 mod demo;
 mod enrolment;
