@@ -101,6 +101,7 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
     let garbage = Collector::new(seed.clone());
     let mut collection = tokio::spawn(garbage.clone().keep_clean());
     servers.spawn(control::serve(config.data.clone(), garbage, stopped));
+    let store = seed.store.clone();
     let mut keeping = tokio::spawn(async move { certificates.keep_current(&seed.authority).await });
     monitor.ready(figures);
     announce(&Ready { event: "ready", url: config.url(), device_url: config.device_url(), metrics_url: metrics_url(metrics_addr) });
@@ -122,6 +123,9 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
     let _ = stop.send(true);
     while servers.join_next().await.is_some() {}
     writers.finish().await;
+    if let Err(error) = store.settle().await {
+        tracing::warn!(%error, "the next start has to catch up with the journal");
+    }
     if let Some(rotation) = rotation {
         rotation.abort();
     }

@@ -1,4 +1,4 @@
-//! The records of one data directory: [`MetaStore`](super::meta::MetaStore) on journal and index.
+//! The records of one data directory: [`MetaStore`] on journal and index.
 //!
 //! Writes go through the one thread of `writer`; reads are answered from memory, or go to the index on the
 //! blocking pool. A read that finds the index broken has it built again and is repeated once.
@@ -19,7 +19,7 @@ pub(super) use repositories::Size;
 
 use super::blobs::{BlobStore, IngestError};
 use super::index::{Index, View};
-use super::meta::{BackupStore, JournalHold, MeasuredStore, MetaError, StoreSize};
+use super::meta::{BackupStore, JournalHold, MeasuredStore, MetaError, MetaStore, StoreSize};
 use super::records::{Found, IndexError};
 use super::writer::{SharedIndex, Transaction, Writer};
 
@@ -69,6 +69,15 @@ impl MeasuredStore for EmbeddedStore {
     fn size(&self) -> StoreSize {
         let (changes, records) = self.index.current().size();
         StoreSize { changes, records }
+    }
+}
+
+#[async_trait]
+impl MetaStore for EmbeddedStore {
+    async fn settle(&self) -> Result<(), MetaError> {
+        let index = self.index.current();
+        let flushed = tokio::task::spawn_blocking(move || index.flush()).await;
+        Ok(flushed.map_err(|error| MetaError::Failed(error.into()))??)
     }
 }
 

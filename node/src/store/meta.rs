@@ -21,6 +21,8 @@ mod trust;
 
 use std::io;
 
+use async_trait::async_trait;
+
 use protocol::repository::tags::TagImmutable;
 
 use super::journal::JournalError;
@@ -85,6 +87,9 @@ pub trait MeasuredStore: Send + Sync {
 /// The records of one seed store.
 ///
 /// A write that returned is durable: it survives `kill -9` and power loss.
-pub trait MetaStore: KeyStore + RepositoryStore + TrustStore + FleetStore + GarbageStore + BackupStore + MeasuredStore {}
-
-impl<T: KeyStore + RepositoryStore + TrustStore + FleetStore + GarbageStore + BackupStore + MeasuredStore> MetaStore for T {}
+#[async_trait]
+pub trait MetaStore: KeyStore + RepositoryStore + TrustStore + FleetStore + GarbageStore + BackupStore + MeasuredStore {
+    /// Brings what look-ups use up to date on the disk, at the end of a process: then the next start has nothing to catch
+    /// up with, and notices records that a damaged disk took away.
+    async fn settle(&self) -> Result<(), MetaError>;
+}

@@ -51,9 +51,9 @@ fn is_refused(registry: &Registry, what: &str, bytes: &[u8], status: u16, code: 
 
 #[test]
 fn deep_json_is_refused_or_skipped_and_never_ends_the_process() {
+    const DEEP: usize = 1_000_000;
     let mut seed = Seed::start();
     let registry = Registry::of(&seed);
-    const DEEP: usize = 1_000_000;
     for open in ["[", r#"{"a":"#, "[[{\"a\":["] {
         for field in ["layers", "config", "subject", "annotations", "manifests", "mediaType"] {
             let deep = format!(r#"{{"{field}":{}"#, open.repeat(DEEP / open.len()));

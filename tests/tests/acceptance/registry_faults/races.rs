@@ -40,7 +40,7 @@ fn all_who_push_the_same_blob_at_once_succeed() {
     for (clients, bytes) in [(2, 3 << 20), (10, 3 << 20), (10, 100)] {
         let content = noise(clients as u64, bytes);
         let name = digest(&content);
-        let repository = |number: usize| if number % 2 == 0 { "acme/web" } else { "acme/api" };
+        let repository = |number: usize| if number.is_multiple_of(2) { "acme/web" } else { "acme/api" };
         let push = |number: usize| match number % 3 {
             0 => registry.push_blob(repository(number), &name, &content),
             _ => {

@@ -86,7 +86,8 @@ impl Filled {
     }
 
     fn files(&self, folder: &str) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.seed.data().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        let entries = fs::read_dir(self.seed.data().join(folder)).expect("the folder is listed");
+        let entries = entries.map(|entry| entry.expect("the folder is listed").path());
         let mut files: Vec<PathBuf> = entries.filter(|path| path.is_file()).collect();
         files.sort();
         files
@@ -94,19 +95,20 @@ impl Filled {
 
     /// The journal's last file.
     fn journal(&self) -> PathBuf {
-        self.files("journal").into_iter().rfind(|path| path.extension().is_some_and(|end| end == "log")).unwrap()
+        let last = self.files("journal").into_iter().rfind(|path| path.extension().is_some_and(|end| end == "log"));
+        last.expect("a journal has a file")
     }
 }
 
 fn flip_bit(path: &Path, offset: u64) {
-    let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let file = fs::OpenOptions::new().read(true).write(true).open(path).expect("the file is opened");
     let mut byte = [0];
-    file.read_exact_at(&mut byte, offset).unwrap();
-    file.write_all_at(&[byte[0] ^ 1], offset).unwrap();
+    file.read_exact_at(&mut byte, offset).expect("the byte is read");
+    file.write_all_at(&[byte[0] ^ 1], offset).expect("the byte is written");
 }
 
 fn cut(path: &Path, bytes: u64) {
-    fs::OpenOptions::new().write(true).open(path).unwrap().set_len(bytes).unwrap();
+    fs::OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(bytes)).expect("the file is cut off");
 }
 
 #[test]

@@ -173,7 +173,7 @@ fn chunks_of_a_stream_that_are_no_chunks_end_it() {
         match said {
             Ok(answer) => assert_eq!(answer.status, 400, "{shown}: {}", answer.text()),
             Err(error) => {
-                assert_ne!(error.kind(), io::ErrorKind::WouldBlock, "{shown}: no answer, and the connection stays open: {sent:?}")
+                assert_ne!(error.kind(), io::ErrorKind::WouldBlock, "{shown}: no answer, and the connection stays open: {sent:?}");
             }
         }
     }
