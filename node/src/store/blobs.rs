@@ -49,7 +49,7 @@ struct Shared {
     readers: serve::Readers,
     small: small::SmallBlobs,
     /// Read while a file gets a digest's name, written while files are removed.
-    naming: tokio::sync::RwLock<()>,
+    naming: Arc<tokio::sync::RwLock<()>>,
     /// Read while somebody depends on all files staying, written while files are removed.
     held: Arc<tokio::sync::RwLock<()>>,
 }
@@ -115,7 +115,7 @@ impl BlobStore {
         }
         remove_leftovers(&uploads).map_err(IngestError::io("clean up", &uploads))?;
         let (readers, small) = (serve::Readers::default(), small::SmallBlobs::default());
-        let (naming, held) = (tokio::sync::RwLock::default(), Arc::default());
+        let (naming, held) = (Arc::default(), Arc::default());
         Ok(Self { shared: Arc::new(Shared { blobs, uploads, readers, small, naming, held }) })
     }
 

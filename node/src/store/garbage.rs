@@ -24,7 +24,8 @@ use super::meta::{DesiredStateRecord, Held, MetaError, MetaStore};
 /// Repositories whose names are read at once.
 const REPOSITORIES_AT_ONCE: usize = 1000;
 
-/// Manifests and blobs that are taken in one transaction: a second of writing for nobody.
+/// Manifests and blobs that are taken in one transaction: some 100 KiB of changes, for which pushes wait no longer than for
+/// each other.
 const SWEPT_AT_ONCE: usize = 500;
 
 /// Files that are removed while no file may get a name: some milliseconds.
@@ -254,7 +255,6 @@ impl Run<'_> {
         let old = removal.older_than(digests, grace).await?;
         let gone = self.store.let_go(old.iter().map(|listed| listed.digest).collect()).await?;
         removal.remove(gone.clone()).await?;
-        drop(removal);
         self.count_files(old.iter().filter(|listed| gone.contains(&listed.digest)));
         Ok(true)
     }

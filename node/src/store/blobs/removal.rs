@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use protocol::digest::{Algorithm, Digest};
-use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLockWriteGuard};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 
 use super::{BLOBS, BlobStore, IngestError, off_thread, remove_leftovers, run, sync_parent};
 
@@ -92,12 +92,13 @@ pub struct Hold {
     _held: OwnedRwLockReadGuard<()>,
 }
 
-/// The right to remove files. While it lives, none gets a digest's name.
+/// The right to remove files. While it lives, none gets a digest's name. It goes with the work that removes them, which ends
+/// even if nobody waits for it any more.
 #[derive(Debug)]
-pub struct Removal<'a> {
-    store: &'a BlobStore,
+pub struct Removal {
+    store: BlobStore,
     _held: OwnedRwLockWriteGuard<()>,
-    _naming: RwLockWriteGuard<'a, ()>,
+    _naming: OwnedRwLockWriteGuard<()>,
 }
 
 impl BlobStore {
@@ -116,9 +117,10 @@ impl BlobStore {
     }
 
     /// The right to remove files; none while somebody [holds](BlobStore::hold) them.
-    pub async fn removal(&self) -> Option<Removal<'_>> {
+    pub async fn removal(&self) -> Option<Removal> {
         let held = self.shared.held.clone().try_write_owned().ok()?;
-        Some(Removal { store: self, _held: held, _naming: self.shared.naming.write().await })
+        let naming = self.shared.naming.clone().write_owned().await;
+        Some(Removal { store: self.clone(), _held: held, _naming: naming })
     }
 
     /// Removes what earlier processes left half-written.
@@ -131,7 +133,7 @@ impl BlobStore {
     }
 }
 
-impl Removal<'_> {
+impl Removal {
     /// Those of these blobs whose files have had their names for at least `grace`.
     ///
     /// # Errors
@@ -157,9 +159,9 @@ impl Removal<'_> {
     ///
     /// # Errors
     /// When the file system refuses.
-    pub async fn remove(&self, digests: BTreeSet<Digest>) -> Result<(), IngestError> {
-        let store = self.store.clone();
+    pub async fn remove(self, digests: BTreeSet<Digest>) -> Result<(), IngestError> {
         run(move || {
+            let Self { store, _held, _naming } = self;
             let mut folders = BTreeMap::new();
             for digest in &digests {
                 let path = store.path(digest);
@@ -170,5 +172,43 @@ impl Removal<'_> {
             folders.values().try_for_each(|path| sync_parent(path))
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[tokio::test]
+    async fn a_removal_that_nobody_waits_for_any_more_takes_no_file_that_was_stored_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = BlobStore::open(dir.path()).unwrap();
+        for _ in 0..50 {
+            let blob = store.put(None, Bytes::from_static(b"hedge")).await.unwrap().blob();
+            let removal = store.removal().await.unwrap();
+            {
+                let mut removing = Box::pin(removal.remove([blob].into()));
+                drop(futures_util::poll!(removing.as_mut()));
+            }
+            store.put(Some(blob), Bytes::from_static(b"hedge")).await.unwrap();
+            drop(store.hold().await);
+            assert!(store.path(&blob).exists());
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_removed_while_it_is_held_and_young_files_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = BlobStore::open(dir.path()).unwrap();
+        let blob = store.put(None, Bytes::from_static(b"hedge")).await.unwrap().blob();
+        let hold = store.hold().await;
+        assert!(store.removal().await.is_none());
+        drop(hold);
+        let removal = store.removal().await.unwrap();
+        let older = |grace| removal.older_than(vec![blob, Digest::sha256(b"missing")], Duration::from_secs(grace));
+        assert_eq!(older(60).await.unwrap(), []);
+        assert_eq!(older(0).await.unwrap().len(), 1);
+        assert_eq!(Listing::open(dir.path()).unwrap().map(|listed| listed.unwrap().digest).collect::<Vec<_>>(), [blob]);
     }
 }
