@@ -34,22 +34,28 @@ pub fn start_logging(format: LogFormat) {
     }
 }
 
-/// Waits until the process is told to stop (SIGTERM or SIGINT).
-pub async fn stop_signal() {
-    let wait = |kind| async move {
-        match signal(kind) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(error) => {
-                tracing::error!(%error, "a stop signal cannot be waited for; the process can only be killed");
-                std::future::pending::<()>().await;
+/// Ends when the process is told to stop (SIGTERM or SIGINT). It listens from the call on, so that whoever is told that the
+/// process is ready can stop it at once.
+pub fn stop_signal() -> impl Future<Output = ()> {
+    let [terminate, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(|kind| {
+        let listening = signal(kind);
+        async move {
+            match listening {
+                Ok(mut signal) => {
+                    signal.recv().await;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a stop signal cannot be waited for; the process can only be killed");
+                    std::future::pending::<()>().await;
+                }
             }
         }
-    };
-    tokio::select! {
-        () = wait(SignalKind::terminate()) => {}
-        () = wait(SignalKind::interrupt()) => {}
+    });
+    async move {
+        tokio::select! {
+            () = terminate => {}
+            () = interrupt => {}
+        }
     }
 }
 

@@ -119,10 +119,11 @@ pub async fn run(config: DeviceConfig, token: TrustToken, announce: impl FnOnce(
         follows_hints: config.discovery.seed,
     };
     let mut agent = tokio::spawn(agent::run(parts, news));
+    let told_to_stop = telemetry::stop_signal();
     announce(&ready);
 
     let ended = tokio::select! {
-        () = telemetry::stop_signal() => None,
+        () = told_to_stop => None,
         _ = &mut agent => Some("the agent"),
         _ = &mut swarm => Some("the swarm"),
         _ = servers.join_next() => Some("a listener"),

@@ -104,10 +104,11 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
     let store = seed.store.clone();
     let mut keeping = tokio::spawn(async move { certificates.keep_current(&seed.authority).await });
     monitor.ready(figures);
+    let told_to_stop = telemetry::stop_signal();
     announce(&Ready { event: "ready", url: config.url(), device_url: config.device_url(), metrics_url: metrics_url(metrics_addr) });
 
     let ended = tokio::select! {
-        () = telemetry::stop_signal() => None,
+        () = told_to_stop => None,
         _ = &mut renewal => Some("the renewal of metadata"),
         _ = &mut retention => Some("the removal of expired tags"),
         _ = &mut keeping => Some("the renewal of certificates"),
