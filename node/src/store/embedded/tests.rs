@@ -457,3 +457,18 @@ async fn an_index_that_fails_while_running_is_built_again() {
     assert_eq!(store.orgs().await.unwrap(), [org()]);
     store.index.current().verify().unwrap();
 }
+
+#[tokio::test]
+async fn an_index_that_cannot_be_built_stops_writes_until_it_can() {
+    let (dir, store) = store().await;
+    let obstacle = dir.path().join("index.broken");
+    std::fs::write(&obstacle, b"no folder").unwrap();
+    store.writer.rebuild(store.index.current()).await.unwrap_err();
+    let (repository, blob) = (repository(), Digest::sha256(b"x"));
+    let write = || store.link_blob(&repository, &blob, link(1));
+    assert!(matches!(write().await, Err(MetaError::Failed(_))));
+    assert_eq!(store.orgs().await.unwrap(), [org()], "what was there is read all the same");
+    std::fs::remove_file(&obstacle).unwrap();
+    write().await.unwrap();
+    store.index.current().verify().unwrap();
+}

@@ -96,6 +96,8 @@ pub(super) struct Client<'a> {
     blobs: &'a Blobs,
     blobs_here: BTreeMap<usize, Presence>,
     manifests_here: BTreeMap<String, Presence>,
+    /// What each manifest names.
+    needs: BTreeMap<String, [usize; 3]>,
     tags: BTreeMap<String, Target>,
     /// Writes that the registry acknowledged.
     pub(super) acknowledged: u64,
@@ -115,6 +117,7 @@ impl<'a> Client<'a> {
             blobs,
             blobs_here: BTreeMap::new(),
             manifests_here: BTreeMap::new(),
+            needs: BTreeMap::new(),
             tags: BTreeMap::new(),
             acknowledged: 0,
             unanswered: 0,
@@ -166,6 +169,19 @@ impl<'a> Client<'a> {
             self.tags.insert(tag, Target::from([found]));
         }
         self.list_tags()
+    }
+
+    /// Forgets what garbage collection without a lease may have taken: what no tag needs that is surely there.
+    pub(super) fn garbage_was_collected(&mut self) {
+        let surely = |target: &Target| if target.len() == 1 { target.first().cloned().flatten() } else { None };
+        let live: BTreeSet<String> = self.tags.values().filter_map(surely).collect();
+        let needed: BTreeSet<usize> = live.iter().flat_map(|name| self.needs[name]).collect();
+        for (_, presence) in self.manifests_here.iter_mut().filter(|(name, _)| !live.contains(*name)) {
+            *presence = presence.before_delete();
+        }
+        for (_, presence) in self.blobs_here.iter_mut().filter(|(blob, _)| !needed.contains(blob)) {
+            *presence = presence.before_delete();
+        }
     }
 
     fn any_blob(&mut self) -> usize {
@@ -238,6 +254,7 @@ impl<'a> Client<'a> {
         let name = digest(&bytes);
         let before = self.manifests_here.get(&name).copied().unwrap_or(Presence::Gone);
         self.manifests_here.insert(name.clone(), before.before_push());
+        self.needs.insert(name.clone(), needed);
         let tag = self.any_tag();
         let reference = match self.random.below(4) {
             0 => name.clone(),

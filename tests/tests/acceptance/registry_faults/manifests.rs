@@ -12,6 +12,8 @@ use super::{MANIFEST, Registry, codes, is_well, manifest};
 
 /// The largest manifest that is taken in.
 const MANIFEST_BYTES_MAX: usize = 4 << 20;
+/// How deep JSON nests here, about.
+const DEEP: usize = 1_000_000;
 /// Clients that push the same manifest at the same time.
 const AT_ONCE: usize = 6;
 
