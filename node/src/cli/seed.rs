@@ -231,7 +231,8 @@ impl Backup {
             let (blobs, size) = (copied.backup.blobs, progress::size(copied.backup.bytes));
             let new = format!("{} of them, {}, are new", copied.copied, progress::size(copied.copied_bytes));
             format!("{} holds {} records and {blobs} blobs, {size}; {new}{}", self.to.display(), copied.backup.records, lost(&copied))
-        })
+        })?;
+        all_there(&copied)
     }
 }
 
@@ -256,7 +257,16 @@ impl Restore {
                 progress::size(copied.copied_bytes),
                 lost(&copied)
             )
-        })
+        })?;
+        all_there(&copied)
+    }
+}
+
+/// Fails when blobs are missing, so that whoever started the command by a timer is told.
+fn all_there(copied: &Copied) -> anyhow::Result<()> {
+    match copied.lost.len() {
+        0 => Ok(()),
+        missing => bail!("{missing} blobs are missing or broken; the rest is complete: push them again, or bring back their files"),
     }
 }
 

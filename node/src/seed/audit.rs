@@ -257,7 +257,7 @@ impl Writing {
 
     /// Adds an entry to the lines that are written next: how many it added.
     fn take(&mut self, entry: &Entry) -> u64 {
-        let stranger = entry.who.is_none() && entry.outcome == Outcome::Refused;
+        let stranger = entry.who.is_none() && entry.outcome != Outcome::Done;
         if stranger && !self.strangers.allow(self.clock.now()) {
             self.metrics.audit_strangers.inc();
             self.missing.strangers += 1;

@@ -17,6 +17,10 @@ use crate::listener::Client;
 /// Clients whose requests are counted one by one; those that rested are forgotten, and further ones share one bucket.
 const CLIENTS_MAX: usize = 1 << 16;
 
+/// How often buckets that are full again are looked for, once all are taken: looking at all of them takes a millisecond, and
+/// everybody waits for it.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
 /// A limit of which `/metrics` says how often it refused something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
@@ -125,7 +129,13 @@ impl Caller {
 struct Rates {
     rate: Rate,
     started: Instant,
-    buckets: Mutex<HashMap<Caller, Bucket>>,
+    buckets: Mutex<Buckets>,
+}
+
+#[derive(Debug, Default)]
+struct Buckets {
+    by_caller: HashMap<Caller, Bucket>,
+    swept: Option<Duration>,
 }
 
 impl Rates {
@@ -134,13 +144,16 @@ impl Rates {
     }
 
     fn take(&self, caller: Caller, now: Duration) -> Result<(), Duration> {
-        let now = protocol::time::Instant::ZERO + now;
+        let moment = protocol::time::Instant::ZERO + now;
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= CLIENTS_MAX && !buckets.contains_key(&caller) {
-            buckets.retain(|_, bucket| !bucket.is_full(now));
+        let Buckets { by_caller, swept } = &mut *buckets;
+        let has_place = |by_caller: &HashMap<_, _>| by_caller.len() < CLIENTS_MAX || by_caller.contains_key(&caller);
+        if !has_place(by_caller) && swept.is_none_or(|swept| now.saturating_sub(swept) >= SWEEP_EVERY) {
+            by_caller.retain(|_, bucket| !bucket.is_full(moment));
+            *swept = Some(now);
         }
-        let caller = if buckets.len() < CLIENTS_MAX || buckets.contains_key(&caller) { caller } else { Caller::Others };
-        buckets.entry(caller).or_default().take(now, self.rate)
+        let caller = if has_place(by_caller) { caller } else { Caller::Others };
+        by_caller.entry(caller).or_default().take(moment, self.rate)
     }
 }
 
@@ -185,6 +198,6 @@ mod tests {
         rates.take(caller(CLIENTS_MAX), Duration::ZERO).unwrap();
         rates.take(caller(CLIENTS_MAX + 1), Duration::ZERO).unwrap_err();
         rates.take(caller(CLIENTS_MAX + 1), Duration::from_secs(2)).unwrap();
-        assert!(rates.buckets.lock().unwrap().len() < 3, "those that rested are forgotten");
+        assert!(rates.buckets.lock().unwrap().by_caller.len() < 3, "those that rested are forgotten");
     }
 }

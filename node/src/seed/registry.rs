@@ -13,7 +13,7 @@
 //! | `warning` | what clients show to people beside an answer |
 //! | [`described`] | what a request was about, for the logs |
 //!
-//! Promises: bytes are kept exactly; a blob is never held in memory; what a push acknowledged is durable; a repository of
+//! Promises: bytes are kept exactly; a large blob is never held in memory; what a push acknowledged is durable; a repository of
 //! another organisation answers like one that does not exist, unless it is public.
 //!
 //! Not here: reading what requests hold, see [`protocol::oci`]; listeners and TLS, and what devices see; see `device::endpoint`.

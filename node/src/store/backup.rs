@@ -16,7 +16,7 @@ use protocol::time::WallTime;
 use protocol::verify::BlobHasher;
 use serde::{Deserialize, Serialize};
 
-use super::blobs::{Listing, file_path};
+use super::blobs::{Listing, file_path, hash_file};
 use super::check::{JOURNAL, Named};
 use super::index::Index;
 use super::journal::Journal;
@@ -108,31 +108,29 @@ pub fn backup(
     remove(&to.join(MARKER))?;
     copy_journal(data, to, extent)?;
     let (mut blobs, mut bytes, mut copied, mut copied_bytes) = (0, 0, 0, 0);
-    let mut wanted = named.blobs()?;
+    let wanted = named.blobs()?;
     let mut lost = Vec::new();
     for digest in wanted.keys() {
         let (from, target) = (file_path(data, digest), file_path(to, digest));
-        let size = match fs::metadata(&from) {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                lost.push(*digest);
-                continue;
-            }
-            Err(error) => return Err(error).with_context(|| format!("cannot look at {}", from.display())),
-        };
-        if fs::metadata(&target).is_ok_and(|there| there.len() == size) {
-            progress(size);
-        } else if copy_blob(&from, &target, digest, progress)? {
+        let (size, there) = (size(&from)?, size(&target)?);
+        let held = if size.is_some() && size == there {
+            progress(there.unwrap_or_default());
+            there
+        } else if size.is_some() && copy_blob(&from, &target, digest, progress)? {
             copied += 1;
-            copied_bytes += size;
+            copied_bytes += size.unwrap_or_default();
+            size
+        } else {
+            there.filter(|_| is_whole(&target, digest))
+        };
+        if let Some(size) = held {
+            blobs += 1;
+            bytes += size;
         } else {
             lost.push(*digest);
-            continue;
+            remove(&target)?;
         }
-        blobs += 1;
-        bytes += size;
     }
-    wanted.retain(|digest, _| !lost.contains(digest));
     remove_others(to, &wanted)?;
     sync_blobs(to)?;
     copy_private(data, to)?;
@@ -230,6 +228,21 @@ fn copy_journal(from: &Path, to: &Path, extent: &Extent) -> anyhow::Result<()> {
     Ok(files::sync_dir(&to)?)
 }
 
+/// The size of a file in bytes, if it is there.
+fn size(path: &Path) -> anyhow::Result<Option<u64>> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
+    }
+}
+
+/// Whether a copy of an earlier backup holds what its name says: it may be the last one.
+fn is_whole(copy: &Path, digest: &Digest) -> bool {
+    let mut hasher = BlobHasher::of(digest);
+    hash_file(&mut hasher, copy).is_ok() && hasher.finish(*digest).is_ok()
+}
+
 /// Copies a blob's file; false if it does not hold what its name says.
 fn copy_blob(from: &Path, to: &Path, digest: &Digest, progress: &mut Progress<'_>) -> anyhow::Result<bool> {
     let folder = to.parent().context("a blob's file stands in a folder")?;
@@ -259,7 +272,7 @@ fn keep(copy: tempfile::NamedTempFile, target: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Removes blobs that the records of this backup do not name, and broken copies.
+/// Removes blobs that the records of this backup do not name.
 fn remove_others(to: &Path, wanted: &BTreeMap<Digest, Option<u64>>) -> anyhow::Result<()> {
     for listed in Listing::open(to)? {
         let digest = listed?.digest;

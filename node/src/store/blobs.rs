@@ -22,8 +22,10 @@ use bytes::Bytes;
 use protocol::digest::{Algorithm, Digest};
 use protocol::geometry::BLOB_BYTES_MAX;
 use protocol::verify::{BlobHasher, DigestMismatch, VerifiedBlob};
+use tokio::sync::OwnedRwLockReadGuard;
 
 pub use ingest::Ingest;
+pub(super) use ingest::hash_file;
 pub use removal::{Hold, Listed, Listing, Removal};
 pub use small::Content;
 
@@ -186,7 +188,7 @@ impl BlobStore {
     /// When the bytes are not `wanted`, or when the file system refuses; nothing is left behind then.
     pub async fn put(&self, wanted: Option<Digest>, bytes: Bytes) -> Result<VerifiedBlob, IngestError> {
         let store = self.clone();
-        run(move || {
+        let (verified, file) = run(move || {
             let mut hasher = wanted.map_or_else(BlobHasher::sha256, |wanted| BlobHasher::of(&wanted));
             hasher.update(&bytes);
             let verified = match wanted {
@@ -196,10 +198,12 @@ impl BlobStore {
             store.must_have_room()?;
             let mut file = store.temporary()?;
             io::Write::write_all(&mut file, &bytes).map_err(IngestError::io("write", file.path()))?;
-            store.keep(verified, file)?;
-            Ok(verified)
+            file.as_file().sync_all().map_err(IngestError::io("sync", file.path()))?;
+            Ok((verified, file))
         })
-        .await
+        .await?;
+        self.keep(verified, file).await?;
+        Ok(verified)
     }
 
     /// Starts to take in a blob of unknown size and digest. It should be named by `algorithm` in the end: for another, it is
@@ -214,8 +218,8 @@ impl BlobStore {
     /// # Errors
     /// When its size is not the proven one, or when the file system refuses; the file is left where it is.
     pub async fn adopt(&self, verified: VerifiedBlob, temporary: PathBuf) -> Result<(), IngestError> {
-        let (store, target) = (self.clone(), self.path(&verified.blob()));
-        run(move || {
+        let target = self.path(&verified.blob());
+        let (file, temporary) = run(move || {
             let file = File::open(&temporary).map_err(IngestError::io("open", &temporary))?;
             let size = file.metadata().map_err(IngestError::io("inspect", &temporary))?.len();
             if size != verified.size() {
@@ -223,7 +227,12 @@ impl BlobStore {
                 return Err(IngestError::io("adopt", &temporary)(io::Error::new(io::ErrorKind::InvalidData, reason)));
             }
             file.sync_all().map_err(IngestError::io("sync", &temporary))?;
-            let _naming = store.shared.naming.blocking_read();
+            Ok((file, temporary))
+        })
+        .await?;
+        let naming = self.naming().await;
+        run(move || {
+            let _naming = naming;
             file.set_modified(SystemTime::now()).map_err(IngestError::io("date", &temporary))?;
             fs::rename(&temporary, &target).map_err(IngestError::io("rename", &temporary))?;
             sync_parent(&target)
@@ -260,13 +269,22 @@ impl BlobStore {
         tempfile::Builder::new().prefix("blob-").tempfile_in(uploads).map_err(IngestError::io("create a file in", uploads))
     }
 
-    fn keep(&self, verified: VerifiedBlob, file: tempfile::NamedTempFile) -> Result<(), IngestError> {
-        file.as_file().sync_all().map_err(IngestError::io("sync", file.path()))?;
-        let target = self.path(&verified.blob());
-        let _naming = self.shared.naming.blocking_read();
-        file.as_file().set_modified(SystemTime::now()).map_err(IngestError::io("date", file.path()))?;
-        file.persist(&target).map_err(|error| IngestError::io("rename to", &target)(error.error))?;
-        sync_parent(&target)
+    /// Gives a verified and synced file its digest's name, durably.
+    async fn keep(&self, verified: VerifiedBlob, file: tempfile::NamedTempFile) -> Result<(), IngestError> {
+        let (naming, target) = (self.naming().await, self.path(&verified.blob()));
+        run(move || {
+            let _naming = naming;
+            file.as_file().set_modified(SystemTime::now()).map_err(IngestError::io("date", file.path()))?;
+            file.persist(&target).map_err(|error| IngestError::io("rename to", &target)(error.error))?;
+            sync_parent(&target)
+        })
+        .await
+    }
+
+    /// The right to give names. It is waited for before a thread of the blocking pool is taken, because a removal needs the
+    /// pool to come to its end.
+    async fn naming(&self) -> OwnedRwLockReadGuard<()> {
+        self.shared.naming.clone().read_owned().await
     }
 }
 

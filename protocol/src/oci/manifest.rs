@@ -1,7 +1,6 @@
 //! What a registry reads in a manifest: what it names, and what lists of referrers show. Everything else is the client's.
 //!
-//! How deep it nests is no matter: fields that are not read are skipped without recursion, in those that are `serde_json`
-//! refuses more than 128 levels.
+//! `serde_json` refuses more than 128 levels, so that no depth ends the process.
 //!
 //! Not here: whether what it names exists; the largest manifest, which the reader of the body keeps.
 
@@ -132,12 +131,17 @@ struct Descriptor {
 
 impl Manifest {
     /// Reads a manifest that was pushed with this `Content-Type`; parameters after a semicolon are no part of the type.
+    /// All of it must be readable, also what no field here is of: garbage collection has to know what it names.
     ///
     /// # Errors
     /// When it is not taken in.
     pub fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Self, ManifestRefused> {
         if bytes.trim_ascii_start().first() != Some(&b'{') {
             return Err(ManifestRefused::Malformed("it is not a JSON object".into()));
+        }
+        if crate::garbage::named(bytes).is_none() {
+            let reason = "it is no JSON, or a part of it is too deep, a number that is too large, or text that is no Unicode";
+            return Err(ManifestRefused::Malformed(reason.into()));
         }
         let fields: Fields = serde_json::from_slice(bytes).map_err(|error| ManifestRefused::Malformed(cut(&error.to_string())))?;
         let media_type = media_type(fields.media_type.as_deref(), content_type)?;
@@ -377,12 +381,22 @@ mod tests {
 
     /// As deep as the largest manifest allows: a reader that recursed would end the process here.
     #[test]
-    fn deep_json_is_skipped_or_refused_without_recursion() {
+    fn deep_json_is_refused_without_recursion() {
         const DEEP: usize = 2 << 20;
         let nested = |field: &str| format!(r#"{{"{field}":{}{}}}"#, "[".repeat(DEEP), "]".repeat(DEEP));
-        assert!(parse(&nested("unknown"), Some(OCI)).unwrap().named.is_empty());
-        assert!(matches!(parse(&nested("layers"), Some(OCI)), Err(ManifestRefused::Malformed(_))));
+        for field in ["unknown", "layers"] {
+            assert!(matches!(parse(&nested(field), Some(OCI)), Err(ManifestRefused::Malformed(_))), "{field}");
+        }
         let unclosed = format!(r#"{{"unknown":{}"#, r#"{"a":"#.repeat(DEEP / 5));
         assert!(matches!(parse(&unclosed, Some(OCI)), Err(ManifestRefused::Malformed(_))));
+    }
+
+    #[test]
+    fn what_garbage_collection_could_not_read_is_refused() {
+        for part in ["1e999", r#""\ud800""#] {
+            let text = format!(r#"{{"unknown":{part}}}"#);
+            assert_eq!(crate::garbage::named(text.as_bytes()), None, "{part}");
+            assert!(matches!(parse(&text, Some(OCI)), Err(ManifestRefused::Malformed(_))), "{part}");
+        }
     }
 }

@@ -65,8 +65,9 @@ async fn strangers_cannot_push_the_lines_of_others_out() {
     let data = tempfile::tempdir().unwrap();
     let metrics = Arc::new(LogMetrics::default());
     let (log, writer) = AuditLog::start(data.path(), BOUNDS, metrics.clone()).unwrap();
-    for _ in 0..2000 {
-        log.add(entry("/v2/acme/web/manifests/1.0", None, Outcome::Refused)).await;
+    for n in 0..2000 {
+        let outcome = if n % 2 == 0 { Outcome::Refused } else { Outcome::Unknown };
+        log.add(entry("/v2/acme/web/manifests/1.0", None, outcome)).await;
     }
     log.add(entry("/v2/acme/web/manifests/1.0", Some("00ff"), Outcome::Refused)).await;
     writer.finish();

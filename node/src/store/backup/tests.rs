@@ -133,7 +133,11 @@ async fn broken_blobs_are_named_and_never_copied() {
     assert!(!file_path(&world.path("restored"), &rotten).exists() && file_path(&world.path("restored"), &fine).exists());
     fs::write(world.blobs.path(&fine), b"").unwrap();
     let again = world.backup().await.unwrap();
-    assert_eq!(again.lost, [fine]);
+    assert_eq!(again.lost, [], "the copy of the earlier backup is whole");
+    assert_eq!(fs::read(file_path(&world.path("backup"), &fine)).unwrap(), b"fine");
+    fs::remove_file(world.blobs.path(&fine)).unwrap();
+    fs::write(file_path(&world.path("backup"), &fine), b"rotted").unwrap();
+    assert_eq!(world.backup().await.unwrap().lost, [fine]);
 }
 
 #[tokio::test]

@@ -61,6 +61,8 @@ struct Units {
     sync: Option<JoinHandle<io::Result<()>>>,
 }
 
+type Finished = (VerifiedBlob, Option<HashList>, tempfile::NamedTempFile);
+
 impl Ingest {
     pub(super) fn new(store: BlobStore, algorithm: Algorithm) -> Self {
         let units = Units { file: None, list: HashListBuilder::new(), unsynced_bytes: 0, sync: None };
@@ -119,7 +121,10 @@ impl Ingest {
     pub async fn finish(mut self, wanted: Option<Digest>) -> Result<(VerifiedBlob, Option<HashList>), IngestError> {
         self.hand_over().await?;
         let written = self.settle().await?;
-        super::run(move || written.finish(&self.store, wanted)).await
+        let store = self.store.clone();
+        let (verified, list, file) = super::run(move || written.finish(&self.store, wanted)).await?;
+        store.keep(verified, file).await?;
+        Ok((verified, list))
     }
 
     async fn hand_over(&mut self) -> Result<(), IngestError> {
@@ -197,7 +202,8 @@ impl Units {
 }
 
 impl Written {
-    fn finish(mut self: Box<Self>, store: &BlobStore, wanted: Option<Digest>) -> Result<(VerifiedBlob, Option<HashList>), IngestError> {
+    /// The whole file, verified and synced, and what goes with it.
+    fn finish(mut self: Box<Self>, store: &BlobStore, wanted: Option<Digest>) -> Result<Finished, IngestError> {
         let path = self.units.file(store)?.path().to_owned();
         self.units.end_sync().map_err(IngestError::io("sync", &path))?;
         let Self { hasher, units: Units { file: Some(file), list, .. }, .. } = *self else { return Err(IngestError::Broken) };
@@ -210,12 +216,13 @@ impl Written {
                 hasher.finish(wanted)?
             }
         };
-        store.keep(verified, file)?;
-        Ok((verified, list.finish(verified.blob())))
+        file.as_file().sync_all().map_err(IngestError::io("sync", file.path()))?;
+        Ok((verified, list.finish(verified.blob()), file))
     }
 }
 
-fn hash_file(hasher: &mut BlobHasher, path: &std::path::Path) -> io::Result<()> {
+/// Puts the whole content of a file into `hasher`.
+pub(in crate::store) fn hash_file(hasher: &mut BlobHasher, path: &std::path::Path) -> io::Result<()> {
     let mut file = File::open(path)?;
     let mut block = vec![0; REHASH_BYTES];
     loop {

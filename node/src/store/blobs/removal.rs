@@ -211,4 +211,26 @@ mod tests {
         assert_eq!(older(0).await.unwrap().len(), 1);
         assert_eq!(Listing::open(dir.path()).unwrap().map(|listed| listed.unwrap().digest).collect::<Vec<_>>(), [blob]);
     }
+
+    #[test]
+    fn a_removal_ends_although_many_wait_to_give_names() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).max_blocking_threads(1).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let store = BlobStore::open(dir.path()).unwrap();
+            let old = store.put(None, Bytes::from_static(b"old")).await.unwrap().blob();
+            let removal = store.removal().await.unwrap();
+            let mut pushes: Vec<_> = (0..4_u8).map(|n| Box::pin(store.put(None, vec![n].into()))).collect();
+            for push in &mut pushes {
+                let waits = tokio::time::timeout(Duration::from_millis(50), push.as_mut()).await;
+                assert!(waits.is_err(), "nothing gets a name while files are removed");
+            }
+            let removed = tokio::time::timeout(Duration::from_secs(30), removal.remove([old].into())).await;
+            removed.expect("the removal needs no thread that a push has").unwrap();
+            for push in pushes {
+                push.await.unwrap();
+            }
+            assert_eq!(store.size(&old).await.unwrap(), None);
+        });
+    }
 }
