@@ -3,7 +3,7 @@
 //! Not here: what it serves; see `servers`.
 
 use std::fs;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -23,7 +23,10 @@ pub(super) struct Process {
 impl Process {
     /// Starts a server.
     pub(super) fn start(name: &'static str, command: &mut Command) -> Result<Self> {
-        let child = command.spawn().with_context(|| format!("cannot start {name}; `cargo tools setup` installs what the bench needs"))?;
+        let child = command
+            .stdin(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start {name}; `cargo tools setup` installs what the bench needs"))?;
         Ok(Self { child, name })
     }
 
