@@ -11,7 +11,7 @@
 //! | [`agent`] | what a device does with what its seed tells it |
 //! | [`garbage`] | what a repository holds that nothing needs any more |
 //! | [`repository`] | which settings of repositories hold where several match |
-//! | [`rate_limit`], [`upload_places`] | who of a seed's clients has to wait |
+//! | [`rate_limit`], [`fair_places`], [`upload_places`] | who of a seed's clients has to wait |
 //! | [`rollout`] | how the reports of devices add up to the state of a rollout |
 //! | [`oci`] | what the requests of container tools name and ask for |
 //!
@@ -27,6 +27,7 @@ pub mod bits;
 pub mod dialer;
 pub mod digest;
 pub mod envelope;
+pub mod fair_places;
 pub mod garbage;
 pub mod geometry;
 pub mod hash_list;
