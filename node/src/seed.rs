@@ -18,9 +18,8 @@
 //! | [`sites`] | which devices were seen behind the same address |
 //! | [`metrics`], [`log_metrics`] | figures about this seed |
 //! | [`monitor`] | `/metrics` and whether it is ready |
-//! | [`observe`] | requests, counted and timed |
 //! | [`activity`] | what a request did, said by its route |
-//! | [`recorder`] | around every request: tells the logs and webhooks |
+//! | [`recorder`] | around every request: counts it, and tells the logs and webhooks |
 //! | [`access_log`], [`audit`] | the two logs, with text made [`printable`] |
 //! | [`webhooks`] | who else is told |
 //!
@@ -42,7 +41,6 @@ pub mod limits;
 pub mod log_metrics;
 pub mod metrics;
 pub mod monitor;
-pub mod observe;
 pub mod openapi;
 pub mod printable;
 pub mod recorder;

@@ -115,14 +115,8 @@ mod tests {
 
     #[test]
     fn a_full_seed_makes_room_at_the_cost_of_who_has_the_most() {
-        let mut uploads = [
-            held("acme", "a", 7),
-            held("acme", "a", 8),
-            held("acme", "b", 0),
-            held("acme", "b", 0),
-            held("o", "x", 0),
-            held("p", "y", 99),
-        ];
+        let mut uploads =
+            [held("acme", "a", 7), held("acme", "a", 8), held("acme", "b", 0), held("acme", "b", 0), held("o", "x", 0), held("p", "y", 99)];
         assert_eq!(PLACES.find("new", "n", &uploads), Admission::Instead(1));
         assert_eq!(PLACES.find("o", "z", &uploads), Admission::Instead(1), "it has one, and acme has four");
         assert_eq!(PLACES.find("p", "z", &uploads), Admission::Instead(5), "its own comes first");

@@ -27,18 +27,14 @@ pub struct Limits {
     /// The largest manifest that is taken in, in bytes: 4 MiB, which the specification wants, to 7 MiB. While one is parsed
     /// and recorded it takes some five times its size in memory.
     pub manifest_bytes_max: usize,
-    /// Uploads under way at the same time. 512: each may hold an open file, of which a process has 1024 by default.
+    /// Uploads under way at the same time. 512: each may hold an open file, of which a process has 1024 by default. Organisations
+    /// share them, and the places for bodies, by what is left: see [`protocol::fair_places`].
     pub uploads_max: usize,
-    /// Uploads of one organisation. 256: half of all, so that no organisation takes all places.
-    pub uploads_per_org_max: usize,
-    /// Uploads of one access key. 128: half of its organisation's, so that a pipeline that leaves its uploads behind does not
-    /// stop the others. At each of these three limits the upload that has been idle longest makes room, if it is idle for
-    /// five minutes.
+    /// Uploads of one access key. 128: a quarter of all, so that a pipeline that leaves its uploads behind does not stop the
+    /// others. At each of these limits the upload that has been idle longest makes room, if it is idle for five minutes.
     pub uploads_per_key_max: usize,
     /// Bodies of blobs that are taken in at the same time. 48: each has up to 512 KiB in memory. Further ones wait for 10 s.
     pub bodies_max: usize,
-    /// Bodies of one organisation. 32, so that another one always finds a place.
-    pub bodies_per_org_max: usize,
     /// Requests per second of one access key, and of one address (IPv6: one /64) without a valid key; 0 is no limit. 0: a
     /// number that suits everybody does not exist, and a surprising 429 in a rollout is worse than a busy seed.
     pub requests_per_second_per_key: u32,
@@ -52,10 +48,8 @@ impl Default for Limits {
             blob_bytes_max: 64 << 30,
             manifest_bytes_max: MANIFEST_BYTES_LEAST,
             uploads_max: 512,
-            uploads_per_org_max: 256,
             uploads_per_key_max: 128,
             bodies_max: 48,
-            bodies_per_org_max: 32,
             requests_per_second_per_key: 0,
             requests_burst: NonZeroU32::new(200).unwrap_or(NonZeroU32::MIN),
         }
@@ -79,13 +73,8 @@ impl Limits {
         if !(MANIFEST_BYTES_LEAST..=MANIFEST_BYTES_MOST).contains(&self.manifest_bytes_max) {
             bail!("limits.manifest_bytes_max must be {MANIFEST_BYTES_LEAST} (what every registry takes) to {MANIFEST_BYTES_MOST} bytes");
         }
-        let places = [
-            ("uploads_max", self.uploads_max),
-            ("uploads_per_org_max", self.uploads_per_org_max),
-            ("uploads_per_key_max", self.uploads_per_key_max),
-            ("bodies_max", self.bodies_max),
-            ("bodies_per_org_max", self.bodies_per_org_max),
-        ];
+        let places =
+            [("uploads_max", self.uploads_max), ("uploads_per_key_max", self.uploads_per_key_max), ("bodies_max", self.bodies_max)];
         for (name, value) in places {
             if !(1..=PLACES_MAX).contains(&value) {
                 bail!("limits.{name} must be 1 to {PLACES_MAX}; to stop pushes altogether, revoke the keys that may push");
@@ -96,7 +85,7 @@ impl Limits {
 
     /// How many uploads there may be, and whose.
     pub const fn uploads(&self) -> UploadPlaces {
-        UploadPlaces { all: self.uploads_max, per_org: self.uploads_per_org_max, per_key: self.uploads_per_key_max }
+        UploadPlaces { all: self.uploads_max, per_key: self.uploads_per_key_max }
     }
 
     /// How often one client may ask; none if there is no limit.
@@ -127,10 +116,8 @@ mod tests {
             "manifest_bytes_max = 1048576",
             "manifest_bytes_max = 8388608",
             "uploads_max = 0",
-            "uploads_per_org_max = 0",
             "uploads_per_key_max = 0",
             "bodies_max = 100000",
-            "bodies_per_org_max = 0",
         ] {
             let name = text.split(' ').next().unwrap();
             let refused = toml::from_str::<Limits>(text).unwrap().checked().unwrap_err().to_string();

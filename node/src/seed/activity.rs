@@ -5,7 +5,7 @@
 //! | `attempted` | what a request that was refused or left tried to do, as far as its path tells |
 //!
 //! A route fills in the [`RequestRecord`] that came with its request; [`super::recorder`] makes access log, audit log and
-//! webhook events of it. So routes know nothing of logs, and what a client breaks off is recorded too.
+//! webhook events of it. So routes know nothing of logs, and what a client does not wait for is recorded too.
 //!
 //! Not here: who gets to see it.
 
@@ -211,7 +211,7 @@ pub enum Outcome {
     Refused,
     /// The seed failed; something may have been carried out.
     Failed,
-    /// The client went away while it was carried out, or the seed failed in a way that it does not foresee.
+    /// The seed stopped while it was carried out, or failed in a way that it does not foresee.
     Unknown,
 }
 

@@ -26,6 +26,7 @@ use protocol::name::{AppName, OrgName};
 use tower::limit::ConcurrencyLimitLayer;
 
 use super::activity::{Activity, ActivityKind, RequestRecord};
+use super::audit::NoRoom;
 use super::extract::{Json, Path, no_method, no_route};
 use super::limits::TooOften;
 use super::registry::auth::{AuthError, Principal, authenticate};
@@ -101,6 +102,12 @@ impl From<TooOften> for Refused {
     fn from(often: TooOften) -> Self {
         let retry_after_seconds = Some(often.retry_after_seconds);
         Self { retry_after_seconds, ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", often.to_string()) }
+    }
+}
+
+impl From<NoRoom> for Refused {
+    fn from(full: NoRoom) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "audit_log_full", full.to_string())
     }
 }
 

@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::Seed;
-use super::observe::RequestFigures;
+use super::recorder::figures::RequestFigures;
 use super::registry::RegistryState;
 use crate::transport::certificate::CurrentCertificate;
 use crate::transport::meter::Meter;

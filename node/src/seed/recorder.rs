@@ -2,49 +2,59 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`figures`] | requests, counted and timed |
 //! | `id` | ids of requests |
+//! | `pending` | one request that is not over, and what is told of it |
 //!
-//! A request whose client goes away before the answer is told too, by what drops it.
+//! *Writes are carried out to their end.* A request that changes something runs in a task of its own, with the telling of what
+//! it did. A client that goes away, with its body sent or while a disk is slow, ends neither: what took effect is always in
+//! the audit log and told to webhooks. Its body is still its own: when that breaks off, the write ends with an error.
+//!
+//! *No write without a line.* While the audit log has no room, because its disk hangs, no write is begun: it waits for
+//! [`ROOM_WAIT`](super::audit::ROOM_WAIT) and is answered 503.
 //!
 //! Not here: what requests do; their routes say it, see [`super::activity`].
 
+pub mod figures;
 mod id;
+mod pending;
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
+use axum::http::{HeaderName, StatusCode};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use bytes::{Buf as _, Bytes};
 use hyper::body::{Frame, SizeHint};
+use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use super::access_log::{self, AccessLog, AccessWriter};
-use super::activity::{Activity, Outcome, RequestRecord, attempted};
+use super::access_log::{AccessLog, AccessWriter};
+use super::activity::attempted;
 use super::audit::files::Bounds;
-use super::audit::{self, AuditLog, AuditWriter, Who};
+use super::audit::{AuditLog, AuditWriter};
 use super::log_metrics::LogMetrics;
-use super::printable::{PATH_BYTES_MAX, USER_AGENT_BYTES_MAX, printable, quotable};
-use super::registry;
-use super::registry::auth::Principal;
-use super::webhooks::event::Origin;
 use super::webhooks::{Deliveries, Webhooks};
-use crate::clock::timestamp;
-use crate::config::logs::AccessFormat;
+use super::{api, registry};
 use crate::config::seed::SeedConfig;
-use crate::listener::Client;
+use figures::RequestFigures;
 use id::Ids;
+use pending::Pending;
 
 /// What a request is found by in the logs of both sides; taken over from a client that sends one.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Status in the access log of a request that its client left before the answer, as nginx has it.
-const LEFT: u16 = 499;
+/// When the seed stops, writes whose clients have gone have this long to end: those that wait for a disk need it. The audit
+/// log says of further ones that it does not know how they ended.
+const WRITES_TIME: Duration = Duration::from_secs(5);
 
 /// What logs and webhooks need of each request. Clones share it.
 #[derive(Clone, Debug)]
@@ -53,14 +63,25 @@ pub struct Recorder(Arc<Sinks>);
 #[derive(Clone, Debug)]
 struct Sinks {
     ids: Arc<Ids>,
+    figures: Option<RequestFigures>,
     access: Option<AccessLog>,
     audit: AuditLog,
     webhooks: Arc<Webhooks>,
+    writes: Writes,
+}
+
+/// Writes under way, also those whose clients have gone.
+#[derive(Clone, Debug, Default)]
+struct Writes {
+    tasks: TaskTracker,
+    /// No time is left.
+    over: CancellationToken,
 }
 
 /// The threads and tasks that write and send; to be finished when no more requests come.
 #[derive(Debug)]
 pub struct Writers {
+    writes: Writes,
     access: Option<AccessWriter>,
     audit: AuditWriter,
     deliveries: Deliveries,
@@ -71,7 +92,7 @@ impl Recorder {
     ///
     /// # Errors
     /// When one cannot be opened.
-    pub fn start(config: &SeedConfig, metrics: &Arc<LogMetrics>) -> anyhow::Result<(Self, Writers)> {
+    pub fn start(config: &SeedConfig, figures: RequestFigures, metrics: &Arc<LogMetrics>) -> anyhow::Result<(Self, Writers)> {
         let logs = &config.logs;
         let bounds = Bounds { file_bytes: logs.audit_file_bytes, files_kept: logs.audit_files_kept };
         let url = config.public_url.as_ref().map_or_else(|| config.url(), ToString::to_string);
@@ -79,14 +100,16 @@ impl Recorder {
         let access = logs.access.as_ref().map(|sink| AccessLog::start(sink, logs.access_format, metrics.clone())).transpose()?;
         let (access, access_writer) = access.unzip();
         let (audit, audit_writer) = AuditLog::start(&config.data, bounds, metrics.clone())?;
-        let sinks = Sinks { ids: Arc::new(Ids::new()?), access, audit, webhooks: Arc::new(webhooks) };
-        Ok((Self(Arc::new(sinks)), Writers { access: access_writer, audit: audit_writer, deliveries }))
+        let writes = Writes::default();
+        let writers = Writers { writes: writes.clone(), access: access_writer, audit: audit_writer, deliveries };
+        let (ids, figures, webhooks) = (Arc::new(Ids::new()?), Some(figures), Arc::new(webhooks));
+        Ok((Self(Arc::new(Sinks { ids, figures, access, audit, webhooks, writes })), writers))
     }
 
-    /// The same, for a listener without an access log.
+    /// The same, for the listener of devices: their requests are neither counted nor in the access log.
     #[must_use]
-    pub fn without_access_log(&self) -> Self {
-        Self(Arc::new(Sinks { access: None, ..Sinks::clone(&self.0) }))
+    pub fn for_devices(&self) -> Self {
+        Self(Arc::new(Sinks { access: None, figures: None, ..Sinks::clone(&self.0) }))
     }
 
     /// The access log, if there is one.
@@ -98,6 +121,7 @@ impl Recorder {
 impl Writers {
     /// Writes and sends what is there, and ends.
     pub async fn finish(self) {
+        self.writes.finish(WRITES_TIME).await;
         self.deliveries.finish().await;
         let (access, audit) = (self.access, self.audit);
         let finished = spawn_blocking(move || {
@@ -112,189 +136,56 @@ impl Writers {
     }
 }
 
+impl Writes {
+    async fn finish(&self, time: Duration) {
+        self.tasks.close();
+        if timeout(time, self.tasks.wait()).await.is_err() {
+            tracing::warn!(writes = self.tasks.len(), "writes did not end before the seed; their outcome is unknown");
+            self.over.cancel();
+            self.tasks.wait().await;
+        }
+    }
+}
+
 /// The middleware.
 pub async fn record(State(recorder): State<Recorder>, mut request: Request, next: Next) -> Response {
+    let is_write = attempted(request.method(), request.uri().path()).is_some();
     let mut pending = Pending::of(recorder, &request);
-    request.extensions_mut().insert(pending.record.clone());
-    let mut response = next.run(request).await;
-    if let Ok(id) = HeaderValue::try_from(&pending.id) {
-        response.headers_mut().insert(REQUEST_ID, id);
+    request.extensions_mut().insert(pending.record());
+    if !is_write {
+        let response = pending.carry_out(request, next).await;
+        return counted(response, pending);
     }
-    let pulled = pending.pulled(&response);
-    pending.answered(response.status(), pulled).await;
-    if pending.recorder.0.access.is_some() { response.map(|body| Body::new(Counted { body, pending })) } else { response }
-}
-
-/// A request that is not over. Dropped, it is.
-#[derive(Debug)]
-struct Pending {
-    recorder: Recorder,
-    record: RequestRecord,
-    id: String,
-    time: jiff::Timestamp,
-    started: Instant,
-    method: Method,
-    uri: Uri,
-    version: Version,
-    client: Option<Client>,
-    host: Option<HeaderValue>,
-    user_agent: Option<HeaderValue>,
-    status: Option<StatusCode>,
-    /// Audit log and webhooks know.
-    told: bool,
-    sent_bytes: u64,
-}
-
-impl Pending {
-    fn of(recorder: Recorder, request: &Request) -> Self {
-        let headers = request.headers();
-        Self {
-            id: recorder.0.ids.of(headers),
-            recorder,
-            record: RequestRecord::default(),
-            time: timestamp(),
-            started: Instant::now(),
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
-            client: request.extensions().get().cloned(),
-            host: headers.get(header::HOST).cloned(),
-            user_agent: headers.get(header::USER_AGENT).cloned(),
-            status: None,
-            told: false,
-            sent_bytes: 0,
-        }
+    if let Err(full) = pending.sinks().audit.room().await {
+        tracing::error!(error = %full, "a write was refused");
+        let is_registry = request.uri().path().starts_with("/v2/");
+        let mut response = if is_registry { registry::not_audited(full) } else { api::Refused::from(full).into_response() };
+        pending.refused(&mut response);
+        return counted(response, pending);
     }
-
-    async fn answered(&mut self, status: StatusCode, pulled: Option<Activity>) {
-        self.status = Some(status);
-        if let Some(entry) = self.audit_entry() {
-            self.recorder.0.audit.add(entry).await;
-        }
-        self.told = true;
-        self.tell_webhooks();
-        if let Some(pulled) = pulled {
-            self.tell(&pulled);
-        }
-    }
-
-    /// What was pulled, if anybody wants to know.
-    fn pulled(&self, response: &Response) -> Option<Activity> {
-        let asked = self.recorder.0.webhooks.wants_pulls() && self.method == Method::GET && response.status().is_success();
-        if asked { registry::described::pulled(self.uri.path(), response.headers()) } else { None }
-    }
-
-    /// A write that was carried out, or one that was not.
-    fn audit_entry(&self) -> Option<audit::Entry> {
-        let did = self.record.activity();
-        let outcome = Outcome::of(self.status, did.is_some());
-        let target = match did {
-            Some(activity) => activity.clone(),
-            None if outcome == Outcome::Done => return None,
-            None => attempted(&self.method, self.uri.path())?,
+    let Writes { tasks, over } = pending.sinks().writes.clone();
+    let (tell, told) = oneshot::channel();
+    let write = tasks.spawn(async move {
+        let response = tokio::select! {
+            response = pending.carry_out(request, next) => response,
+            () = over.cancelled() => return,
         };
-        let path = self.uri.path().as_bytes();
-        target.action.is_write().then(|| audit::Entry {
-            time: self.time,
-            action: target.action,
-            outcome,
-            status: self.status.map(|status| status.as_u16()),
-            who: self.who(),
-            from: audit::From {
-                address: self.client.as_ref().map(|client| client.address),
-                user_agent: printable(self.user_agent(), USER_AGENT_BYTES_MAX),
-            },
-            request: self.id.clone(),
-            method: self.method.to_string(),
-            path: printable(path, PATH_BYTES_MAX),
-            target,
-        })
-    }
-
-    fn who(&self) -> Option<Who> {
-        if let Some(principal) = self.record.principal() {
-            return Some(Who {
-                org: principal.org().to_string(),
-                key: Some(principal.key().to_owned()),
-                label: principal.label().to_owned(),
-                device: None,
-            });
+        if let Err((_, mut pending)) = tell.send((response, pending)) {
+            pending.client_left();
         }
-        let device = self.client.as_ref()?.device.as_ref()?;
-        Some(Who { org: device.org.to_string(), key: None, label: String::new(), device: Some(device.device.to_string()) })
-    }
-
-    fn user_agent(&self) -> &[u8] {
-        self.user_agent.as_ref().map_or(b"", HeaderValue::as_bytes)
-    }
-
-    fn tell_webhooks(&self) {
-        if let Some(activity) = self.record.activity() {
-            self.tell(activity);
-        }
-    }
-
-    fn tell(&self, activity: &Activity) {
-        let webhooks = &self.recorder.0.webhooks;
-        if !webhooks.wants(activity) {
-            return;
-        }
-        let host = self.host.as_ref().map(HeaderValue::as_bytes).or_else(|| Some(self.uri.authority()?.as_str().as_bytes()));
-        let origin = Origin {
-            id: self.id.clone(),
-            addr: self.client.as_ref().map(|client| client.address.to_string()).unwrap_or_default(),
-            host: printable(host.unwrap_or_default(), USER_AGENT_BYTES_MAX),
-            method: self.method.to_string(),
-            useragent: printable(self.user_agent(), USER_AGENT_BYTES_MAX),
-        };
-        let actor = self.record.principal().map(Principal::key);
-        webhooks.tell(activity, self.time, actor, &origin);
-    }
-
-    fn add_to_access_log(&self, log: &AccessLog) {
-        let client_text = match log.format() {
-            AccessFormat::Json => printable,
-            AccessFormat::Combined => quotable,
-        };
-        let principal = self.record.principal();
-        let org = principal.map(|principal| principal.org().to_string());
-        log.add(&access_log::Entry {
-            time: self.time,
-            client: self.client.as_ref().map(|client| client.address.ip()),
-            key: principal.map(Principal::key),
-            org: org.as_deref(),
-            method: self.method.as_str(),
-            path: &client_text(self.uri.path().as_bytes(), PATH_BYTES_MAX),
-            protocol: protocol_name(self.version),
-            status: self.status.map_or(LEFT, |status| status.as_u16()),
-            bytes: self.sent_bytes,
-            duration_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
-            user_agent: &client_text(self.user_agent(), USER_AGENT_BYTES_MAX),
-            request: &self.id,
-        });
+    });
+    match told.await {
+        Ok((response, pending)) => counted(response, pending),
+        Err(_) => match write.await.map_err(tokio::task::JoinError::try_into_panic) {
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            Ok(()) | Err(Err(_)) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        },
     }
 }
 
-impl Drop for Pending {
-    fn drop(&mut self) {
-        if !self.told {
-            if let Some(entry) = self.audit_entry() {
-                self.recorder.0.audit.add_now(entry);
-            }
-            self.tell_webhooks();
-        }
-        if let Some(log) = &self.recorder.0.access {
-            self.add_to_access_log(log);
-        }
-    }
-}
-
-const fn protocol_name(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_2 => "HTTP/2.0",
-        Version::HTTP_10 => "HTTP/1.0",
-        _ => "HTTP/1.1",
-    }
+/// The answer, if there is an access log with a body that knows when it is over.
+fn counted(response: Response, pending: Pending) -> Response {
+    if pending.sinks().access.is_some() { response.map(|body| Body::new(Counted { body, pending })) } else { response }
 }
 
 /// The body of an answer, which counts what is taken of it; when it is dropped, the request is over.
@@ -310,7 +201,8 @@ impl HttpBody for Counted {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(context);
         if let Poll::Ready(Some(Ok(frame))) = &frame {
-            self.pending.sent_bytes += frame.data_ref().map_or(0, |data| data.remaining() as u64);
+            let bytes = frame.data_ref().map_or(0, |data| data.remaining() as u64);
+            self.pending.sent(bytes);
         }
         frame
     }

@@ -48,6 +48,7 @@ use protocol::oci::route::Route;
 use protocol::oci::scope::Action;
 use protocol::time::WallTime;
 
+use super::audit::NoRoom;
 use super::limits::Guard;
 use crate::clock::wall_time;
 use crate::listener::Client;
@@ -71,8 +72,8 @@ pub struct RegistryState {
     gate: Arc<Gate>,
     guard: Arc<Guard>,
     uploads: Arc<uploads::Uploads>,
-    bodies: Arc<Places>,
-    manifest_kib: Arc<Places>,
+    bodies: Places,
+    manifest_kib: Places,
 }
 
 impl RegistryState {
@@ -80,8 +81,8 @@ impl RegistryState {
     pub fn new(store: Arc<dyn MetaStore>, blobs: BlobStore, gate: Arc<Gate>, guard: Arc<Guard>) -> Self {
         let limits = guard.limits();
         let uploads = Arc::new(uploads::Uploads::new(limits.uploads()));
-        let bodies = Arc::new(Places::new(limits.bodies_max, limits.bodies_per_org_max));
-        let manifest_kib = Arc::new(manifests::places(limits.manifest_bytes_max));
+        let bodies = Places::new(limits.bodies_max);
+        let manifest_kib = manifests::places(limits.manifest_bytes_max);
         Self { store, blobs, gate, guard, uploads, bodies, manifest_kib }
     }
 
@@ -111,6 +112,11 @@ pub fn router(state: RegistryState) -> Router {
         .route("/v2/{*rest}", any(serve))
         .route("/auth/token", token)
         .with_state(state)
+}
+
+/// The answer to a write that is not begun, because the audit log has no room for it.
+pub(in crate::seed) fn not_audited(full: NoRoom) -> Response {
+    Refused::NotAudited(full).into_response()
 }
 
 async fn serve(State(state): State<RegistryState>, request: Request) -> Response {

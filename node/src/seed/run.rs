@@ -19,7 +19,7 @@ use super::garbage::Collector;
 use super::log_metrics::LogMetrics;
 use super::metrics::{self, ListenerFigures, SeedCollector};
 use super::monitor::Monitor;
-use super::observe::{RequestFigures, observe};
+use super::recorder::figures::RequestFigures;
 use super::recorder::{Recorder, record};
 use super::registry::RegistryState;
 use super::repositories::expiry;
@@ -75,12 +75,12 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
     let seed = Arc::new(tokio::task::spawn_blocking(move || init::open(&settings, authority)).await??);
 
     let log_metrics = Arc::new(LogMetrics::default());
-    let (recorder, writers) = Recorder::start(&config, &log_metrics)?;
+    let requests = RequestFigures::default();
+    let (recorder, writers) = Recorder::start(&config, requests.clone(), &log_metrics)?;
 
     let device_meter = Meter::new(config.egress_mbit.map(|mbit| mbit.saturating_mul(1_000_000) / 8));
     let public_meter = Meter::new(None);
     let registry = RegistryState::new(seed.store.clone(), seed.blobs.clone(), seed.gate.clone(), seed.guard.clone());
-    let requests = RequestFigures::default();
     let listeners = [
         ListenerFigures { name: "registry", meter: public_meter.clone(), certificate: certificates.registry.clone() },
         ListenerFigures { name: "device", meter: device_meter.clone(), certificate: Some(certificates.device.clone()) },
@@ -88,9 +88,8 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
     let collector = SeedCollector { seed: seed.clone(), registry: registry.clone(), listeners };
     let mut figures = metrics::registry(collector, &requests);
     log_metrics.register(&mut figures);
-    let public_router = registry::router(registry).merge(api::router(seed.clone())).layer(from_fn_with_state(requests, observe));
-    let public_router = public_router.layer(from_fn_with_state(recorder.clone(), record));
-    let device_router = devices::router(seed.clone()).layer(from_fn_with_state(recorder.without_access_log(), record));
+    let public_router = registry::router(registry).merge(api::router(seed.clone())).layer(from_fn_with_state(recorder.clone(), record));
+    let device_router = devices::router(seed.clone()).layer(from_fn_with_state(recorder.for_devices(), record));
 
     let mut servers = JoinSet::new();
     servers.spawn(listener::serve(public_listener, public_tls, public_meter, public_router, stopped.clone()));

@@ -3,6 +3,7 @@
 //!
 //! Not here: methods, queries, and what they ask of a route.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -70,22 +71,77 @@ impl Route {
     pub fn parse(path: &str) -> Result<Self, RouteRefused> {
         let no_path = || RouteRefused::Path(path.to_owned());
         let decoded = decode(path).ok_or_else(no_path)?;
-        let rest = decoded.strip_prefix("/v2").ok_or_else(no_path)?;
+        Ok(match Form::of(&decoded).ok_or_else(no_path)? {
+            Form::Base => Self::Base,
+            Form::Catalog => Self::Catalog,
+            Form::Uploads(name) => Self::Uploads(repository(name)?),
+            Form::Upload(name, id) => Self::Upload(repository(name)?, upload_id(id)?),
+            Form::Blob(name, blob) => Self::Blob(repository(name)?, blob.parse()?),
+            Form::Manifest(name, reference) => Self::Manifest(repository(name)?, reference.parse()?),
+            Form::Tags(name) => Self::Tags(repository(name)?),
+            Form::Referrers(name, subject) => Self::Referrers(repository(name)?, subject.parse()?),
+        })
+    }
+
+    /// The form of a path in one word, whatever stands in its parts; none if it has no form. There are few, whatever
+    /// strangers ask for, so that requests can be counted by it.
+    pub fn class(path: &str) -> Option<&'static str> {
+        Some(match Form::of(&decode(path)?)? {
+            Form::Base => "ping",
+            Form::Catalog => "catalog",
+            Form::Uploads(_) | Form::Upload(..) => "uploads",
+            Form::Blob(..) => "blobs",
+            Form::Manifest(..) => "manifests",
+            Form::Tags(_) => "tags",
+            Form::Referrers(..) => "referrers",
+        })
+    }
+}
+
+/// The forms that paths have, with their parts as they stand there.
+#[derive(Debug)]
+enum Form<'a> {
+    Base,
+    Catalog,
+    Blob(&'a str, &'a str),
+    Uploads(&'a str),
+    Upload(&'a str, &'a str),
+    Manifest(&'a str, &'a str),
+    Tags(&'a str),
+    Referrers(&'a str, &'a str),
+}
+
+impl<'a> Form<'a> {
+    fn of(path: &'a str) -> Option<Self> {
+        let rest = path.strip_prefix("/v2")?;
         if matches!(rest, "" | "/") {
-            return Ok(Self::Base);
+            return Some(Self::Base);
         }
-        let segments: Vec<&str> = rest.strip_prefix('/').ok_or_else(no_path)?.split('/').collect();
-        match segments.as_slice() {
-            ["_catalog"] => Ok(Self::Catalog),
-            [name @ .., "blobs", "uploads"] | [name @ .., "blobs", "uploads", ""] => Ok(Self::Uploads(repository(name)?)),
-            [name @ .., "blobs", "uploads", id] => Ok(Self::Upload(repository(name)?, upload_id(id)?)),
-            [name @ .., "blobs", blob] => Ok(Self::Blob(repository(name)?, blob.parse()?)),
-            [name @ .., "manifests", reference] => Ok(Self::Manifest(repository(name)?, reference.parse()?)),
-            [name @ .., "tags", "list"] => Ok(Self::Tags(repository(name)?)),
-            [name @ .., "referrers", subject] => Ok(Self::Referrers(repository(name)?, subject.parse()?)),
-            _ => Err(no_path()),
+        let rest = rest.strip_prefix('/')?;
+        if rest == "_catalog" {
+            return Some(Self::Catalog);
+        }
+        let (head, last) = last_segment(rest);
+        let (name, kind) = last_segment(head);
+        match (kind, last) {
+            ("blobs", "uploads") => Some(Self::Uploads(name)),
+            ("uploads", id) => match (last_segment(name), id) {
+                ((name, "blobs"), "") => Some(Self::Uploads(name)),
+                ((name, "blobs"), id) => Some(Self::Upload(name, id)),
+                _ => None,
+            },
+            ("blobs", blob) => Some(Self::Blob(name, blob)),
+            ("manifests", reference) => Some(Self::Manifest(name, reference)),
+            ("tags", "list") => Some(Self::Tags(name)),
+            ("referrers", subject) => Some(Self::Referrers(name, subject)),
+            _ => None,
         }
     }
+}
+
+/// A path without its last segment, and that segment.
+fn last_segment(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
 }
 
 impl FromStr for Reference {
@@ -109,8 +165,8 @@ impl fmt::Display for Reference {
     }
 }
 
-fn repository(segments: &[&str]) -> Result<RepositoryName, RouteRefused> {
-    segments.join("/").parse().map_err(RouteRefused::Name)
+fn repository(name: &str) -> Result<RepositoryName, RouteRefused> {
+    name.parse().map_err(RouteRefused::Name)
 }
 
 fn upload_id(text: &str) -> Result<String, RouteRefused> {
@@ -119,7 +175,10 @@ fn upload_id(text: &str) -> Result<String, RouteRefused> {
 }
 
 /// Undoes percent-encoding; none if it is broken or hides bytes that are not UTF-8.
-fn decode(path: &str) -> Option<String> {
+fn decode(path: &str) -> Option<Cow<'_, str>> {
+    if !path.contains('%') {
+        return Some(Cow::Borrowed(path));
+    }
     let mut bytes = path.bytes();
     let mut decoded = Vec::with_capacity(path.len());
     while let Some(byte) = bytes.next() {
@@ -131,7 +190,7 @@ fn decode(path: &str) -> Option<String> {
             decoded.push(byte);
         }
     }
-    String::from_utf8(decoded).ok()
+    String::from_utf8(decoded).ok().map(Cow::Owned)
 }
 
 #[cfg(test)]
@@ -165,6 +224,28 @@ mod tests {
             (&format!("/v2/acme/web/referrers/{blob}"), Route::Referrers(name("acme/web"), blob)),
         ] {
             assert_eq!(Route::parse(path), Ok(route), "{path}");
+        }
+    }
+
+    #[test]
+    fn every_form_has_a_class_whatever_stands_in_it() {
+        for (path, class) in [
+            ("/v2", Some("ping")),
+            ("/v2/", Some("ping")),
+            ("/v2/_catalog", Some("catalog")),
+            ("/v2/acme/web/blobs/sha256:00", Some("blobs")),
+            ("/v2/acme/web/blobs/uploads/", Some("uploads")),
+            ("/v2/acme/web/blobs/uploads/0a", Some("uploads")),
+            ("/v2/Acme/web/manifests/latest", Some("manifests")),
+            ("/v2/acme/web/manifests%2F.x", Some("manifests")),
+            ("/v2/acme/web/tags/list", Some("tags")),
+            ("/v2/acme/web/referrers/sha256:00", Some("referrers")),
+            ("/v2/acme", None),
+            ("/v2x", None),
+            ("/v2/%", None),
+            ("*", None),
+        ] {
+            assert_eq!(Route::class(path), class, "{path}");
         }
     }
 

@@ -46,7 +46,7 @@ async fn what_was_added_is_there_when_the_log_is_finished_and_after_the_next_sta
         for n in 0..3 * QUEUE_LINES {
             log.add(entry(&format!("/v2/{start}/{n}"), Some("00ff"), Outcome::Done)).await;
         }
-        log.add_now(entry("/v2/now", Some("00ff"), Outcome::Unknown));
+        log.add(entry("/v2/last", Some("00ff"), Outcome::Unknown)).await;
         writer.finish();
     }
     let lines = lines(data.path());
@@ -85,16 +85,7 @@ fn lines_that_could_not_be_written_are_told_when_the_disk_is_back() {
     let dir = data.path().join(FOLDER);
     let every_line_in_a_file = Bounds { file_bytes: 1, files_kept: 10 };
     let metrics = Arc::new(LogMetrics::default());
-    let clock = Clock::start();
-    let mut writing = Writing {
-        files: Files::open(&dir, every_line_in_a_file).unwrap(),
-        metrics: metrics.clone(),
-        clock,
-        strangers: Strangers::new(clock.now()),
-        missing: Missing::default(),
-        told: Missing::default(),
-        failing: false,
-    };
+    let mut writing = Writing::new(Files::open(&dir, every_line_in_a_file).unwrap(), metrics.clone());
     let mut add = |path: &str| {
         let entries = writing.take(&entry(path, Some("00ff"), Outcome::Done));
         writing.flush(entries);
@@ -110,4 +101,31 @@ fn lines_that_could_not_be_written_are_told_when_the_disk_is_back() {
     assert_eq!((&lines[0]["path"], &lines[2]["path"]), (&"/one".into(), &"/four".into()));
     assert_eq!((&lines[1]["action"], &lines[1]["reason"], &lines[1]["lines"]), (&"audit.gap".into(), &"write_failed".into(), &2.into()));
     assert_eq!((lines.len(), metrics.audit_lost.get()), (3, 2));
+}
+
+#[tokio::test]
+async fn a_line_that_cannot_wait_for_room_is_left_out_and_told() {
+    let data = tempfile::tempdir().unwrap();
+    let metrics = Arc::new(LogMetrics::default());
+    let (log, writer) = AuditLog::start(data.path(), BOUNDS, metrics.clone()).unwrap();
+    let full = log.fill();
+    for _ in 0..3 {
+        log.add_if_room(entry("/v2/left-out", Some("00ff"), Outcome::Unknown));
+    }
+    drop(full);
+    log.add_if_room(entry("/v2/written", Some("00ff"), Outcome::Unknown));
+    writer.finish();
+    let lines = lines(data.path());
+    assert_eq!((&lines[0]["reason"], &lines[0]["lines"]), (&"queue_full".into(), &3.into()));
+    assert_eq!((lines.len(), &lines[1]["path"], metrics.audit_lost.get()), (2, &"/v2/written".into(), 3));
+}
+
+#[test]
+fn a_flood_of_strangers_gets_a_line_a_second_after_the_first_ones() {
+    let mut bucket = Bucket::default();
+    let mut flood = |seconds: u64| {
+        let now = protocol::time::Instant::from_micros(seconds * 1_000_000);
+        (0..1000).filter(|_| bucket.take(now, STRANGERS).is_ok()).count()
+    };
+    assert_eq!([flood(1), flood(2), flood(5), flood(1000)], [60, 1, 3, 60]);
 }

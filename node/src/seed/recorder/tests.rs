@@ -3,22 +3,32 @@
 use std::path::Path;
 
 use axum::Router;
+use axum::http::{HeaderValue, header};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tower_service::Service as _;
 
+use super::pending::LEFT;
 use super::*;
-use crate::config::logs::LogsFile;
+use crate::config::logs::{AccessFormat, LogsFile};
 use crate::config::seed::{SeedFile, SeedFlags};
-use crate::seed::activity::ActivityKind;
+use crate::seed::activity::{Activity, ActivityKind, RequestRecord};
+use crate::seed::printable::printable;
+
+mod resets;
 
 struct World {
     dir: tempfile::TempDir,
+    recorder: Recorder,
+    figures: RequestFigures,
     router: Router,
     writers: Writers,
+    /// What [`slow_deletion`] waits for.
+    disk: Arc<Semaphore>,
 }
 
 async fn delete_tag(record: RequestRecord) -> &'static str {
@@ -26,9 +36,9 @@ async fn delete_tag(record: RequestRecord) -> &'static str {
     "gone"
 }
 
-async fn hang_after_deletion(record: RequestRecord) {
-    record.did(Activity::in_repository(ActivityKind::TagDelete, &"acme/web".parse().unwrap()));
-    std::future::pending::<()>().await;
+async fn slow_deletion(disk: Arc<Semaphore>, record: RequestRecord) -> &'static str {
+    disk.acquire().await.unwrap().forget();
+    delete_tag(record).await
 }
 
 impl World {
@@ -38,15 +48,19 @@ impl World {
         let file = SeedFile { logs, ..SeedFile::new("127.0.0.1:1", "127.0.0.1:2") };
         let flags = SeedFlags { access_log: Some(dir.path().join("access.log").display().to_string()), ..SeedFlags::default() };
         let config = SeedConfig::check(dir.path(), file, flags).unwrap();
-        let (recorder, writers) = Recorder::start(&config, &Arc::default()).unwrap();
+        let figures = RequestFigures::default();
+        let (recorder, writers) = Recorder::start(&config, figures.clone(), &Arc::default()).unwrap();
+        let disk = Arc::new(Semaphore::new(0));
+        let slow = disk.clone();
         let router = Router::new()
             .route("/hello", get(|| async { "hello" }))
+            .route("/api/never", get(std::future::pending::<()>))
             .route("/v2/acme/web/manifests/1.0", delete(delete_tag))
-            .route("/v2/acme/web/manifests/2.0", delete(hang_after_deletion))
+            .route("/v2/acme/web/manifests/2.0", delete(move |record| slow_deletion(slow.clone(), record)))
             .route("/v2/acme/web/manifests/3.0", delete(std::future::pending::<()>))
             .route("/enroll", post(|| async { StatusCode::FORBIDDEN }))
-            .layer(from_fn_with_state(recorder, record));
-        Self { dir, router, writers }
+            .layer(from_fn_with_state(recorder.clone(), record));
+        Self { dir, recorder, figures, router, writers, disk }
     }
 
     fn request(method: &str, uri: &str, user_agent: &[u8]) -> Request {
@@ -118,13 +132,19 @@ async fn a_line_says_what_was_sent_and_has_the_id_that_the_client_was_told() {
 }
 
 #[tokio::test]
-async fn writes_are_audited_whether_they_were_carried_out_refused_or_left() {
+async fn writes_are_audited_whether_they_were_carried_out_refused_or_never_ended() {
     let mut world = World::start(AccessFormat::Json);
     world.ask("DELETE", "/v2/acme/web/manifests/1.0", b"curl").await;
     world.ask("POST", "/enroll", b"curl").await;
     for left in ["/v2/acme/web/manifests/2.0", "/v2/acme/web/manifests/3.0"] {
         assert!(world.router.call(World::request("DELETE", left, b"curl")).now_or_never().is_none());
     }
+    world.disk.add_permits(1);
+    let writes = world.writers.writes.clone();
+    while writes.tasks.len() > 1 {
+        tokio::task::yield_now().await;
+    }
+    writes.finish(Duration::from_millis(1)).await;
     let (access, audit) = world.finish().await;
     let said: Vec<_> =
         audit.iter().map(|line| (line["action"].as_str().unwrap(), line["outcome"].as_str().unwrap(), &line["status"])).collect();
@@ -134,11 +154,39 @@ async fn writes_are_audited_whether_they_were_carried_out_refused_or_left() {
         [
             ("tag.delete", "done", &done),
             ("device.enrol", "refused", &forbidden),
-            ("tag.delete", "done", &none),
+            ("tag.delete", "done", &done),
             ("tag.delete", "unknown", &none)
         ]
     );
     assert_eq!(audit[3]["target"], serde_json::json!({ "repository": "acme/web", "tags": ["3.0"] }));
     let statuses: Vec<Value> = access.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["status"].clone()).collect();
-    assert_eq!(statuses, [200, 403, 499, 499]);
+    assert_eq!(statuses, [200, 403, LEFT, LEFT], "there was nobody to answer");
+}
+
+#[tokio::test]
+async fn a_request_is_counted_once_also_when_its_client_goes_away() {
+    let mut world = World::start(AccessFormat::Json);
+    world.ask("DELETE", "/v2/acme/web/manifests/1.0", b"curl").await;
+    world.ask("GET", "/api/absent", b"curl").await;
+    assert!(world.router.call(World::request("GET", "/api/never", b"curl")).now_or_never().is_none());
+    for (route, method, status) in [("manifests", "DELETE", 200), ("api", "GET", 404), ("api", "GET", LEFT)] {
+        assert_eq!(world.figures.counted(route, method, status), 1, "{method} {route} {status}");
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn no_write_begins_while_the_audit_log_has_no_room_and_reading_goes_on() {
+    let mut world = World::start(AccessFormat::Json);
+    let recorder = world.recorder.clone();
+    let full = recorder.0.audit.fill();
+    world.disk.add_permits(1);
+    let (refused, _) = world.ask("DELETE", "/v2/acme/web/manifests/2.0", b"curl").await;
+    assert_eq!(refused, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(world.disk.available_permits(), 1, "no route was asked");
+    assert_eq!(world.ask("GET", "/hello", b"curl").await.0, StatusCode::OK);
+    drop(full);
+    assert_eq!(world.ask("DELETE", "/v2/acme/web/manifests/2.0", b"curl").await.0, StatusCode::OK);
+    let (_, audit) = world.finish().await;
+    assert_eq!(audit.len(), 1);
 }

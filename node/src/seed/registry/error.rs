@@ -10,6 +10,7 @@ use protocol::oci::manifest::ManifestRefused;
 use protocol::repository::tags::TagImmutable;
 
 use super::auth::AuthError;
+use crate::seed::audit::NoRoom;
 use crate::seed::limits::{Limit, TooOften};
 use crate::store::blobs::IngestError;
 use crate::store::meta::MetaError;
@@ -81,6 +82,8 @@ pub(super) enum Refused {
     TooManyUploads(&'static str),
     #[error("the registry takes in as many bodies as it can; push again in a while")]
     NoPlace,
+    #[error(transparent)]
+    NotAudited(NoRoom),
     #[error("there is no room left on this seed's disk; ask its operator to make some")]
     StorageFull,
     #[error("the seed failed: {0}")]
@@ -111,6 +114,7 @@ impl Refused {
             Self::Denied(_) => (StatusCode::FORBIDDEN, "DENIED"),
             Self::TooManyTags(_) => (StatusCode::URI_TOO_LONG, "UNSUPPORTED"),
             Self::TooOften(_) | Self::TooManyUploads(_) | Self::NoPlace => (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS"),
+            Self::NotAudited(_) => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
             Self::StorageFull => (StatusCode::INSUFFICIENT_STORAGE, "DENIED"),
         }
     }
@@ -143,7 +147,7 @@ impl Refused {
             }
             Self::RangeUnsatisfiable(size) => add(header::CONTENT_RANGE, HeaderValue::try_from(format!("bytes */{size}"))),
             Self::TooOften(often) => add(header::RETRY_AFTER, Ok(often.retry_after_seconds.into())),
-            Self::TooManyUploads(_) | Self::NoPlace => add(header::RETRY_AFTER, Ok(RETRY_AFTER_SECONDS.into())),
+            Self::TooManyUploads(_) | Self::NoPlace | Self::NotAudited(_) => add(header::RETRY_AFTER, Ok(RETRY_AFTER_SECONDS.into())),
             _ => {}
         }
     }
@@ -152,7 +156,7 @@ impl Refused {
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let (status, code) = self.table();
-        let message = if status.is_server_error() && status != StatusCode::INSUFFICIENT_STORAGE {
+        let message = if status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(error = %self, "a registry request failed");
             "the seed failed; its log says why".to_owned()
         } else {

@@ -126,17 +126,17 @@ fn tags(call: &Call<'_>, reference: &Reference) -> Result<Vec<Tag>, Refused> {
     Ok(tags)
 }
 
-/// Places for manifests, one for each KiB: for two of the largest of different organisations.
+/// Places for manifests, one for each KiB: for two of the largest, so that while one organisation pushes such a manifest
+/// there is room for another's.
 pub(super) fn places(bytes_max: usize) -> Places {
     let largest = bytes_max / 1024 + 1;
-    Places::new(2 * largest, largest)
+    Places::new(2 * largest)
 }
 
 /// How many KiB the body may have: what it announces, or the most.
-fn kib(headers: &HeaderMap, bytes_max: usize) -> u32 {
+fn kib(headers: &HeaderMap, bytes_max: usize) -> usize {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    let bytes = announced.map_or(bytes_max, |bytes| bytes.min(bytes_max));
-    u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
+    announced.map_or(bytes_max, |bytes| bytes.min(bytes_max)) / 1024 + 1
 }
 
 async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Refused> {

@@ -1,14 +1,14 @@
-//! Places for what is taken in at the same time: bodies of blobs, and manifests in memory. No organisation has all of them.
+//! Places for what is taken in at the same time: bodies of blobs, and manifests in memory.
 //!
-//! Not here: how many there are; see [`crate::config::limits`].
+//! Not here: who gets one, see [`protocol::fair_places`]; how many there are, see [`crate::config::limits`].
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use protocol::fair_places::{FairPlaces, Ticket};
 use protocol::name::OrgName;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::error::Refused;
@@ -16,78 +16,82 @@ use super::error::Refused;
 /// How long a push may wait for a place: under the time after which clients give up by themselves.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// Organisations that are remembered before those without a place are forgotten.
-const ORGS_KEPT: usize = 1024;
-
-/// Places of one kind.
-#[derive(Debug)]
+/// Places of one kind. Clones share them.
+#[derive(Clone, Debug)]
 pub(super) struct Places {
-    all: Arc<Semaphore>,
-    per_org: usize,
+    shared: Arc<Mutex<Shared>>,
     wait_max: Duration,
-    of_orgs: Mutex<BTreeMap<OrgName, Weak<Semaphore>>>,
-    waiting: AtomicU64,
 }
 
-/// One or more places, until dropped.
+#[derive(Debug)]
+struct Shared {
+    places: FairPlaces,
+    /// Who is told that its wish has come true.
+    waiting: HashMap<Ticket, oneshot::Sender<()>>,
+}
+
+/// Places that were asked for: waited for until they are granted, held until dropped.
 #[derive(Debug)]
 pub(super) struct Place {
-    _of_all: OwnedSemaphorePermit,
-    _of_org: OwnedSemaphorePermit,
+    shared: Arc<Mutex<Shared>>,
+    org: OrgName,
+    count: usize,
+    ticket: Ticket,
 }
 
 impl Places {
-    pub(super) fn new(all: usize, per_org: usize) -> Self {
-        let (of_orgs, waiting) = (Mutex::default(), AtomicU64::new(0));
-        Self { all: Arc::new(Semaphore::new(all)), per_org: per_org.min(all), wait_max: WAIT_MAX, of_orgs, waiting }
+    pub(super) fn new(all: usize) -> Self {
+        let shared = Shared { places: FairPlaces::new(all), waiting: HashMap::new() };
+        Self { shared: Arc::new(Mutex::new(shared)), wait_max: WAIT_MAX }
     }
 
     /// Requests that wait for a place now.
     pub(super) fn waiting(&self) -> u64 {
-        self.waiting.load(Ordering::Relaxed)
+        lock(&self.shared).places.waiting() as u64
     }
 
-    /// Waits for `count` places, but not for ever: those who hold them may be slow. Who waits for others of the same
-    /// organisation takes nothing from the rest.
-    pub(super) async fn take(&self, org: OrgName, count: u32) -> Result<Place, Refused> {
-        let of_org = self.of_org(org);
-        let _waiting = Waiting::new(&self.waiting);
-        let both = async {
-            let of_org = of_org.acquire_many_owned(count).await?;
-            let of_all = self.all.clone().acquire_many_owned(count).await?;
-            Ok(Place { _of_all: of_all, _of_org: of_org })
-        };
-        let taken: Result<Place, tokio::sync::AcquireError> = timeout(self.wait_max, both).await.map_err(|_| Refused::NoPlace)?;
-        taken.map_err(|error| Refused::Failed(error.into()))
-    }
-
-    fn of_org(&self, org: OrgName) -> Arc<Semaphore> {
-        let mut of_orgs = self.of_orgs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = of_orgs.get(&org).and_then(Weak::upgrade) {
-            return found;
+    /// Waits for `count` places, but not for ever: those who hold them may be slow.
+    pub(super) async fn take(&self, org: OrgName, count: usize) -> Result<Place, Refused> {
+        let (tell, told) = oneshot::channel();
+        let ticket = lock(&self.shared).ask(&org, count, tell)?;
+        let place = Place { shared: self.shared.clone(), org, count, ticket };
+        match timeout(self.wait_max, told).await {
+            Ok(Ok(())) => Ok(place),
+            Ok(Err(_)) | Err(_) => Err(Refused::NoPlace),
         }
-        if of_orgs.len() >= ORGS_KEPT {
-            of_orgs.retain(|_, places| places.strong_count() > 0);
-        }
-        let made = Arc::new(Semaphore::new(self.per_org));
-        of_orgs.insert(org, Arc::downgrade(&made));
-        made
     }
 }
 
-struct Waiting<'a>(&'a AtomicU64);
+impl Shared {
+    fn ask(&mut self, org: &OrgName, count: usize, tell: oneshot::Sender<()>) -> Result<Ticket, Refused> {
+        let ticket = self.places.ask(org, count).map_err(|_| Refused::NoPlace)?;
+        self.waiting.insert(ticket, tell);
+        self.tell_granted();
+        Ok(ticket)
+    }
 
-impl<'a> Waiting<'a> {
-    fn new(waiting: &'a AtomicU64) -> Self {
-        waiting.fetch_add(1, Ordering::Relaxed);
-        Self(waiting)
+    fn tell_granted(&mut self) {
+        while let Some(ticket) = self.places.poll_granted() {
+            // Who went away meanwhile gives the place back when its `Place` is dropped.
+            let _ = self.waiting.remove(&ticket).map(|tell| tell.send(()));
+        }
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut shared = lock(&self.shared);
+        if shared.places.give_up(&self.org, self.ticket) {
+            shared.waiting.remove(&self.ticket);
+        } else {
+            shared.places.give_back(&self.org, self.count);
+        }
+        shared.tell_granted();
     }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -98,20 +102,29 @@ mod tests {
         name.parse().unwrap()
     }
 
+    fn impatient(all: usize) -> Places {
+        Places { wait_max: Duration::from_millis(20), ..Places::new(all) }
+    }
+
     #[tokio::test]
-    async fn an_organisation_waits_for_its_own_places_while_another_finds_one() {
-        let places = Places { wait_max: Duration::from_millis(20), ..Places::new(3, 2) };
-        let held = [places.take(org("acme"), 1).await.unwrap(), places.take(org("acme"), 1).await.unwrap()];
-        assert!(matches!(places.take(org("acme"), 1).await, Err(Refused::NoPlace)));
-        let _other = places.take(org("other"), 1).await.unwrap();
-        assert!(matches!(places.take(org("third"), 1).await, Err(Refused::NoPlace)));
-        drop(held);
-        places.take(org("third"), 2).await.unwrap();
+    async fn two_organisations_that_take_what_they_can_leave_a_place_to_a_third() {
+        let places = impatient(48);
+        let mut held = Vec::new();
+        for name in ["acme", "other"] {
+            while let Ok(place) = places.take(org(name), 1).await {
+                held.push(place);
+            }
+        }
+        assert_eq!(held.len(), 47);
+        let third = places.take(org("third"), 1).await.unwrap();
+        assert!(matches!(places.take(org("fourth"), 1).await, Err(Refused::NoPlace)));
+        drop(third);
+        places.take(org("fourth"), 1).await.unwrap();
     }
 
     #[tokio::test]
     async fn who_waits_is_counted_and_served_when_a_place_is_free() {
-        let places = Arc::new(Places::new(1, 1));
+        let places = Places::new(1);
         let held = places.take(org("acme"), 1).await.unwrap();
         let waiter = tokio::spawn({
             let places = places.clone();
@@ -126,15 +139,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn organisations_without_a_place_are_forgotten() {
-        let places = Places::new(2, 1);
+    async fn who_goes_away_while_waiting_or_holding_leaves_nothing_behind() {
+        let places = impatient(1);
         let held = places.take(org("acme"), 1).await.unwrap();
-        for number in 0..ORGS_KEPT * 2 {
-            places.take(org(&format!("org{number}")), 1).await.unwrap();
+        let waiter = tokio::spawn({
+            let places = places.clone();
+            async move { places.take(org("other"), 1).await.is_ok() }
+        });
+        while places.waiting() == 0 {
+            tokio::task::yield_now().await;
         }
-        let mut of_orgs = places.of_orgs.lock().unwrap();
-        assert!(of_orgs.len() <= ORGS_KEPT);
-        assert!(of_orgs.remove(&org("acme")).and_then(|places| places.upgrade()).is_some());
+        waiter.abort();
+        assert!(waiter.await.is_err());
+        assert_eq!((places.waiting(), lock(&places.shared).waiting.len()), (0, 0));
+        assert!(matches!(places.take(org("other"), 1).await, Err(Refused::NoPlace)));
+        assert_eq!((places.waiting(), lock(&places.shared).waiting.len()), (0, 0));
         drop(held);
+        places.take(org("other"), 1).await.unwrap();
     }
 }

@@ -19,6 +19,7 @@ use super::token::{Claims, TOKEN_LIFETIME_SECONDS};
 use super::{AuthError, Principal, authenticate, owner};
 use crate::clock::wall_time;
 use crate::listener::Client;
+use crate::seed::activity::RequestRecord;
 use crate::seed::registry::RegistryState;
 use crate::seed::registry::error::Refused;
 use crate::seed::registry::query::Query;
@@ -32,6 +33,9 @@ pub(in crate::seed::registry) async fn get(State(state): State<RegistryState>, r
     let origin = origin(&state, request.headers(), request.uri())?;
     let asked = Query::parse(request.uri())?;
     let found = authenticate(request.headers(), &*state.store).await;
+    if let Ok(principal) = &found {
+        RequestRecord::of(request.extensions()).is_from(principal);
+    }
     state.guard.admit(found.as_ref().ok(), request.extensions().get::<Client>())?;
     let principal = match found {
         Err(AuthError::Missing) => None,
@@ -47,6 +51,7 @@ pub(in crate::seed::registry) async fn post(
     uri: Uri,
     headers: HeaderMap,
     client: Option<Extension<Client>>,
+    record: RequestRecord,
     form: Result<Form<Vec<(String, String)>>, FormRejection>,
 ) -> Result<Response, Refused> {
     let origin = origin(&state, &headers, &uri)?;
@@ -61,6 +66,9 @@ pub(in crate::seed::registry) async fn post(
         Some(key) => owner(&key, &*state.store).await,
         None => Err(AuthError::Invalid),
     };
+    if let Ok(principal) = &found {
+        record.is_from(principal);
+    }
     state.guard.admit(found.as_ref().ok(), client.as_deref())?;
     issue(&state, &origin, Some(found?), &asked).await
 }

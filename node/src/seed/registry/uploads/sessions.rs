@@ -4,11 +4,11 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use protocol::name::{OrgName, RepositoryName};
-use protocol::upload_places::{Full, Held, Place, UploadPlaces};
+use protocol::upload_places::{Admission, Full, OpenUpload, UploadPlaces};
 use tokio::sync::OwnedMutexGuard;
 
 use super::super::auth::Principal;
@@ -18,14 +18,21 @@ use crate::store::blobs::Ingest;
 /// After this time without a request an upload ends.
 const IDLE_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// How often an upload is looked at for that.
+/// How often uploads are looked at for that, while there are any.
 const IDLE_CHECK: Duration = Duration::from_secs(5 * 60);
 
 /// Uploads by id.
 #[derive(Debug)]
 pub(in super::super) struct Uploads {
-    by_id: Mutex<HashMap<String, Arc<Session>>>,
+    open: Mutex<Open>,
     places: UploadPlaces,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    by_id: HashMap<String, Arc<Session>>,
+    /// Whether a task looks for those that are idle; it ends when there are none.
+    swept: bool,
 }
 
 /// One upload.
@@ -50,12 +57,12 @@ pub(super) struct Upload<'a> {
 impl Uploads {
     /// No uploads yet, and as many as there are `places`.
     pub(in super::super) fn new(places: UploadPlaces) -> Self {
-        Self { by_id: Mutex::default(), places }
+        Self { open: Mutex::default(), places }
     }
 
     /// How many are under way.
     pub(in super::super) fn count(&self) -> usize {
-        self.by_id().len()
+        self.open().by_id.len()
     }
 
     /// Starts an upload into a repository and gives it an id that nobody can guess. It may take the place of one that was
@@ -72,22 +79,23 @@ impl Uploads {
             last_used: Mutex::new(Instant::now()),
             ingest: Arc::new(tokio::sync::Mutex::new(Some(ingest))),
         };
-        let mut by_id = self.by_id();
-        if let Some(left_behind) = self.make_room(&by_id, &session)? {
-            by_id.remove(&left_behind);
+        let mut open = self.open();
+        if let Some(left_behind) = self.make_room(&open.by_id, &session)? {
+            open.by_id.remove(&left_behind);
         }
-        by_id.insert(id.clone(), Arc::new(session));
-        drop(by_id);
-        self.end_when_idle(id.clone());
+        open.by_id.insert(id.clone(), Arc::new(session));
+        if !std::mem::replace(&mut open.swept, true) {
+            tokio::spawn(sweep(Arc::downgrade(self)));
+        }
         Ok(id)
     }
 
     /// The upload whose place `new` may have, if there is no free one.
     fn make_room(&self, by_id: &HashMap<String, Arc<Session>>, new: &Session) -> Result<Option<String>, Refused> {
-        let (ids, held): (Vec<&String>, Vec<Held<'_>>) = by_id.iter().map(|(id, session)| (id, session.held())).unzip();
+        let (ids, held): (Vec<&String>, Vec<OpenUpload<'_>>) = by_id.iter().map(|(id, session)| (id, session.as_open())).unzip();
         match self.places.find(new.org.as_str(), &new.key, &held) {
-            Place::Free => Ok(None),
-            Place::Instead(index) => {
+            Admission::Free => Ok(None),
+            Admission::Instead(index) => {
                 let ended = held.get(index);
                 tracing::info!(
                     org = ended.map(|held| held.org),
@@ -96,7 +104,7 @@ impl Uploads {
                 );
                 Ok(ids.get(index).map(|id| (*id).clone()))
             }
-            Place::Full(full) => {
+            Admission::Full(full) => {
                 let whose = match full {
                     Full::Key => "this access key",
                     Full::Org => "this organisation",
@@ -107,36 +115,37 @@ impl Uploads {
         }
     }
 
-    /// The upload with this id, if it goes into this repository.
+    /// The upload with this id, if it goes into this repository. To look at it does not keep it alive.
     pub(super) fn find(&self, repository: &RepositoryName, id: &str) -> Result<Arc<Session>, Refused> {
-        let session = self.by_id().get(id).filter(|session| session.repository == *repository).cloned();
-        let session = session.ok_or(Refused::UploadUnknown)?;
-        session.touch();
-        Ok(session)
+        let session = self.open().by_id.get(id).filter(|session| session.repository == *repository).cloned();
+        session.ok_or(Refused::UploadUnknown)
     }
 
     /// Ends an upload; what arrived is gone when nobody adds to it any more.
     pub(super) fn remove(&self, id: &str) {
-        self.by_id().remove(id);
+        self.open().by_id.remove(id);
     }
 
-    fn end_when_idle(self: &Arc<Self>, id: String) {
-        let uploads = Arc::downgrade(self);
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(IDLE_CHECK).await;
-                let Some(uploads) = uploads.upgrade() else { return };
-                let Some(session) = uploads.by_id().get(&id).cloned() else { return };
-                if session.is_idle() {
-                    uploads.remove(&id);
-                    return;
-                }
-            }
-        });
+    /// Ends what is idle; false if nothing is left that could become so.
+    fn end_idle(&self, now: Instant) -> bool {
+        let mut open = self.open();
+        open.by_id.retain(|_, session| session.idle(now).is_none_or(|unused| unused <= IDLE_MAX));
+        open.swept = !open.by_id.is_empty();
+        open.swept
     }
 
-    fn by_id(&self) -> MutexGuard<'_, HashMap<String, Arc<Session>>> {
-        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks at all uploads from time to time, as long as there are any.
+async fn sweep(uploads: Weak<Uploads>) {
+    loop {
+        tokio::time::sleep(IDLE_CHECK).await;
+        if !uploads.upgrade().is_some_and(|uploads| uploads.end_idle(Instant::now())) {
+            return;
+        }
     }
 }
 
@@ -158,17 +167,13 @@ impl Session {
     }
 
     /// How long nothing has been sent; none while something is.
-    fn idle(&self) -> Option<Duration> {
-        let unused = self.last_used.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+    fn idle(&self, now: Instant) -> Option<Duration> {
+        let unused = now.saturating_duration_since(*self.last_used.lock().unwrap_or_else(PoisonError::into_inner));
         self.ingest.try_lock().is_ok().then_some(unused)
     }
 
-    fn is_idle(&self) -> bool {
-        self.idle().is_some_and(|unused| unused > IDLE_MAX)
-    }
-
-    fn held(&self) -> Held<'_> {
-        Held { org: self.org.as_str(), key: &self.key, idle: self.idle() }
+    fn as_open(&self) -> OpenUpload<'_> {
+        OpenUpload { org: self.org.as_str(), key: &self.key, idle: self.idle(Instant::now()) }
     }
 }
 
@@ -214,7 +219,7 @@ mod tests {
     }
 
     fn uploads() -> Arc<Uploads> {
-        Arc::new(Uploads::new(UploadPlaces { all: 4, per_org: 3, per_key: 2 }))
+        Arc::new(Uploads::new(UploadPlaces { all: 4, per_key: 2 }))
     }
 
     #[tokio::test]
@@ -241,7 +246,7 @@ mod tests {
         start(&Principal::fake("acme", "laptop")).unwrap();
 
         let long_ago = Instant::now().checked_sub(IDLE_LEAST).unwrap();
-        *uploads.by_id()[&left_behind].last_used.lock().unwrap() = long_ago;
+        *uploads.open().by_id[&left_behind].last_used.lock().unwrap() = long_ago;
         start(&ci).unwrap();
         assert!(matches!(uploads.find(&web, &left_behind), Err(Refused::UploadUnknown)));
         let session = uploads.find(&web, &used).unwrap();
@@ -254,6 +259,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn asking_for_the_status_does_not_keep_an_upload_and_one_task_looks_at_all_of_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = BlobStore::open(dir.path()).unwrap();
+        let uploads = Arc::new(Uploads::new(UploadPlaces { all: 512, per_key: 512 }));
+        let (web, ci) = (repository("acme/web"), Principal::fake("acme", "ci"));
+        let start = || uploads.start(&web, &ci, store.begin(Algorithm::Sha256)).unwrap();
+        let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let before = tasks();
+        for _ in 0..100 {
+            uploads.remove(&start());
+        }
+        assert_eq!(tasks(), before + 1, "ended uploads leave no task behind");
+        let id = start();
+        let session = uploads.find(&web, &id).unwrap();
+        let last_used = || *session.last_used.lock().unwrap();
+        let started = last_used();
+        uploads.find(&web, &id).unwrap();
+        assert_eq!(last_used(), started);
+        drop(session.lock().await.unwrap());
+        assert!(last_used() > started);
+        assert!(uploads.end_idle(last_used() + IDLE_MAX));
+        assert!(!uploads.end_idle(last_used() + IDLE_MAX + Duration::from_secs(1)), "nothing is left to look at");
+        assert!(uploads.find(&web, &id).is_err());
+        start();
+        assert_eq!(tasks(), before + 2, "the next upload is looked at again");
+    }
+
+    #[tokio::test]
     async fn what_broke_off_is_written_out_and_counted() {
         let dir = tempfile::tempdir().unwrap();
         let (store, uploads, ci) = (BlobStore::open(dir.path()).unwrap(), uploads(), Principal::fake("acme", "ci"));
@@ -262,6 +295,6 @@ mod tests {
         session.lock().await.unwrap().ingest().unwrap().write(Bytes::from_static(b"hedge")).await.unwrap();
         assert_eq!(session.received(), 5);
         assert!(session.lock().await.unwrap().ingest().unwrap().is_flushed());
-        assert!(!session.is_idle());
+        assert!(session.idle(Instant::now()).is_some_and(|unused| unused < IDLE_LEAST));
     }
 }
