@@ -9,9 +9,11 @@
 //! | [`credentials`] | the `Authorization` header, and access keys |
 //! | [`authority`] | the `Host` header |
 //! | [`scope`] | what a token is asked for |
+//! | [`access`] | who may do what |
 //!
-//! Not here: whether what is named exists, who may see it, and what is answered; that is `seed::registry` of `node`.
+//! Not here: whether what is named exists, and what is answered; that is `seed::registry` of `node`.
 
+pub mod access;
 pub mod authority;
 pub mod content_range;
 pub mod credentials;

@@ -43,6 +43,7 @@ use axum::routing::{any, get};
 use protocol::digest::Digest;
 use protocol::garbage::renewal_due;
 use protocol::name::RepositoryName;
+use protocol::oci::access::Access;
 use protocol::oci::authority::Origin;
 use protocol::oci::route::Route;
 use protocol::oci::scope::Action;
@@ -56,7 +57,7 @@ use crate::seed::activity::RequestRecord;
 use crate::store::blobs::BlobStore;
 use crate::store::meta::{MetaError, MetaStore, Relied};
 use auth::gate::{Caller, Gate};
-use auth::{Principal, challenged, issue};
+use auth::{AuthError, Principal, challenged, issue};
 use error::Refused;
 use places::Places;
 use query::Query;
@@ -158,44 +159,51 @@ async fn answer(state: &RegistryState, origin: &Origin, mut request: Request) ->
         request.headers_mut().remove(header::RANGE);
     }
     let method = request.method().clone();
+    let of_key = match &route {
+        Route::Manifest(..) => caller.principal().and_then(|principal| warning::of_key(principal, wall_time())),
+        _ => None,
+    };
     let call = Call { state, caller, is_public, query, record, probe: method == Method::HEAD };
+    let mut response = route_to(&call, route, method, request).await?;
+    if let Some(text) = of_key {
+        warning::warn(response.headers_mut(), &text);
+    }
+    Ok(response)
+}
+
+/// Lets the one who knows answer.
+async fn route_to(call: &Call<'_>, route: Route, method: Method, request: Request) -> Result<Response, Refused> {
     match (route, method) {
         (Route::Base, Method::GET | Method::HEAD) => Ok(axum::Json(serde_json::json!({})).into_response()),
-        (Route::Catalog, Method::GET | Method::HEAD) => catalog::list(&call).await,
-        (Route::Blob(repository, blob), Method::GET | Method::HEAD) => blobs::get(&call, &repository, &blob, request.headers()).await,
-        (Route::Blob(repository, blob), Method::DELETE) => blobs::delete(&call, &repository, &blob).await,
-        (Route::Uploads(repository), Method::POST) => uploads::start(&call, repository, request).await,
-        (Route::Upload(repository, id), Method::GET | Method::HEAD) => uploads::status(&call, &repository, &id),
-        (Route::Upload(repository, id), Method::PATCH) => uploads::patch(&call, &repository, &id, request).await,
-        (Route::Upload(repository, id), Method::PUT) => uploads::put(&call, &repository, &id, request).await,
-        (Route::Upload(repository, id), Method::DELETE) => uploads::cancel(&call, &repository, &id),
+        (Route::Catalog, Method::GET | Method::HEAD) => catalog::list(call).await,
+        (Route::Blob(repository, blob), Method::GET | Method::HEAD) => blobs::get(call, &repository, &blob, request.headers()).await,
+        (Route::Blob(repository, blob), Method::DELETE) => blobs::delete(call, &repository, &blob).await,
+        (Route::Uploads(repository), Method::POST) => uploads::start(call, repository, request).await,
+        (Route::Upload(repository, id), Method::GET | Method::HEAD) => uploads::status(call, &repository, &id),
+        (Route::Upload(repository, id), Method::PATCH) => uploads::patch(call, &repository, &id, request).await,
+        (Route::Upload(repository, id), Method::PUT) => uploads::put(call, &repository, &id, request).await,
+        (Route::Upload(repository, id), Method::DELETE) => uploads::cancel(call, &repository, &id),
         (Route::Manifest(repository, reference), Method::GET | Method::HEAD) => {
-            manifests::get(&call, &repository, &reference, request.headers()).await
+            manifests::get(call, &repository, &reference, request.headers()).await
         }
-        (Route::Manifest(repository, reference), Method::PUT) => manifests::put(&call, &repository, reference, request).await,
-        (Route::Manifest(repository, reference), Method::DELETE) => manifests::delete(&call, &repository, &reference).await,
-        (Route::Tags(repository), Method::GET | Method::HEAD) => tags::list(&call, &repository).await,
-        (Route::Referrers(repository, subject), Method::GET | Method::HEAD) => referrers::list(&call, &repository, &subject).await,
+        (Route::Manifest(repository, reference), Method::PUT) => manifests::put(call, &repository, reference, request).await,
+        (Route::Manifest(repository, reference), Method::DELETE) => manifests::delete(call, &repository, &reference).await,
+        (Route::Tags(repository), Method::GET | Method::HEAD) => tags::list(call, &repository).await,
+        (Route::Referrers(repository, subject), Method::GET | Method::HEAD) => referrers::list(call, &repository, &subject).await,
         (route, method) => Err(Refused::MethodNotAllowed { method, methods: path::methods(&route) }),
     }
 }
 
-/// Checks that the caller may send such a request; true if it may because the repository is public. A key that has the scope
-/// is let in with any repository: that another organisation's does not exist for it is said by what answers.
+/// Checks that the caller may send such a request; true if it may because the repository is public.
 async fn admit(state: &RegistryState, caller: &Caller, route: &Route, method: &Method) -> Result<bool, Refused> {
     let Some((repository, action)) = path::action(route, method) else {
         caller.require_credentials()?;
         return Ok(false);
     };
-    let required = caller.require(action, repository);
-    if required.is_ok() && caller.owns(repository) {
-        return Ok(false);
-    }
-    if action == Action::Pull && state.store.is_public(repository).await? {
-        return Ok(true);
-    }
-    required?;
-    Ok(false)
+    let asker = caller.asker();
+    let in_private = asker.decide(action, repository, false);
+    let is_public = action == Action::Pull && in_private != Ok(Access::Own) && state.store.is_public(repository).await?;
+    Ok(asker.decide(action, repository, is_public).map_err(AuthError::from)? == Access::Public)
 }
 
 /// One request that was let in.

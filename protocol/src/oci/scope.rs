@@ -4,7 +4,7 @@
 //! Asking is free: what is unknown or malformed is left out, and what may not be had is not given, but nothing of it is an
 //! error.
 //!
-//! Not here: what a key may do, and how tokens are signed.
+//! Not here: what a key may do, see [`super::access`], and how tokens are signed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -34,7 +34,8 @@ pub struct TokenScopes {
 }
 
 impl Action {
-    const ALL: [Self; 3] = [Self::Pull, Self::Push, Self::Delete];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Pull, Self::Push, Self::Delete];
 
     const fn as_str(self) -> &'static str {
         match self {

@@ -11,7 +11,8 @@
 //! | `challenge` | what somebody who is not let in is told to do |
 //! | `issue` | `/auth/token` |
 //!
-//! Not here: how keys and headers are written, see [`protocol::oci::credentials`]; device certificates.
+//! Not here: how keys and headers are written, see [`protocol::oci::credentials`]; who may do what to a repository, see
+//! [`protocol::oci::access`]; device certificates.
 
 mod challenge;
 pub mod gate;
@@ -20,7 +21,10 @@ pub mod token;
 
 use axum::http::{HeaderMap, header};
 use protocol::name::OrgName;
+use protocol::oci::access::{Denied, Holder};
 use protocol::oci::credentials::{AccessKey, Authorization, KEY_ID_BYTES, KEY_SECRET_BYTES};
+use protocol::oci::scope::Action;
+use protocol::time::WallTime;
 
 use crate::clock::wall_time;
 use crate::store::meta::{AccessKeyRecord, MetaError, MetaStore, Scope};
@@ -34,6 +38,9 @@ pub struct Principal {
     label: String,
     org: OrgName,
     scopes: Vec<Scope>,
+    /// What those scopes mean for repositories.
+    actions: Vec<Action>,
+    expires: Option<WallTime>,
 }
 
 /// Why a request is from nobody, or from somebody who may not do that.
@@ -57,6 +64,16 @@ pub enum AuthError {
     /// The keys cannot be read.
     #[error("access keys cannot be read: {0}")]
     Failed(#[from] MetaError),
+}
+
+impl From<Denied> for AuthError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::NoCredentials => Self::Missing,
+            Denied::Token => Self::Token,
+            Denied::Key(action) => Self::Scope(action.into()),
+        }
+    }
 }
 
 /// Makes a key: the text that its owner keeps, and the record that is stored.
@@ -87,12 +104,23 @@ impl Principal {
     /// Somebody of an organisation, for tests.
     #[cfg(test)]
     pub(crate) fn fake(org: &str, key: &str) -> Self {
-        Self { key: key.to_owned(), label: String::new(), org: org.parse().unwrap(), scopes: Vec::new() }
+        let (key, org) = (key.to_owned(), org.parse().unwrap());
+        Self { key, label: String::new(), org, scopes: Vec::new(), actions: Vec::new(), expires: None }
     }
 
     /// The organisation that the request is from.
     pub fn org(&self) -> OrgName {
         self.org.clone()
+    }
+
+    /// The same, as the rules about repositories see it.
+    pub(super) fn holder(&self) -> Holder<'_> {
+        Holder { org: &self.org, actions: &self.actions }
+    }
+
+    /// When its key ends, if ever.
+    pub const fn expires(&self) -> Option<WallTime> {
+        self.expires
     }
 
     /// What the request may do.
@@ -142,7 +170,9 @@ fn in_force(record: Option<AccessKeyRecord>) -> Result<Principal, AuthError> {
     if record.has_expired(wall_time()) {
         return Err(AuthError::Expired);
     }
-    Ok(Principal { key: record.id, label: record.label, org: record.org, scopes: record.scopes })
+    let AccessKeyRecord { id, label, org, scopes, expires, .. } = record;
+    let actions = Action::ALL.into_iter().filter(|action| scopes.contains(&(*action).into())).collect();
+    Ok(Principal { key: id, label, org, scopes, actions, expires })
 }
 
 #[cfg(test)]

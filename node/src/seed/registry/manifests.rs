@@ -15,12 +15,12 @@ use protocol::digest::Digest;
 use protocol::name::{RepositoryName, Tag};
 use protocol::oci::manifest::{Manifest, Named};
 use protocol::oci::route::Reference;
+use protocol::repository::in_force;
 use tokio::time::timeout;
 
 use super::error::Refused;
 use super::places::Places;
-use super::warning::warn;
-use super::{CONTENT_DIGEST, Call, blobs, empty, header_value};
+use super::{CONTENT_DIGEST, Call, blobs, empty, header_value, warning};
 use crate::clock::wall_time;
 use crate::seed::activity::{Activity, ActivityKind};
 use crate::store::meta::{ManifestRecord, MetaError, Relied};
@@ -103,7 +103,16 @@ pub(super) async fn put(call: &Call<'_>, repository: &RepositoryName, reference:
     if let Some(subject) = subject {
         response.headers_mut().insert(SUBJECT, header_value(&subject)?);
         if find(call, repository, &Reference::Digest(subject)).await?.is_none() {
-            warn(response.headers_mut(), &format!("its subject {subject} is not in {repository}; push that too, or nobody finds this"));
+            warning::warn(
+                response.headers_mut(),
+                &format!("its subject {subject} is not in {repository}; push that too, or nobody finds this"),
+            );
+        }
+    }
+    if let Ok(settings) = call.state.store.repository_settings(&repository.org()).await {
+        let settings = in_force(&settings, repository);
+        for text in tags.iter().filter_map(|tag| warning::of_tag(tag, &settings, wall_time())) {
+            warning::warn(response.headers_mut(), &text);
         }
     }
     if matches!(reference, Reference::Digest(_)) {

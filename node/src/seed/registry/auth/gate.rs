@@ -8,6 +8,7 @@
 
 use axum::http::{HeaderMap, Uri, header};
 use protocol::name::RepositoryName;
+use protocol::oci::access::Asker;
 use protocol::oci::authority::{Authority, AuthorityRefused, Origin};
 use protocol::oci::credentials::Authorization;
 use protocol::oci::scope::{Action, TokenScopes};
@@ -95,9 +96,14 @@ impl Caller {
         self.principal.as_ref()
     }
 
+    /// The same, as the rules about repositories see it.
+    pub fn asker(&self) -> Asker<'_> {
+        Asker { holder: self.principal.as_ref().map(Principal::holder), token: self.token.as_ref() }
+    }
+
     /// Whether it acts for the organisation of the repository.
     pub fn owns(&self, repository: &RepositoryName) -> bool {
-        self.principal.as_ref().is_some_and(|principal| principal.org() == repository.org())
+        self.asker().owns(repository)
     }
 
     /// Whether its key has a scope, whatever a token made from it allows.
@@ -118,8 +124,7 @@ impl Caller {
     /// # Errors
     /// When one does not.
     pub fn require(&self, action: Action, repository: &RepositoryName) -> Result<(), AuthError> {
-        self.require_key(action.into())?;
-        self.require_token(|scopes| scopes.allows(repository, action))
+        Ok(self.asker().require(action, repository)?)
     }
 
     /// Checks that its key, and its token if it came with one, allow to list the repositories of its organisation.
@@ -127,20 +132,8 @@ impl Caller {
     /// # Errors
     /// When one does not.
     pub fn require_catalog(&self) -> Result<&Principal, AuthError> {
-        let principal = self.require_key(Scope::Pull)?;
-        self.require_token(TokenScopes::allows_catalog)?;
-        Ok(principal)
-    }
-
-    fn require_key(&self, scope: Scope) -> Result<&Principal, AuthError> {
-        self.require_credentials()?;
-        let principal = self.principal.as_ref().ok_or(AuthError::Token)?;
-        principal.require(scope)?;
-        Ok(principal)
-    }
-
-    fn require_token(&self, allows: impl FnOnce(&TokenScopes) -> bool) -> Result<(), AuthError> {
-        if self.token.as_ref().is_none_or(allows) { Ok(()) } else { Err(AuthError::Token) }
+        self.asker().require_catalog()?;
+        self.principal.as_ref().ok_or(AuthError::Missing)
     }
 }
 

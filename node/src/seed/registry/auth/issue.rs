@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Form};
-use protocol::name::RepositoryName;
+use protocol::oci::access::Asker;
 use protocol::oci::authority::{Authority, Origin};
 use protocol::oci::scope::{Action, TokenScopes};
 use serde_json::json;
@@ -23,7 +23,7 @@ use crate::seed::activity::RequestRecord;
 use crate::seed::registry::RegistryState;
 use crate::seed::registry::error::Refused;
 use crate::seed::registry::query::Query;
-use crate::store::meta::{MetaStore, Scope};
+use crate::store::meta::MetaStore;
 
 /// The largest form, in bytes: a key and as many of the longest scopes as a token may have.
 pub(in crate::seed::registry) const FORM_BYTES_MAX: usize = 16 << 10;
@@ -103,18 +103,18 @@ async fn issue(state: &RegistryState, origin: &Origin, principal: Option<Princip
 /// The part of what is asked for that the key allows. Everybody may pull what is public; another organisation's
 /// repository is as if it did not exist.
 async fn granted(store: &dyn MetaStore, principal: Option<&Principal>, asked: &TokenScopes) -> Result<TokenScopes, Refused> {
-    let has = |scope: Scope| principal.is_some_and(|principal| principal.scopes.contains(&scope));
-    let owns = |repository: &RepositoryName| principal.is_some_and(|principal| principal.org == repository.org());
+    let asker = Asker { holder: principal.map(Principal::holder), token: None };
     let mut granted = TokenScopes::default();
     for (repository, actions) in asked.repositories() {
         for action in actions {
-            let own = owns(repository) && has((*action).into());
-            if own || (*action == Action::Pull && store.is_public(repository).await?) {
+            let own = asker.may_be_given(*action, repository, false);
+            let is_public = !own && *action == Action::Pull && store.is_public(repository).await?;
+            if asker.may_be_given(*action, repository, is_public) {
                 granted.allow(repository, *action);
             }
         }
     }
-    if asked.allows_catalog() && has(Scope::Pull) {
+    if asked.allows_catalog() && asker.require_catalog().is_ok() {
         granted.allow_catalog();
     }
     Ok(granted)

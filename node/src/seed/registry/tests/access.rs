@@ -70,6 +70,30 @@ fn challenge(answer: &Answer) -> String {
 }
 
 #[tokio::test]
+async fn a_key_that_expires_within_a_week_and_a_tag_that_retention_removes_soon_are_warned_of() {
+    let world = World::start().await;
+    let warnings = |answer: &Answer| -> Vec<String> {
+        answer.headers().get_all("warning").iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+    };
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [] }).to_string();
+    let push = |key: String| world.ask_as(&key, "PUT", "/v2/acme/web/manifests/1.0").header("content-type", INDEX).body(index.clone());
+    assert!(warnings(&send(push(world.acme.clone())).await).is_empty());
+    for (days, warned) in [(6, 1), (8, 0)] {
+        let (key, record) = world.add_key("acme", &ALL, Some(wall_time().plus_seconds(days * 86_400))).await;
+        let answers = [send(push(key.clone())).await, send(world.ask_as(&key, "GET", "/v2/acme/web/manifests/1.0")).await];
+        for answer in answers {
+            let warnings = warnings(&answer);
+            assert_eq!(warnings.len(), warned, "{days}: {warnings:?}");
+            assert!(warnings.iter().all(|text| text.contains(&record.id) && text.contains("expires at")), "{warnings:?}");
+        }
+    }
+    let settings = serde_json::from_str(r#"{"keep_days":3}"#).unwrap();
+    world.store.put_repository_settings(&"acme".parse().unwrap(), &"acme/*".parse().unwrap(), Some(settings)).await.unwrap();
+    let warnings = warnings(&send(push(world.acme.clone())).await);
+    assert!(warnings.len() == 1 && warnings[0].contains("retention removes the tag 1.0"), "{warnings:?}");
+}
+
+#[tokio::test]
 async fn lets_in_who_has_a_key_with_the_scope() {
     let world = World::start().await;
     let nobody = world.ask_with(None, "GET", "/v2/").await;
