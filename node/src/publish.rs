@@ -14,6 +14,7 @@ use oci_spec::image::{ImageConfiguration, ImageIndex, ImageManifest};
 use protocol::digest::Digest;
 use protocol::geometry::UNIT_BYTES;
 use protocol::name::{AppName, OrgName, Platform, RepositoryName, Tag};
+use protocol::oci::manifest::MANIFEST_BYTES_MOST;
 use protocol::statement::version::{Descriptor, FORMAT, HashListName, Image, StatedBlob, VersionName, VersionStatement};
 use serde::Serialize;
 
@@ -22,8 +23,6 @@ use crate::cli::operator::SeedApi;
 use crate::clock::wall_time;
 use crate::trust::{OperatorKeys, TrustRefused, VerifiedRepository, prepare_version};
 
-/// The largest manifest or index (distribution-spec, "Pushing Manifests": registries take at least 4 MiB).
-const MANIFEST_BYTES_MAX: usize = 4 << 20;
 /// The largest image configuration that is read for its platform.
 const CONFIG_BYTES_MAX: usize = 4 << 20;
 /// Manifests of one index: far more than there are platforms.
@@ -124,7 +123,7 @@ pub async fn publish(api: &SeedApi, keys: &OperatorKeys, request: Request) -> an
 
 async fn resolve(api: &SeedApi, repository: &RepositoryName, tag: &Tag, expected: Option<&Digest>) -> anyhow::Result<Resolved> {
     let accept = [INDEXES, MANIFESTS].concat().join(", ");
-    let (bytes, header) = api.manifest(repository.as_str(), tag.as_str(), &accept, MANIFEST_BYTES_MAX).await?;
+    let (bytes, header) = api.manifest(repository.as_str(), tag.as_str(), &accept, MANIFEST_BYTES_MOST).await?;
     if let Some(expected) = expected.filter(|expected| expected.same_algorithm(&bytes) != **expected) {
         let found = expected.same_algorithm(&bytes);
         bail!(
@@ -149,7 +148,7 @@ async fn resolve(api: &SeedApi, repository: &RepositoryName, tag: &Tag, expected
             continue;
         }
         let wanted: Digest = descriptor.digest().to_string().parse()?;
-        let (bytes, _) = api.manifest(repository.as_str(), &wanted.to_string(), &accept, MANIFEST_BYTES_MAX).await?;
+        let (bytes, _) = api.manifest(repository.as_str(), &wanted.to_string(), &accept, MANIFEST_BYTES_MOST).await?;
         if wanted.same_algorithm(&bytes) != wanted {
             bail!("the seed sent other bytes than {wanted}; do not use this seed");
         }

@@ -53,9 +53,14 @@ impl Command {
             let file = config.to_file();
             return show.output.print(&file, || toml::to_string_pretty(&file).unwrap_or_default().trim_end().to_owned());
         }
-        let found = show.config.is_some() || DeviceDir::new(&show.data).is_enrolled() || show.data.join("config.toml").exists();
+        let dir = DeviceDir::new(&show.data);
+        let found = show.config.is_some() || dir.is_enrolled() || show.data.join("config.toml").exists();
         anyhow::ensure!(found, "there is neither a seed nor a device in {}; check --data", show.data.display());
-        let file = DeviceConfig::load(&show.data, show.config.as_deref(), show.device.into_file()?)?.to_file();
+        let mut config = DeviceConfig::load(&show.data, show.config.as_deref(), show.device.into_file()?)?;
+        if dir.is_enrolled() {
+            dir.progress()?.ports.fill(&mut config);
+        }
+        let file = config.to_file();
         show.output.print(&file, || toml::to_string_pretty(&file).unwrap_or_default().trim_end().to_owned())
     }
 }

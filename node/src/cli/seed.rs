@@ -2,6 +2,7 @@
 //!
 //! Not here: how a seed works; see [`crate::seed`].
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::bail;
@@ -10,6 +11,7 @@ use protocol::name::OrgName;
 
 use super::{Output, progress};
 use crate::clock::wall_time;
+use crate::config::limits::VARIABLE_PREFIX;
 use crate::config::seed::{SeedConfig, SeedFile, SeedFlags};
 use crate::control::{Access, Held, access};
 use crate::seed::init::{NewSeed, init};
@@ -101,7 +103,9 @@ impl Settings {
     pub(super) fn flags(self, metrics_listen: Option<String>) -> anyhow::Result<SeedFlags> {
         let Self { egress_mbit, access_log, tls } = self;
         let (tls_certificate_file, tls_key_file) = tls.absolute()?;
-        Ok(SeedFlags { metrics_listen, egress_mbit, access_log, tls_certificate_file, tls_key_file })
+        let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        let limits = std::env::vars_os().filter_map(text).filter(|(name, _)| name.starts_with(VARIABLE_PREFIX)).collect();
+        Ok(SeedFlags { metrics_listen, egress_mbit, access_log, tls_certificate_file, tls_key_file, limits })
     }
 }
 

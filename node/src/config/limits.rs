@@ -4,19 +4,18 @@
 //! Not here: limits that protect connections, which nobody needs to set; see [`crate::listener`] and
 //! [`crate::transport::meter`].
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use protocol::geometry::BLOB_BYTES_MAX;
+use protocol::oci::manifest::{MANIFEST_BYTES_LEAST, MANIFEST_BYTES_MOST};
 use protocol::rate_limit::Rate;
 use protocol::upload_places::UploadPlaces;
 use serde::{Deserialize, Serialize};
 
-/// What every registry takes (distribution-spec, "Pushing Manifests").
-const MANIFEST_BYTES_LEAST: usize = 4 << 20;
-
-/// The annotations of a manifest are written twice, and one change of records has at most 15 MiB.
-const MANIFEST_BYTES_MOST: usize = 7 << 20;
+/// Stands before the name of a limit, in capitals, in the environment: `HEDGEROW_LIMITS_BODIES_MAX`.
+pub const VARIABLE_PREFIX: &str = "HEDGEROW_LIMITS_";
 
 /// What clients may take of a seed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +59,24 @@ impl Limits {
     /// Whether nothing was set, so that a file of settings need not say it.
     pub fn are_default(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// The same, with what the environment says instead: variables named [`VARIABLE_PREFIX`] and a limit.
+    ///
+    /// # Errors
+    /// When one names no limit, or has no number.
+    pub fn overridden(self, variables: &BTreeMap<String, String>) -> anyhow::Result<Self> {
+        let mut limits = toml::Table::try_from(&self)?;
+        for (variable, text) in variables {
+            let name = variable.trim_start_matches(VARIABLE_PREFIX).to_ascii_lowercase();
+            let Some(limit) = limits.get_mut(&name) else {
+                let known: Vec<&str> = limits.keys().map(String::as_str).collect();
+                bail!("{variable} names no limit; there are {}", known.join(", "));
+            };
+            let number: i64 = text.parse().with_context(|| format!("{variable} must be a whole number, not {text:?}"))?;
+            *limit = number.into();
+        }
+        limits.try_into().context("the limits that the environment sets")
     }
 
     /// Itself, if each value can be kept.
@@ -125,6 +142,24 @@ mod tests {
         }
         assert!(toml::from_str::<Limits>("uploads = 1").is_err());
         assert!(toml::from_str::<Limits>("requests_burst = 0").is_err());
+    }
+
+    #[test]
+    fn the_environment_overrides_any_limit_by_its_name_and_nothing_else() {
+        let limits: Limits = toml::from_str("bodies_max = 7\nuploads_max = 9").unwrap();
+        let with = |variable: &str, value: &str| limits.clone().overridden(&[(variable.to_owned(), value.to_owned())].into());
+        assert_eq!(with("HEDGEROW_LIMITS_BODIES_MAX", "3").unwrap(), Limits { bodies_max: 3, ..limits.clone() });
+        let rate = with("HEDGEROW_LIMITS_REQUESTS_PER_SECOND_PER_KEY", "5").unwrap().rate().unwrap();
+        assert_eq!(rate.per_second.get(), 5);
+        for (variable, value) in [
+            ("HEDGEROW_LIMITS_BODIES", "3"),
+            ("HEDGEROW_LIMITS_BODIES_MAX", "many"),
+            ("HEDGEROW_LIMITS_BODIES_MAX", "-1"),
+            ("HEDGEROW_LIMITS_REQUESTS_BURST", "0"),
+        ] {
+            let refused = format!("{:#}", with(variable, value).unwrap_err());
+            assert!(refused.contains("LIMITS") || refused.contains("environment"), "{variable}={value}: {refused}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Not here: keys.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -91,6 +92,8 @@ pub struct SeedFlags {
     pub tls_certificate_file: Option<PathBuf>,
     /// The key of that certificate.
     pub tls_key_file: Option<PathBuf>,
+    /// Limits, by the names of their variables.
+    pub limits: BTreeMap<String, String>,
 }
 
 /// A certificate chain and its key in files that somebody else renews.
@@ -163,7 +166,7 @@ impl SeedConfig {
             insecure_http: file.insecure_http,
             public_url: file.public_url.map(|url| url.parse().with_context(|| format!("public_url {url:?}"))).transpose()?,
             egress_mbit: flags.egress_mbit.or(file.egress_mbit),
-            limits: file.limits.checked()?,
+            limits: file.limits.overridden(&flags.limits)?.checked()?,
             logs: LogsConfig::check(file.logs, flags.access_log)?,
             webhooks: WebhookConfig::check_all(file.webhooks)?,
         };

@@ -47,7 +47,7 @@ pub struct Ready {
 ///
 /// # Errors
 /// When something that it needs cannot be opened.
-pub async fn run(config: DeviceConfig, token: TrustToken, announce: impl FnOnce(&Ready)) -> anyhow::Result<()> {
+pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnOnce(&Ready)) -> anyhow::Result<()> {
     let dir = DeviceDir::new(&config.data);
     let enrolment = dir.enrolment()?;
     let _lock = DataLock::acquire(&config.data, "device")?;
@@ -61,13 +61,13 @@ pub async fn run(config: DeviceConfig, token: TrustToken, announce: impl FnOnce(
     let root = files::read_text(&dir.join("root.json"))?;
     let repository = VerifiedRepository::open(&dir.join("trust"), &enrolment.org, root.as_bytes())?;
 
-    let kept = progress.ports;
-    let quic_endpoint = quic::open(&credentials, with_kept_port(config.swarm_listen, kept.swarm))?;
-    let registry_listener = listener::bind(with_kept_port(config.endpoint_listen, kept.endpoint), "--endpoint-listen").await?;
-    let metrics_listener = listener::bind(with_kept_port(config.metrics_listen, kept.metrics), "--metrics-listen").await?;
+    progress.ports.fill(&mut config);
+    let quic_endpoint = quic::open(&credentials, config.swarm_listen)?;
+    let registry_listener = listener::bind(config.endpoint_listen, "--endpoint-listen").await?;
+    let metrics_listener = listener::bind(config.metrics_listen, "--metrics-listen").await?;
     let swarm_addr = quic_endpoint.local_addr().context("the swarm's address")?;
     let ports = Ports { endpoint: port(&registry_listener)?, swarm: swarm_addr.port(), metrics: port(&metrics_listener)? };
-    if ports != kept {
+    if ports != progress.ports {
         progress.ports = ports;
         dir.keep_progress(&progress)?;
     }
@@ -146,13 +146,6 @@ fn metrics_router(metrics: &Arc<DeviceMetrics>) -> Router {
         .route("/metrics", get(move || async move { telemetry::metrics(&registry) }))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(|| async { "ok\n" }))
-}
-
-fn with_kept_port(mut address: SocketAddr, kept: u16) -> SocketAddr {
-    if address.port() == 0 {
-        address.set_port(kept);
-    }
-    address
 }
 
 fn port(listener: &TcpListener) -> anyhow::Result<u16> {

@@ -16,6 +16,7 @@ use protocol::name::{DeviceId, OrgName, Platform};
 use protocol::statement::desired::Counter;
 use serde::{Deserialize, Serialize};
 
+use crate::config::device::DeviceConfig;
 use crate::files::{self, Access};
 use crate::transport::tls::DeviceCredentials;
 
@@ -70,6 +71,22 @@ pub struct Ports {
     /// Of the metrics.
     #[serde(default)]
     pub metrics: u16,
+}
+
+impl Ports {
+    /// Puts these in the place of ports that are 0, which the system chooses once.
+    pub fn fill(self, config: &mut DeviceConfig) {
+        let listeners = [
+            (&mut config.endpoint_listen, self.endpoint),
+            (&mut config.swarm_listen, self.swarm),
+            (&mut config.metrics_listen, self.metrics),
+        ];
+        for (address, kept) in listeners {
+            if address.port() == 0 {
+                address.set_port(kept);
+            }
+        }
+    }
 }
 
 /// The data directory of a device.
@@ -153,5 +170,21 @@ impl DeviceDir {
     /// When the file cannot be written.
     pub fn keep_progress(&self, progress: &Progress) -> anyhow::Result<()> {
         Ok(files::replace(&self.join("progress.json"), &serde_json::to_vec_pretty(progress)?, Access::Private)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::device::DeviceFile;
+
+    #[test]
+    fn kept_ports_take_the_place_of_0_and_of_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = DeviceFile { swarm_listen: Some("[::]:0".into()), ..DeviceFile::default() };
+        let mut config = DeviceConfig::load(dir.path(), None, file).unwrap();
+        Ports { endpoint: 1, swarm: 2, metrics: 3 }.fill(&mut config);
+        let ports = [config.endpoint_listen, config.swarm_listen, config.metrics_listen].map(|address| address.port());
+        assert_eq!(ports, [8080, 2, 3]);
     }
 }

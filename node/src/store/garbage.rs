@@ -13,6 +13,7 @@ use anyhow::Context;
 use protocol::digest::Digest;
 use protocol::garbage::{FILE_GRACE_SECONDS, Garbage, Marking, is_needed, named};
 use protocol::name::{AppName, OrgName, RepositoryName};
+use protocol::oci::manifest::MANIFEST_BYTES_MOST;
 use protocol::statement::desired::DesiredState;
 use protocol::statement::version::{STATEMENT_BYTES_MAX, VersionStatement};
 use protocol::time::WallTime;
@@ -36,9 +37,6 @@ const LISTED_AT_ONCE: usize = 1024;
 
 /// How often a repository is marked again, because a push came in between, before it is left to the next run.
 const TRIES: u32 = 4;
-
-/// The largest manifest that is read: settings let none in above 7 MiB.
-const MANIFEST_BYTES_MAX: u64 = 8 << 20;
 
 /// The most digests, and the most reasons, that a report names.
 pub const NAMED_MAX: usize = 1000;
@@ -167,7 +165,7 @@ impl Run<'_> {
             let content = self.store.repository_content(repository).await?;
             let mut marking = Marking::new(content, versions, self.options.lease, self.now);
             while let Some(manifest) = marking.poll_read() {
-                let bytes = self.read(&manifest, MANIFEST_BYTES_MAX).await;
+                let bytes = self.read(&manifest, MANIFEST_BYTES_MOST as u64).await;
                 marking.handle_read(manifest, bytes.ok().and_then(|bytes| named(&bytes)));
             }
             let garbage = match marking.finish() {

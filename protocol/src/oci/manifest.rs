@@ -2,7 +2,7 @@
 //!
 //! `serde_json` refuses more than 128 levels, so that no depth ends the process.
 //!
-//! Not here: whether what it names exists; the largest manifest, which the reader of the body keeps.
+//! Not here: whether what it names exists; reading the body, which keeps to the largest manifest.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,13 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::digest::{Digest, DigestRefused};
+
+/// The largest manifest that every registry takes, in bytes (distribution-spec, "Pushing Manifests").
+pub const MANIFEST_BYTES_LEAST: usize = 4 << 20;
+
+/// The largest manifest that any seed may be set to take, and that whoever reads manifests must bear, in bytes. Annotations
+/// are written twice, and one change of a seed's records has at most 15 MiB.
+pub const MANIFEST_BYTES_MOST: usize = 7 << 20;
 
 /// The most that one manifest may name: images in the field have under 130 layers, build caches some thousand.
 pub const NAMED_MAX: usize = 8192;
