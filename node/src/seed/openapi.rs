@@ -15,6 +15,7 @@ mod tests {
     use tower_service::Service as _;
 
     use super::*;
+    use crate::seed::activity::attempted;
     use crate::seed::api;
     use crate::seed::fixture::seed;
 
@@ -49,6 +50,23 @@ mod tests {
             }
         }
         assert_eq!(routes, 21);
+    }
+
+    #[test]
+    fn what_can_be_answered_to_each_operation_is_described() {
+        let document: serde_json::Value = serde_json::from_str(DOCUMENT).unwrap();
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for (method, operation) in methods.as_object().unwrap() {
+                let answers = |status: &str| operation["responses"].get(status).is_some();
+                let is_open = operation.get("security").is_some();
+                assert_eq!((answers("401"), answers("429")), (!is_open, !is_open), "{method} {path}");
+                let is_write = attempted(&method.to_uppercase().parse().unwrap(), path).is_some();
+                assert_eq!(answers("503"), is_write, "{method} {path}: it waits for room in the audit log");
+                assert!(is_write || !answers("409"), "{method} {path}: nothing can come in between");
+                let is_named = path.ends_with('}') || path.ends_with("/retire") || path.ends_with("/rollout");
+                assert!(!is_named || answers("404"), "{method} {path}: there may be no such thing");
+            }
+        }
     }
 
     /// A body that fits, so that the answer is about who asks.
