@@ -117,13 +117,17 @@ mod tests {
     use Access::{NotSeen, Own, Public};
     use Action::{Delete, Pull, Push};
 
+    /// Key, token, action, repository, whether it is public; and what is decided.
+    type Row<'a> = (Option<&'a [Action]>, Option<&'a str>, Action, &'a RepositoryName, bool, Decision);
+    type Decision = Result<Access, Denied>;
+
     #[test]
     fn key_token_organisation_and_publicity_decide_together() {
         let (org, own, other) = ("acme".parse().unwrap(), "acme/web".parse().unwrap(), "other/web".parse().unwrap());
         let reader: Option<&[Action]> = Some(&[Pull]);
         let writer: Option<&[Action]> = Some(&[Pull, Push]);
         let (pull_own, pull_other, push_other) = ("repository:acme/web:pull", "repository:other/web:pull", "repository:other/web:push");
-        let table: [(Option<&[Action]>, Option<&str>, Action, &RepositoryName, bool, Result<Access, Denied>); 22] = [
+        let table: [Row<'_>; 22] = [
             (None, None, Pull, &own, false, Err(Denied::NoCredentials)),
             (None, None, Pull, &own, true, Ok(Public)),
             (None, None, Push, &own, true, Err(Denied::NoCredentials)),
