@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
+use indicatif::ProgressBar;
 use protocol::name::OrgName;
 
 use super::{Output, progress};
@@ -16,7 +17,7 @@ use crate::config::seed::{SeedConfig, SeedFile, SeedFlags};
 use crate::control::{Access, Held, access};
 use crate::seed::init::{NewSeed, init};
 use crate::seed::run::run;
-use crate::store::backup::{Copied, Source, backup, complete, restore};
+use crate::store::backup::{Copied, Progress, Source, Step, backup, complete, restore};
 use crate::store::check::JOURNAL;
 use crate::store::journal::extent::Extent;
 
@@ -27,7 +28,8 @@ pub enum Command {
     Init(Init),
     /// Run a seed until SIGTERM; requests under way may end, then it exits with 0.
     Run(Run),
-    /// Copy a seed, running or not, to a folder; again into the same folder, only what is new.
+    /// Copy a seed, running or not, to a folder. Again into the same folder it copies what is new, and the earlier backup stays
+    /// until the new one is complete.
     Backup(Backup),
     /// Make a seed's data directory from a backup.
     Restore(Restore),
@@ -136,6 +138,10 @@ pub struct Backup {
     /// The folder of the backup. It holds the seed's keys, so it is private, and should be where the seed is not.
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
+    /// Do not read and hash again what is in the folder already, if its size is right: faster, but blobs that rotted there
+    /// are found only by the next backup without this, or by `seed restore`.
+    #[arg(long)]
+    trust_sizes: bool,
     #[command(flatten)]
     output: Output,
 }
@@ -221,11 +227,11 @@ impl Backup {
             Some(held) => held.extent.clone(),
             None => Extent::of_folder(&self.data.join(JOURNAL))?,
         };
-        let (data, to) = (self.data.clone(), self.to.clone());
+        let (data, to, trust_sizes) = (self.data.clone(), self.to.clone(), self.trust_sizes);
         let copying = tokio::task::spawn_blocking(move || {
             let bar = progress::blobs("copying", &data);
-            let source = Source { data: &data, extent: &extent, began };
-            let copied = backup(source, &to, &mut |bytes| bar.inc(bytes), || held.as_ref().map_or(Ok(()), Held::check));
+            let source = Source { data: &data, extent: &extent, began, trust_sizes };
+            let copied = backup(source, &to, &mut |event| show(&bar, event), || held.as_ref().map_or(Ok(()), Held::check));
             bar.finish_and_clear();
             copied
         });
@@ -245,7 +251,7 @@ impl Restore {
         let (from, data) = (self.from.clone(), self.data.clone());
         let copying = tokio::task::spawn_blocking(move || {
             let bar = progress::bytes("restoring", complete(&from)?.bytes);
-            let copied = restore(&from, &data, &mut |bytes| bar.inc(bytes));
+            let copied = restore(&from, &data, &mut |event| show(&bar, event));
             bar.finish_and_clear();
             copied
         });
@@ -263,6 +269,19 @@ impl Restore {
             )
         })?;
         all_there(&copied)
+    }
+}
+
+/// Moves a bar on.
+fn show(bar: &ProgressBar, event: Progress) {
+    match event {
+        Progress::Bytes(bytes) => bar.inc(bytes),
+        Progress::At(step) => bar.set_message(match step {
+            Step::Snapshot => "copying records",
+            Step::Blobs => "copying",
+            Step::Naming => "finishing",
+            Step::Earlier | Step::Unnamed => "clearing away",
+        }),
     }
 }
 

@@ -1,43 +1,54 @@
 //! Copying a seed's data directory while the seed runs, and bringing it back.
 //!
-//! A backup is a folder with the journal as of one moment, every blob that its records name, the seed's keys and settings,
-//! and at last `backup.json`, without which it is none. A copy into the same folder again copies what is new.
+//! | in the folder | holds |
+//! |---|---|
+//! | `backup.json` | which snapshot is the backup; replaced at once, when everything that it names is durable |
+//! | `snapshot-<number>` | journal, audit log, keys and settings as of one moment |
+//! | `blobs` | the blobs, by digest as in a data directory; snapshots share them |
+//! | `lock` | that one process at a time writes here |
 //!
-//! Not here: holding the journal and the files meanwhile, see [`crate::control`].
+//! A backup into the same folder makes a new snapshot and copies the blobs that are new. The one before stays whole until the
+//! new one is named: only then its snapshot goes, and the blobs that the new one does not name. So whatever interrupts it,
+//! the folder holds the old backup or the new one, and the next run clears away what was left.
+//!
+//! Blobs that are there already are read and hashed again, because a copy that rotted would be found only when it is needed.
+//!
+//! Not here: holding the journal and the files meanwhile, see [`crate::control`]; copying one file, see `copy`.
+
+mod copy;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
-use std::path::Path;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use protocol::digest::Digest;
 use protocol::time::WallTime;
-use protocol::verify::BlobHasher;
 use serde::{Deserialize, Serialize};
 
-use super::blobs::{Listing, file_path, hash_file};
-use super::check::{JOURNAL, Named};
+use super::blobs::{Listing, file_path};
+use super::check::{JOURNAL, Named, hash};
 use super::index::Index;
 use super::journal::Journal;
 use super::journal::extent::{Extent, JournalFile};
-use crate::config::seed::FILE_NAME;
+use super::lock::{DataLock, LOCK_FILE, LockError};
 use crate::files::{self, Access};
 
 /// The file that makes a folder a backup.
 const MARKER: &str = "backup.json";
 
-/// Stands in the folder while it is none.
+/// Stands in a folder that is to become a backup, until it is one.
 const UNFINISHED: &str = "backup.unfinished";
 
-/// The folder of the seed's keys.
-const KEYS: &str = "keys";
+/// The beginning of the names of snapshots.
+const SNAPSHOT: &str = "snapshot-";
+
+/// The folder of the audit log.
+const AUDIT: &str = "audit";
 
 /// The only `format` this code reads and writes.
-const FORMAT: u32 = 1;
-
-/// Bytes copied at once.
-const BLOCK_BYTES: usize = 256 << 10;
+const FORMAT: u32 = 2;
 
 /// `backup.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,13 +58,17 @@ pub struct Backup {
     pub format: u32,
     /// When it began; what was acknowledged before is in it.
     pub began: WallTime,
+    /// The folder of everything but blobs.
+    pub snapshot: String,
     /// The journal's identity.
     pub journal: String,
     /// The number of its last record.
     pub records: u64,
     /// The journal's files.
     pub extent: Extent,
-    /// Blobs in the folder.
+    /// The files of the audit log.
+    pub audit: Vec<JournalFile>,
+    /// Blobs that records name and that are there.
     pub blobs: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -73,7 +88,31 @@ pub struct Copied {
 }
 
 /// How far a copy is.
-pub type Progress<'a> = dyn FnMut(u64) + 'a;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// A step begins.
+    At(Step),
+    /// So many more bytes of blobs were copied or checked.
+    Bytes(u64),
+}
+
+/// The steps of a backup, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Copying journal, audit log, keys and settings.
+    Snapshot,
+    /// Copying blobs.
+    Blobs,
+    /// Naming the snapshot: from here on the new backup counts.
+    Naming,
+    /// Removing earlier snapshots.
+    Earlier,
+    /// Removing blobs that only those named.
+    Unnamed,
+}
+
+/// Is told how far a copy is.
+pub type Watch<'a> = dyn FnMut(Progress) + 'a;
 
 /// What is copied.
 #[derive(Clone, Copy, Debug)]
@@ -84,74 +123,149 @@ pub struct Source<'a> {
     pub extent: &'a Extent,
     /// When it was asked how far.
     pub began: WallTime,
+    /// Whether a blob of the right size that is in the folder already is taken as it is.
+    pub trust_sizes: bool,
 }
 
-/// Copies a seed to the folder `to`. `intact` says at the end whether the seed's files stayed meanwhile.
+/// Copies a seed to the folder `to`. `intact` says before the new backup counts whether the seed's files stayed meanwhile.
 ///
 /// # Errors
-/// When `to` is something else than a backup of this seed, when a file cannot be copied, or when files did not stay.
-pub fn backup(
-    source: Source<'_>,
-    to: &Path,
-    progress: &mut Progress<'_>,
-    intact: impl FnOnce() -> anyhow::Result<()>,
-) -> anyhow::Result<Copied> {
-    let Source { data, extent, began } = source;
+/// When `to` is something else than a backup of this seed or is in use, when a file cannot be copied, or when files did not
+/// stay. The backup that `to` held before can be restored then.
+pub fn backup(source: Source<'_>, to: &Path, watch: &mut Watch<'_>, intact: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Copied> {
+    let Source { data, extent, began, .. } = source;
     files::create_private_dir(to)?;
+    earlier(to)?;
+    let _lock = lock(to)?;
     let earlier = earlier(to)?;
     let (named, read) = Named::read(data, extent).context("the journal cannot be read; look with `hedgerow store check`")?;
     let journal = hex::encode(read.journal.context("the seed has no journal")?);
-    if earlier.is_some_and(|earlier| earlier.journal != journal) {
+    if earlier.as_ref().is_some_and(|earlier| earlier.journal != journal) {
         bail!("{} holds the backup of another seed; choose another folder", to.display());
     }
-    files::replace(&to.join(UNFINISHED), b"", Access::Private)?;
-    remove(&to.join(MARKER))?;
-    copy_journal(data, to, extent)?;
-    let (mut blobs, mut bytes, mut copied, mut copied_bytes) = (0, 0, 0, 0);
+    if earlier.is_none() {
+        files::replace(&to.join(UNFINISHED), b"", Access::Private)?;
+    }
+    watch(Progress::At(Step::Snapshot));
+    let snapshot = format!("{SNAPSHOT}{:06}", snapshots(to)?.last().map_or(1, |(number, _)| number + 1));
+    let folder = to.join(&snapshot);
+    files::create_private_dir(&folder)?;
+    copy::listed(&data.join(JOURNAL), &folder.join(JOURNAL), &extent.files)?;
+    let audit = copy::lines(&data.join(AUDIT), &folder.join(AUDIT))?;
+    copy::private(data, &folder)?;
+    watch(Progress::At(Step::Blobs));
     let wanted = named.blobs()?;
-    let mut lost = Vec::new();
+    let mut copied = Copied {
+        backup: Backup {
+            format: FORMAT,
+            began,
+            snapshot: snapshot.clone(),
+            journal,
+            records: read.position.sequence,
+            extent: extent.clone(),
+            audit,
+            blobs: 0,
+            bytes: 0,
+        },
+        copied: 0,
+        copied_bytes: 0,
+        lost: Vec::new(),
+    };
     for digest in wanted.keys() {
-        let (from, target) = (file_path(data, digest), file_path(to, digest));
-        let (size, there) = (size(&from)?, size(&target)?);
-        let held = if size.is_some() && size == there {
-            progress(there.unwrap_or_default());
-            there
-        } else if size.is_some() && copy_blob(&from, &target, digest, progress)? {
-            copied += 1;
-            copied_bytes += size.unwrap_or_default();
-            size
-        } else {
-            there.filter(|_| is_whole(&target, digest))
-        };
-        if let Some(size) = held {
-            blobs += 1;
-            bytes += size;
-        } else {
-            lost.push(*digest);
-            remove(&target)?;
+        copied.take(*digest, bring(&source, to, digest, watch)?);
+    }
+    copy::sync_blobs(to)?;
+    intact()?;
+    watch(Progress::At(Step::Naming));
+    files::replace(&to.join(MARKER), &serde_json::to_vec_pretty(&copied.backup)?, Access::Private)?;
+    clear(to, &snapshot, &wanted, watch).context("the backup is complete, but what an earlier one left cannot be removed")?;
+    Ok(copied)
+}
+
+/// What became of a blob.
+#[derive(Clone, Copy, Debug)]
+enum Brought {
+    /// It was there: its bytes.
+    There(u64),
+    /// It was copied: its bytes.
+    Copied(u64),
+    /// It is nowhere, or broken.
+    Lost,
+}
+
+impl Copied {
+    fn take(&mut self, digest: Digest, brought: Brought) {
+        match brought {
+            Brought::Lost => return self.lost.push(digest),
+            Brought::Copied(bytes) => {
+                self.copied += 1;
+                self.copied_bytes += bytes;
+            }
+            Brought::There(_) => {}
+        }
+        let (Brought::There(bytes) | Brought::Copied(bytes)) = brought else { return };
+        self.backup.blobs += 1;
+        self.backup.bytes += bytes;
+    }
+}
+
+/// Sees to it that the folder `to` has a whole blob. A copy that is whole is never replaced: it may be the last one.
+fn bring(source: &Source<'_>, to: &Path, digest: &Digest, watch: &mut Watch<'_>) -> anyhow::Result<Brought> {
+    let (from, target) = (file_path(source.data, digest), file_path(to, digest));
+    let here = copy::size(&from)?;
+    if let Some(there) = copy::size(&target)? {
+        if source.trust_sizes && here == Some(there) {
+            watch(Progress::Bytes(there));
+            return Ok(Brought::There(there));
+        }
+        let hashed = hash(&target, digest, false, &mut |bytes| watch(Progress::Bytes(bytes)));
+        if hashed.with_context(|| format!("cannot read {}", target.display()))?.fits {
+            return Ok(Brought::There(there));
         }
     }
-    remove_others(to, &wanted)?;
-    sync_blobs(to)?;
-    copy_private(data, to)?;
-    intact()?;
-    let backup = Backup { format: FORMAT, began, journal, records: read.position.sequence, extent: extent.clone(), blobs, bytes };
-    files::replace(&to.join(MARKER), &serde_json::to_vec_pretty(&backup)?, Access::Private)?;
-    remove(&to.join(UNFINISHED))?;
-    Ok(Copied { backup, copied, copied_bytes, lost })
+    match here {
+        Some(bytes) if copy::blob(&from, &target, digest, watch)? => Ok(Brought::Copied(bytes)),
+        _ => Ok(Brought::Lost),
+    }
+}
+
+/// Removes what the backup that counts does not name.
+fn clear(to: &Path, snapshot: &str, wanted: &BTreeMap<Digest, Option<u64>>, watch: &mut Watch<'_>) -> anyhow::Result<()> {
+    watch(Progress::At(Step::Earlier));
+    copy::remove(&to.join(UNFINISHED))?;
+    for (_, folder) in snapshots(to)? {
+        if folder != to.join(snapshot) {
+            fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        }
+    }
+    watch(Progress::At(Step::Unnamed));
+    for listed in Listing::open(to)? {
+        let digest = listed?.digest;
+        if !wanted.contains_key(&digest) {
+            copy::remove(&file_path(to, &digest))?;
+        }
+    }
+    copy::remove_parts(to)
 }
 
 /// Makes the data directory `data` from the backup in the folder `from`.
 ///
 /// # Errors
-/// When the backup is not complete, when `data` is not empty, or when a file cannot be copied.
-pub fn restore(from: &Path, data: &Path, progress: &mut Progress<'_>) -> anyhow::Result<Copied> {
+/// When the backup is not complete or is being written, when `data` is not empty, or when a file cannot be copied.
+pub fn restore(from: &Path, data: &Path, watch: &mut Watch<'_>) -> anyhow::Result<Copied> {
+    complete(from)?;
+    let _lock = match lock(from) {
+        // What cannot be written to, as a medium that is read-only, is not written to by another process either.
+        Err(error) if matches!(error.downcast_ref(), Some(LockError::Io { .. })) => None,
+        lock => Some(lock?),
+    };
     let backup = complete(from)?;
+    let snapshot = from.join(plain(&backup.snapshot)?);
     if data.exists() && fs::read_dir(data).with_context(|| format!("cannot look into {}", data.display()))?.next().is_some() {
         bail!("{} is not empty; restore into a folder that is new", data.display());
     }
     files::create_private_dir(data)?;
-    copy_journal(from, data, &backup.extent)?;
+    copy::listed(&snapshot.join(JOURNAL), &data.join(JOURNAL), &backup.extent.files)?;
     let (named, read) = Named::read(data, &backup.extent).context("the backup's journal is broken; use another backup")?;
     if read.position.sequence != backup.records {
         bail!("the backup's journal has {} records, {MARKER} says {}; use another backup", read.position.sequence, backup.records);
@@ -159,30 +273,32 @@ pub fn restore(from: &Path, data: &Path, progress: &mut Progress<'_>) -> anyhow:
     let (mut copied, mut copied_bytes, mut lost) = (0, 0, Vec::new());
     for digest in named.blobs()?.keys() {
         let source = file_path(from, digest);
-        if source.exists() && copy_blob(&source, &file_path(data, digest), digest, progress)? {
-            copied += 1;
-            copied_bytes += fs::metadata(&source).with_context(|| format!("cannot look at {}", source.display()))?.len();
-        } else {
-            lost.push(*digest);
+        match copy::size(&source)? {
+            Some(bytes) if copy::blob(&source, &file_path(data, digest), digest, watch)? => {
+                copied += 1;
+                copied_bytes += bytes;
+            }
+            _ => lost.push(*digest),
         }
     }
-    sync_blobs(data)?;
+    copy::sync_blobs(data)?;
     let journal = Journal::open(&data.join(JOURNAL))?;
     drop(Index::rebuild(data, &journal)?);
-    copy_private(from, data)?;
+    copy::listed(&snapshot.join(AUDIT), &data.join(AUDIT), &backup.audit)?;
+    copy::private(&snapshot, data)?;
     Ok(Copied { backup, copied, copied_bytes, lost })
 }
 
-/// The whole of a backup's bytes, for a progress bar.
+/// The backup in the folder `from`.
 ///
 /// # Errors
-/// When the backup is not complete.
+/// When there is none, or none that was finished.
 pub fn complete(from: &Path) -> anyhow::Result<Backup> {
-    if from.join(UNFINISHED).exists() {
-        bail!("the backup in {} was never finished; run `hedgerow seed backup` into it again, or use another one", from.display());
-    }
     match earlier(from)? {
         Some(backup) => Ok(backup),
+        None if from.join(UNFINISHED).exists() => {
+            bail!("the backup in {} was never finished; run `hedgerow seed backup` into it again, or use another one", from.display())
+        }
         None => bail!("there is no backup in {}: {MARKER} is missing", from.display()),
     }
 }
@@ -198,123 +314,38 @@ fn earlier(folder: &Path) -> anyhow::Result<Option<Backup>> {
         }
         return Ok(Some(serde_json::from_value(found).with_context(|| format!("{} is broken", marker.display()))?));
     }
-    let empty = fs::read_dir(folder).with_context(|| format!("cannot look into {}", folder.display()))?.next().is_none();
-    if !empty && !folder.join(UNFINISHED).exists() {
+    let looked = || format!("cannot look into {}", folder.display());
+    let mut names = fs::read_dir(folder).with_context(looked)?.map(|entry| entry.map(|entry| entry.file_name()));
+    let foreign = names.try_fold(false, |foreign, name| io::Result::Ok(foreign || name? != LOCK_FILE)).with_context(looked)?;
+    if foreign && !folder.join(UNFINISHED).exists() {
         bail!("{} holds something else than a backup; choose another folder", folder.display());
     }
     Ok(None)
 }
 
-fn copy_journal(from: &Path, to: &Path, extent: &Extent) -> anyhow::Result<()> {
-    let (from, to) = (from.join(JOURNAL), to.join(JOURNAL));
-    files::create_private_dir(&to)?;
-    for JournalFile { name, bytes } in &extent.files {
-        if Path::new(name).file_name().is_none_or(|file| file != name.as_str()) {
-            bail!("{name:?} is no name of a journal's file");
-        }
-        let (source, target) = (from.join(name), to.join(name));
-        let mut copy = tempfile::NamedTempFile::new_in(&to).with_context(|| format!("cannot make a file in {}", to.display()))?;
-        let copied = File::open(&source).and_then(|file| io::copy(&mut file.take(*bytes), &mut copy));
-        let copied = copied.with_context(|| format!("cannot copy {}", source.display()))?;
-        anyhow::ensure!(copied == *bytes, "{} has {copied} bytes, not {bytes}", source.display());
-        keep(copy, &target)?;
-    }
-    for entry in fs::read_dir(&to).with_context(|| format!("cannot look into {}", to.display()))? {
-        let entry = entry?;
-        if !extent.files.iter().any(|file| entry.file_name() == file.name.as_str()) {
-            remove(&entry.path())?;
-        }
-    }
-    Ok(files::sync_dir(&to)?)
-}
-
-/// The size of a file in bytes, if it is there.
-fn size(path: &Path) -> anyhow::Result<Option<u64>> {
-    match fs::metadata(path) {
-        Ok(metadata) => Ok(Some(metadata.len())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
+fn lock(folder: &Path) -> anyhow::Result<DataLock> {
+    match DataLock::acquire(folder, "seed backup") {
+        Err(LockError::Held { holder, .. }) => bail!("{} is in use by {holder}; wait until it has ended", folder.display()),
+        lock => Ok(lock?),
     }
 }
 
-/// Whether a copy of an earlier backup holds what its name says: it may be the last one.
-fn is_whole(copy: &Path, digest: &Digest) -> bool {
-    let mut hasher = BlobHasher::of(digest);
-    hash_file(&mut hasher, copy).is_ok() && hasher.finish(*digest).is_ok()
+/// The snapshots in a folder, finished or not, with their numbers, in order.
+fn snapshots(folder: &Path) -> anyhow::Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot look into {}", folder.display()))? {
+        let path = entry?.path();
+        let number = path.file_name().and_then(|name| name.to_str()?.strip_prefix(SNAPSHOT)?.parse().ok());
+        found.extend(number.map(|number| (number, path)));
+    }
+    found.sort();
+    Ok(found)
 }
 
-/// Copies a blob's file; false if it does not hold what its name says.
-fn copy_blob(from: &Path, to: &Path, digest: &Digest, progress: &mut Progress<'_>) -> anyhow::Result<bool> {
-    let folder = to.parent().context("a blob's file stands in a folder")?;
-    files::create_private_dir(folder)?;
-    let mut source = File::open(from).with_context(|| format!("cannot open {}", from.display()))?;
-    let mut copy = tempfile::NamedTempFile::new_in(folder).with_context(|| format!("cannot make a file in {}", folder.display()))?;
-    let (mut hasher, mut block) = (BlobHasher::of(digest), vec![0; BLOCK_BYTES]);
-    loop {
-        let count = source.read(&mut block).with_context(|| format!("cannot read {}", from.display()))?;
-        if count == 0 {
-            break;
-        }
-        hasher.update(&block[..count]);
-        copy.write_all(&block[..count]).with_context(|| format!("cannot write to {}", folder.display()))?;
-        progress(count as u64);
-    }
-    if hasher.finish(*digest).is_err() {
-        return Ok(false);
-    }
-    keep(copy, to)?;
-    Ok(true)
-}
-
-fn keep(copy: tempfile::NamedTempFile, target: &Path) -> anyhow::Result<()> {
-    copy.as_file().sync_all().with_context(|| format!("cannot sync {}", target.display()))?;
-    copy.persist(target).with_context(|| format!("cannot name {}", target.display()))?;
-    Ok(())
-}
-
-/// Removes blobs that the records of this backup do not name.
-fn remove_others(to: &Path, wanted: &BTreeMap<Digest, Option<u64>>) -> anyhow::Result<()> {
-    for listed in Listing::open(to)? {
-        let digest = listed?.digest;
-        if !wanted.contains_key(&digest) {
-            remove(&file_path(to, &digest))?;
-        }
-    }
-    Ok(())
-}
-
-fn sync_blobs(dir: &Path) -> anyhow::Result<()> {
-    let blobs = dir.join("blobs");
-    if !blobs.exists() {
-        return Ok(());
-    }
-    for entry in fs::read_dir(&blobs)? {
-        files::sync_dir(&entry?.path())?;
-    }
-    Ok(files::sync_dir(&blobs)?)
-}
-
-/// Copies keys and settings.
-fn copy_private(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let (from_keys, to_keys) = (from.join(KEYS), to.join(KEYS));
-    files::create_private_dir(&to_keys)?;
-    for entry in fs::read_dir(&from_keys).with_context(|| format!("cannot look into {}", from_keys.display()))? {
-        let entry = entry?;
-        if entry.file_type()?.is_file() {
-            let content = fs::read(entry.path()).with_context(|| format!("cannot read {}", entry.path().display()))?;
-            files::replace(&to_keys.join(entry.file_name()), &content, Access::Private)?;
-        }
-    }
-    let settings = from.join(FILE_NAME);
-    let content = fs::read(&settings).with_context(|| format!("cannot read {}", settings.display()))?;
-    Ok(files::replace(&to.join(FILE_NAME), &content, Access::Private)?)
-}
-
-fn remove(path: &Path) -> anyhow::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).with_context(|| format!("cannot remove {}", path.display())),
-        _ => Ok(()),
-    }
+/// A name of one file or folder; what a marker says must not lead elsewhere.
+fn plain(name: &str) -> anyhow::Result<&str> {
+    anyhow::ensure!(Path::new(name).file_name().is_some_and(|file| file == name), "{name:?} is no name of a backup's file");
+    Ok(name)
 }
 
 #[cfg(test)]

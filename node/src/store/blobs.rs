@@ -25,7 +25,7 @@ use protocol::verify::{BlobHasher, DigestMismatch, VerifiedBlob};
 use tokio::sync::OwnedRwLockReadGuard;
 
 pub use ingest::Ingest;
-pub(super) use ingest::hash_file;
+
 pub use removal::{Hold, Listed, Listing, Removal};
 pub use small::Content;
 

@@ -19,9 +19,9 @@ impl World {
     async fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         let data = home.path().join("data");
-        files::create_private_dir(&data.join(KEYS)).unwrap();
-        fs::write(data.join(KEYS).join("online.pem"), b"secret").unwrap();
-        fs::write(data.join(FILE_NAME), b"listen = 1").unwrap();
+        files::create_private_dir(&data.join("keys")).unwrap();
+        fs::write(data.join("keys").join("online.pem"), b"secret").unwrap();
+        fs::write(data.join("seed.toml"), b"listen = 1").unwrap();
         let (store, blobs) = (EmbeddedStore::open(&data).unwrap(), BlobStore::open(&data).unwrap());
         let (secret_sha256, created, org) = (Digest::sha256(b"s"), WallTime::default(), "acme".parse().unwrap());
         let key = AccessKeyRecord { id: "k".into(), org, secret_sha256, scopes: vec![], label: String::new(), created, expires: None };
@@ -35,14 +35,46 @@ impl World {
         blob.blob()
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
     async fn backup(&self) -> anyhow::Result<Copied> {
+        self.backup_that(|_| {}, || Ok(())).await
+    }
+
+    async fn backup_that(&self, mut watch: impl FnMut(Progress), intact: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Copied> {
+        self.copying(false, &mut watch, intact).await
+    }
+
+    async fn copying(
+        &self,
+        trust_sizes: bool,
+        watch: &mut Watch<'_>,
+        intact: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<Copied> {
         let hold = self.store.hold_journal().await.unwrap();
-        let source = Source { data: &self.path("data"), extent: &hold.extent, began: WallTime::default() };
-        backup(source, &self.path("backup"), &mut |_| {}, || Ok(()))
+        let source = Source { data: &self.path("data"), extent: &hold.extent, began: WallTime::default(), trust_sizes };
+        backup(source, &self.path("backup"), watch, intact)
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        let copied = std::process::Command::new("cp").arg("-a").args([self.path(from), self.path(to)]).status().unwrap();
+        assert!(copied.success());
+    }
+
+    /// Restores, and looks whether the repository has these blobs, whole, and not that one.
+    async fn assert_restores(&self, has: &[Digest], has_not: &Digest) {
+        let restored = self.path("looked");
+        assert_eq!(self.restore("looked").unwrap().lost, []);
+        let store = EmbeddedStore::open(&restored).unwrap();
+        for blob in has {
+            assert!(store.repository_blob(&repository(), blob).await.unwrap().is_some());
+            assert_eq!(Digest::sha256(&fs::read(file_path(&restored, blob)).unwrap()), *blob);
+        }
+        assert_eq!(store.repository_blob(&repository(), has_not).await.unwrap(), None);
+        drop(store);
+        fs::remove_dir_all(restored).unwrap();
     }
 
     fn restore(&self, to: &str) -> anyhow::Result<Copied> {
@@ -60,7 +92,7 @@ async fn what_was_acknowledged_before_comes_back_and_what_came_later_does_not() 
     let before = world.push("before").await;
     let hold = world.store.hold_journal().await.unwrap();
     let later = world.push("later").await;
-    let source = Source { data: &world.path("data"), extent: &hold.extent, began: WallTime::default() };
+    let source = Source { data: &world.path("data"), extent: &hold.extent, began: WallTime::default(), trust_sizes: false };
     let copied = backup(source, &world.path("backup"), &mut |_| {}, || Ok(())).unwrap();
     assert_eq!((copied.backup.blobs, copied.copied, copied.lost.len()), (1, 1, 0));
     world.restore("restored").unwrap();
@@ -71,10 +103,15 @@ async fn what_was_acknowledged_before_comes_back_and_what_came_later_does_not() 
     assert_eq!(fs::read(world.path("restored/keys/online.pem")).unwrap(), b"secret");
     assert_eq!(fs::read(world.path("restored/seed.toml")).unwrap(), b"listen = 1");
     let mode = |name: &str| fs::metadata(world.path(name)).unwrap().permissions().mode() & 0o777;
-    for private in ["backup", "backup/keys", "restored", "restored/keys"] {
+    for private in ["backup", "backup/snapshot-000001/keys", "backup/snapshot-000001/audit", "restored", "restored/keys"] {
         assert_eq!(mode(private), 0o700, "{private}");
     }
-    for private in ["backup/keys/online.pem", "backup/backup.json", "backup/journal/00000001.log", "restored/keys/online.pem"] {
+    for private in [
+        "backup/snapshot-000001/keys/online.pem",
+        "backup/backup.json",
+        "backup/snapshot-000001/journal/00000001.log",
+        "restored/keys/online.pem",
+    ] {
         assert_eq!(mode(private), 0o600, "{private}");
     }
 }
@@ -93,18 +130,105 @@ async fn again_into_the_same_folder_copies_what_is_new_and_removes_what_is_not_n
 }
 
 #[tokio::test]
-async fn an_unfinished_backup_is_refused_until_it_is_finished() {
+async fn a_first_backup_that_was_interrupted_is_refused_until_it_is_finished() {
     let world = World::new().await;
     world.push("blob").await;
-    world.backup().await.unwrap();
-    let hold = world.store.hold_journal().await.unwrap();
-    let source = Source { data: &world.path("data"), extent: &hold.extent, began: WallTime::default() };
-    assert!(backup(source, &world.path("backup"), &mut |_| {}, || bail!("the seed stopped")).is_err());
+    assert!(world.backup_that(|_| {}, || bail!("the seed stopped")).await.is_err());
     assert!(world.restore("restored").unwrap_err().to_string().contains("never finished"));
     assert!(!world.path("restored").exists());
     world.backup().await.unwrap();
     world.restore("restored").unwrap();
     assert!(world.restore("restored").unwrap_err().to_string().contains("not empty"));
+}
+
+/// Ends a backup, as a kill would, at each step and each block of a blob.
+#[tokio::test]
+async fn whatever_interrupts_a_backup_there_is_the_earlier_one_or_the_new_one() {
+    let world = World::new().await;
+    let (old, stays) = (world.push("old").await, world.push("stays").await);
+    world.backup().await.unwrap();
+    world.copy("backup", "baseline");
+    world.store.unlink_blob(&repository(), &old).await.unwrap();
+    let new = world.push("new").await;
+    let mut events = Vec::new();
+    world.backup_that(|event| events.push(event), || Ok(())).await.unwrap();
+    assert!(events.len() >= 7, "{events:?}");
+    let naming = events.iter().position(|event| *event == Progress::At(Step::Naming)).unwrap();
+    for end in 0..events.len() {
+        fs::remove_dir_all(world.path("backup")).unwrap();
+        world.copy("baseline", "backup");
+        let mut left = end;
+        let ending = std::panic::AssertUnwindSafe(
+            world.backup_that(|_| left = left.checked_sub(1).expect("it ends here, as the test wants"), || Ok(())),
+        );
+        assert!(futures_util::FutureExt::catch_unwind(ending).await.is_err());
+        let (has, has_not) = if end > naming { (new, old) } else { (old, new) };
+        world.assert_restores(&[stays, has], &has_not).await;
+        world.backup().await.unwrap();
+        world.assert_restores(&[stays, new], &old).await;
+        let mut names: Vec<_> = fs::read_dir(world.path("backup")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names.len(), 4, "{names:?} after an end at {:?}", events[end]);
+        assert!(!file_path(&world.path("backup"), &old).exists());
+    }
+}
+
+#[tokio::test]
+async fn a_seed_that_stops_meanwhile_leaves_the_earlier_backup() {
+    let world = World::new().await;
+    let old = world.push("old").await;
+    world.backup().await.unwrap();
+    let new = world.push("new").await;
+    assert!(world.backup_that(|_| {}, || bail!("the seed stopped")).await.is_err());
+    world.assert_restores(&[old], &new).await;
+}
+
+#[tokio::test]
+async fn a_copy_that_rotted_is_made_again_unless_sizes_are_trusted() {
+    let world = World::new().await;
+    let blob = world.push("blob").await;
+    world.backup().await.unwrap();
+    let copy = file_path(&world.path("backup"), &blob);
+    fs::write(&copy, b"rott").unwrap();
+    let trusting = world.copying(true, &mut |_| {}, || Ok(())).await.unwrap();
+    assert_eq!((trusting.copied, fs::read(&copy).unwrap().as_slice()), (0, b"rott".as_slice()));
+    assert_eq!(world.backup().await.unwrap().copied, 1);
+    assert_eq!(fs::read(&copy).unwrap(), b"blob");
+}
+
+#[tokio::test]
+async fn what_a_killed_copy_left_half_written_is_cleared_away() {
+    let world = World::new().await;
+    world.push("blob").await;
+    world.backup().await.unwrap();
+    let (part, snapshot) = (world.path("backup/blobs/sha256/.part-x"), world.path("backup/snapshot-000002"));
+    fs::write(&part, b"half").unwrap();
+    fs::create_dir(&snapshot).unwrap();
+    let again = world.backup().await.unwrap();
+    assert_eq!(again.backup.snapshot, "snapshot-000003");
+    assert!(!part.exists() && !snapshot.exists());
+}
+
+#[tokio::test]
+async fn one_process_at_a_time_writes_a_backup() {
+    let world = World::new().await;
+    world.backup().await.unwrap();
+    let _other = DataLock::acquire(&world.path("backup"), "seed backup").unwrap();
+    assert!(world.backup().await.unwrap_err().to_string().contains("in use"));
+    assert!(world.restore("restored").unwrap_err().to_string().contains("in use"));
+}
+
+#[tokio::test]
+async fn the_audit_log_comes_back_up_to_its_last_whole_line() {
+    assert_eq!(AUDIT, crate::seed::audit::FOLDER);
+    let world = World::new().await;
+    fs::create_dir(world.path("data/audit")).unwrap();
+    fs::write(world.path("data/audit/0000000002.jsonl"), b"{\"v\":1}\n{\"v\":1}\n").unwrap();
+    fs::write(world.path("data/audit/0000000003.jsonl"), b"{\"v\":1}\n{\"v\":").unwrap();
+    world.backup().await.unwrap();
+    world.restore("restored").unwrap();
+    assert_eq!(fs::read(world.path("restored/audit/0000000002.jsonl")).unwrap(), b"{\"v\":1}\n{\"v\":1}\n");
+    assert_eq!(fs::read(world.path("restored/audit/0000000003.jsonl")).unwrap(), b"{\"v\":1}\n");
 }
 
 #[tokio::test]
@@ -117,7 +241,7 @@ async fn other_folders_and_other_seeds_backups_are_left_alone() {
     fs::remove_file(world.path("backup/holiday.jpg")).unwrap();
     world.backup().await.unwrap();
     let hold = other.store.hold_journal().await.unwrap();
-    let source = Source { data: &other.path("data"), extent: &hold.extent, began: WallTime::default() };
+    let source = Source { data: &other.path("data"), extent: &hold.extent, began: WallTime::default(), trust_sizes: false };
     let refused = backup(source, &world.path("backup"), &mut |_| {}, || Ok(())).unwrap_err();
     assert!(refused.to_string().contains("another seed"), "{refused}");
     world.restore("restored").unwrap();

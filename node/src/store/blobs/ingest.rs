@@ -222,7 +222,7 @@ impl Written {
 }
 
 /// Puts the whole content of a file into `hasher`.
-pub(in crate::store) fn hash_file(hasher: &mut BlobHasher, path: &std::path::Path) -> io::Result<()> {
+fn hash_file(hasher: &mut BlobHasher, path: &std::path::Path) -> io::Result<()> {
     let mut file = File::open(path)?;
     let mut block = vec![0; REHASH_BYTES];
     loop {
