@@ -4,7 +4,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `POST /garbage?dry_run=true` | collects garbage; the report |
+//! | `POST /garbage?dry_run=true` | collects garbage; the report. With `accept_clock=true` the clock is believed from now on |
 //! | `GET /hold` | a first line with the journal's files, then an empty line every few seconds; files and journal stay while it is read |
 //!
 //! Not here: what the commands do; see [`crate::cli::store`].
@@ -50,6 +50,8 @@ const EXTENT_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug, Serialize, Deserialize)]
 struct GarbageQuery {
     dry_run: bool,
+    #[serde(default)]
+    accept_clock: bool,
 }
 
 /// Answers until it is told to stop. Without a socket the node goes on: commands then want it stopped.
@@ -86,7 +88,7 @@ fn bind(data: &Path) -> anyhow::Result<UnixListener> {
 
 async fn garbage(State(collector): State<Collector>, Query(query): Query<GarbageQuery>) -> Result<Json<Report>, Failed> {
     // A run goes on when its client is gone: half of one is as much work for the next.
-    let run = tokio::spawn(async move { collector.collect(query.dry_run).await });
+    let run = tokio::spawn(async move { collector.collect(query.dry_run, query.accept_clock).await });
     Ok(Json(run.await??))
 }
 
@@ -166,8 +168,8 @@ impl Client {
     ///
     /// # Errors
     /// With what the seed says.
-    pub async fn collect(&self, dry_run: bool) -> anyhow::Result<Report> {
-        let request = self.http.post("http://localhost/garbage").query(&GarbageQuery { dry_run });
+    pub async fn collect(&self, dry_run: bool, accept_clock: bool) -> anyhow::Result<Report> {
+        let request = self.http.post("http://localhost/garbage").query(&GarbageQuery { dry_run, accept_clock });
         Ok(answered(request.send().await).await?.json().await?)
     }
 

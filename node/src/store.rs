@@ -12,6 +12,8 @@
 //! | `room` | what of the disk blobs leave to the records |
 //! | [`check`] | looking whether everything is there and whole |
 //! | [`backup`] | copying a store while it is written, and bringing it back |
+//! | [`needed`] | what versions need, read from their statements |
+//! | `upgrade` | records that stores of earlier versions do not have yet |
 //! | [`garbage`] | taking away what nothing needs any more |
 //! | [`lock`] | one process a data directory |
 //!
@@ -26,6 +28,8 @@ pub mod index;
 pub mod journal;
 pub mod lock;
 pub mod meta;
+pub mod needed;
 pub mod records;
 mod room;
+mod upgrade;
 mod writer;

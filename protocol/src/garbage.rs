@@ -10,9 +10,12 @@
 //!
 //! Not here: reading records and files, and taking away; that nothing changed meanwhile is the store's to check.
 
-use std::collections::{BTreeMap, BTreeSet};
+pub mod clock;
+mod named;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+pub use named::named;
 
 use crate::digest::Digest;
 use crate::time::WallTime;
@@ -39,8 +42,8 @@ pub const fn renewal_due(used: WallTime, now: WallTime) -> bool {
     age(used, now) >= LEASE_SECONDS / 2
 }
 
-/// Whether a version's content is needed: its own while it is not retired, else for the desired state that names it or for
-/// a device that reported it at `reported`.
+/// Whether a version's content is needed, and so neither garbage nor, where tags expire, without its tags: while the version
+/// is not retired, else for the desired state that names it or for a device that reported it at `reported`.
 pub fn is_needed(retired: bool, desired: bool, reported: Option<WallTime>, now: WallTime) -> bool {
     !retired || desired || reported.is_some_and(|reported| age(reported, now) < REPORT_SECONDS)
 }
@@ -73,9 +76,34 @@ pub struct Content {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Garbage {
     /// Manifests, and when each was last pushed.
-    pub manifests: BTreeMap<Digest, WallTime>,
+    pub manifests: BTreeMap<Digest, Manifest>,
     /// Blobs, and when each was last used.
     pub blobs: BTreeMap<Digest, WallTime>,
+}
+
+impl Garbage {
+    /// The same in parts of at most `size`, in the order in which they may be taken one after the other while pushes run:
+    /// a manifest before those that refer to it, so that whoever takes these can see that it came back meanwhile and needs
+    /// them; blobs at last.
+    pub fn parts(self, size: usize) -> Vec<Self> {
+        let Self { manifests, blobs } = self;
+        let mut referrers: BTreeMap<Digest, Vec<Digest>> = BTreeMap::new();
+        let mut next = VecDeque::new();
+        for (digest, manifest) in &manifests {
+            match manifest.subject.filter(|subject| manifests.contains_key(subject)) {
+                Some(subject) => referrers.entry(subject).or_default().push(*digest),
+                None => next.push_back(*digest),
+            }
+        }
+        let mut ordered = Vec::with_capacity(manifests.len());
+        while let Some(digest) = next.pop_front() {
+            ordered.extend(manifests.get(&digest).map(|manifest| (digest, *manifest)));
+            next.extend(referrers.remove(&digest).unwrap_or_default());
+        }
+        let blobs: Vec<(Digest, WallTime)> = blobs.into_iter().collect();
+        let manifests = ordered.chunks(size).map(|part| Self { manifests: part.iter().copied().collect(), ..Self::default() });
+        manifests.chain(blobs.chunks(size).map(|part| Self { blobs: part.iter().copied().collect(), ..Self::default() })).collect()
+    }
 }
 
 /// A live manifest could not be read: what it names is not known, so nothing may go.
@@ -135,9 +163,10 @@ impl Marking {
             return Err(unreadable);
         }
         let Self { content, live, .. } = self;
-        let manifests = content.manifests.into_iter().map(|(digest, manifest)| (digest, manifest.pushed));
-        let dead = |(digest, _): &(Digest, WallTime)| !live.contains(digest);
-        Ok(Garbage { manifests: manifests.filter(dead).collect(), blobs: content.blobs.into_iter().filter(dead).collect() })
+        let Content { mut manifests, mut blobs, .. } = content;
+        manifests.retain(|digest, _| !live.contains(digest));
+        blobs.retain(|digest, _| !live.contains(digest));
+        Ok(Garbage { manifests, blobs })
     }
 
     fn mark(&mut self, mut digests: Vec<Digest>) {
@@ -147,84 +176,6 @@ impl Marking {
                 digests.extend(self.referrers.get(&digest).into_iter().flatten());
             }
         }
-    }
-}
-
-/// What a manifest of any type names: every digest under a key `digest` or `blobSum` (Docker's schema 1), at any depth,
-/// outside of its subject. That is more than a push must bring, so that nothing which a client may look for is taken from
-/// it; none if the bytes are no JSON that can be read.
-pub fn named(manifest: &[u8]) -> Option<Vec<Digest>> {
-    let mut named = Vec::new();
-    let mut json = serde_json::Deserializer::from_slice(manifest);
-    json.deserialize_any(Walk { named: &mut named, depth: 0, is_name: false }).ok()?;
-    json.end().ok()?;
-    Some(named)
-}
-
-/// Walks through JSON without keeping it.
-struct Walk<'a> {
-    named: &'a mut Vec<Digest>,
-    depth: usize,
-    is_name: bool,
-}
-
-impl<'de> DeserializeSeed<'de> for Walk<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Walk<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key::<String>()? {
-            if self.depth == 0 && key == "subject" {
-                map.next_value::<IgnoredAny>()?;
-            } else {
-                let is_name = key == "digest" || key == "blobSum";
-                map.next_value_seed(Walk { named: &mut *self.named, depth: self.depth + 1, is_name })?;
-            }
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        while list.next_element_seed(Walk { named: &mut *self.named, depth: self.depth + 1, is_name: false })?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        if let (true, Ok(digest)) = (self.is_name, text.parse()) {
-            self.named.push(digest);
-        }
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
     }
 }
 
@@ -307,6 +258,21 @@ mod tests {
     }
 
     #[test]
+    fn a_subject_goes_before_what_refers_to_it_and_blobs_go_last() {
+        let garbage = Marking::new(content(), &BTreeSet::new(), true, NOW).finish().unwrap();
+        for size in 1..12 {
+            let parts = garbage.clone().parts(size);
+            let at = |name: &str| parts.iter().position(|part| part.manifests.contains_key(&digest(name))).unwrap();
+            assert!(at("a") <= at("s") && at("s") <= at("t"), "in parts of {size}");
+            assert!(parts.iter().all(|part| part.manifests.len() + part.blobs.len() <= size));
+            let first_blobs = parts.iter().position(|part| !part.blobs.is_empty()).unwrap();
+            assert!(parts[first_blobs..].iter().all(|part| part.manifests.is_empty()));
+            let all = |of: fn(&Garbage) -> usize| parts.iter().map(of).sum::<usize>();
+            assert_eq!((all(|part| part.manifests.len()), all(|part| part.blobs.len())), (6, 5));
+        }
+    }
+
+    #[test]
     fn nothing_goes_while_a_needed_manifest_cannot_be_read() {
         let mut marking = Marking::new(Content { tagged: [digest("i")].into(), ..content() }, &BTreeSet::new(), true, NOW);
         assert_eq!(marking.poll_read(), Some(digest("i")));
@@ -331,23 +297,5 @@ mod tests {
         assert!(is_needed(true, true, None, NOW));
         assert!(is_needed(true, false, reported(REPORT_SECONDS - 1), NOW));
         assert!(!is_needed(true, false, reported(REPORT_SECONDS), NOW));
-    }
-
-    #[test]
-    fn a_manifest_of_any_type_names_every_digest_but_its_subject() {
-        let text = serde_json::json!({
-            "schemaVersion": 2, "x": [null, true, 1.5, -1],
-            "config": { "digest": digest("config"), "size": 1 },
-            "layers": [{ "digest": digest("foreign"), "urls": ["https://example.com/"], "annotations": { "x": digest("not named") } }],
-            "manifests": [{ "digest": digest("manifest"), "platform": { "deep": [{ "digest": digest("deep") }] } }],
-            "fsLayers": [{ "blobSum": digest("old") }],
-            "subject": { "digest": digest("subject") },
-            "other": { "subject": { "digest": digest("inner") }, "digest": "none" },
-        });
-        let expected: BTreeSet<Digest> = ["config", "foreign", "manifest", "deep", "old", "inner"].map(digest).into();
-        assert_eq!(named(text.to_string().as_bytes()).unwrap().into_iter().collect::<BTreeSet<_>>(), expected);
-        for broken in ["", "{", "{}x", &"[".repeat(200)] {
-            assert_eq!(named(broken.as_bytes()), None);
-        }
     }
 }

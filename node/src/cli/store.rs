@@ -2,6 +2,7 @@
 //!
 //! Not here: what is garbage or damage; see [`crate::store`].
 
+use std::fmt::Display;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
@@ -10,6 +11,7 @@ use clap::{Args, Subcommand};
 use super::{Output, progress};
 use crate::clock::wall_time;
 use crate::control::{Access, access};
+use crate::seed::audit::{self, verify::verify};
 use crate::store::blobs::BlobStore;
 use crate::store::check::{JOURNAL, Report, check, repair};
 use crate::store::embedded::EmbeddedStore;
@@ -51,6 +53,10 @@ pub struct Gc {
     /// afterwards is told what to send again.
     #[arg(long)]
     no_lease: bool,
+    /// The clock is right, although it went on by more than seven days since the seed last looked at it, or went back:
+    /// remove again what is old by it, tags whose time is over too.
+    #[arg(long, conflicts_with = "dry_run")]
+    accept_clock: bool,
     #[command(flatten)]
     output: Output,
 }
@@ -92,6 +98,10 @@ impl Check {
             report
         });
         let mut report = checked.await??;
+        let audit = self.data.join(audit::FOLDER);
+        let audited = tokio::task::spawn_blocking(move || verify(&audit)).await?.context("the audit log cannot be read")?;
+        let broken = audited.broken.as_ref().map(|(path, broken)| (path.as_path(), broken as &dyn Display));
+        report.add_audit(audited.files, broken);
         if let Some(held) = held {
             held.check()?;
         }
@@ -111,6 +121,9 @@ fn text(report: &Report) -> String {
     let mut lines = vec![format!("checked {} files, {}", report.files, progress::size(report.bytes))];
     if let Some(named) = report.named {
         lines.push(format!("records name {named} blobs"));
+    }
+    if report.audit_files > 0 {
+        lines.push(format!("checked {} files of the audit log", report.audit_files));
     }
     if report.orphans > 0 {
         let size = progress::size(report.orphan_bytes);
@@ -136,12 +149,12 @@ impl Gc {
         }
         let report = match access(&self.data, "store gc")? {
             Access::Running(held, _) if self.no_lease => bail!("{held}; --no-lease needs the seed stopped"),
-            Access::Running(_, Some(client)) => client.collect(self.dry_run).await?,
+            Access::Running(_, Some(client)) => client.collect(self.dry_run, self.accept_clock).await?,
             Access::Running(held, None) => bail!("{held}; it has no control socket, so stop it first"),
             Access::Alone(_lock) => {
                 let data = self.data.clone();
                 let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(&data)).await?.context("the store cannot be opened")?;
-                let options = Options { dry_run: self.dry_run, lease: !self.no_lease };
+                let options = Options { dry_run: self.dry_run, lease: !self.no_lease, accept_clock: self.accept_clock };
                 let report = garbage::collect(&store, &BlobStore::open(&self.data)?, options, wall_time()).await;
                 tokio::task::spawn_blocking(move || drop(store)).await?;
                 report?
@@ -159,6 +172,10 @@ impl Gc {
             )];
             lines.extend(report.left.iter().map(|left| format!("left alone: {left}")));
             lines.join("\n")
-        })
+        })?;
+        match report.clock_doubted {
+            Some(doubt) => bail!("nothing was taken: {doubt}"),
+            None => Ok(()),
+        }
     }
 }

@@ -51,6 +51,9 @@ pub enum ActivityKind {
     /// A tag was deleted.
     #[serde(rename = "tag.delete")]
     TagDelete,
+    /// A tag whose time was over was removed, by the seed itself.
+    #[serde(rename = "tag.expire")]
+    TagExpire,
     /// An organisation was created.
     #[serde(rename = "org.create")]
     OrgCreate,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`chain`] | how each line is bound to the one before |
 //! | [`files`] | the files, their rotation and repair |
+//! | [`verify`] | checking all that there is |
 //!
 //! A line is one JSON object, format `"v":1`; fields that do not apply are left out:
 //!
@@ -15,7 +16,7 @@
 //! | `action` | see [`ActivityKind`]; `audit.gap` stands for lines that are missing, with their number in `lines` and why in `reason` |
 //! | `outcome` | `done`, `refused`, `failed` (the seed failed; look whether it was carried out) or `unknown` (the seed stopped or broke down in the middle of it; it may have been carried out) |
 //! | `status` | HTTP status of the answer |
-//! | `who` | `org` with `key` (the id of an access key, never its secret) and its `label`, or with `device`; left out for strangers |
+//! | `who` | `org` with `key` (the id of an access key, never its secret) and its `label`, or with `device`; with neither, and the `label` `seed`, for what the seed did by itself; left out for strangers |
 //! | `from` | `address` of the client's socket, `user_agent` |
 //! | `request` | its id, as in the access log and in the answer's `x-request-id` |
 //! | `method`, `path` | as asked |
@@ -37,6 +38,7 @@
 
 pub mod chain;
 pub mod files;
+pub mod verify;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -118,11 +120,14 @@ pub struct Entry {
     pub who: Option<Who>,
     /// From where.
     pub from: From,
-    /// Id of the request.
+    /// Id of the request; empty, as are method and path, for what the seed did by itself.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub request: String,
     /// Method.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub method: String,
     /// Path without query, in printable ASCII.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub path: String,
     /// To what.
     pub target: Activity,

@@ -30,15 +30,16 @@ impl Collector {
         Self { seed, running: Arc::default() }
     }
 
-    /// Collects now, or after the run under way. What pushes rely on is left alone.
+    /// Collects now, or after the run under way. What pushes rely on is left alone. `accept_clock` says that an operator
+    /// finds the clock right.
     ///
     /// # Errors
     /// When the store or the file system fails.
-    pub async fn collect(&self, dry_run: bool) -> anyhow::Result<Report> {
+    pub async fn collect(&self, dry_run: bool, accept_clock: bool) -> anyhow::Result<Report> {
         let _running = self.running.lock().await;
-        let options = Options { dry_run, lease: true };
+        let options = Options { dry_run, lease: true, accept_clock };
         let report = collect(&*self.seed.store, &self.seed.blobs, options, wall_time()).await?;
-        if !dry_run {
+        if !report.dry_run {
             self.seed.metrics.add_garbage(report.files, report.bytes);
         }
         Ok(report)
@@ -48,7 +49,7 @@ impl Collector {
     pub async fn keep_clean(self) {
         tokio::time::sleep(FIRST_RUN_DELAY).await;
         loop {
-            if let Err(error) = self.collect(false).await {
+            if let Err(error) = self.collect(false, false).await {
                 tracing::error!(error = format!("{error:#}"), "garbage cannot be collected; the disk fills up until it can");
             }
             tokio::time::sleep(RUN_INTERVAL).await;

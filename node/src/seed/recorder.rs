@@ -112,6 +112,11 @@ impl Recorder {
         Self(Arc::new(Sinks { access: None, figures: None, ..Sinks::clone(&self.0) }))
     }
 
+    /// The audit log, for what the seed does by itself.
+    pub fn audit_log(&self) -> &AuditLog {
+        &self.0.audit
+    }
+
     /// The access log, if there is one.
     pub fn access_log(&self) -> Option<&AccessLog> {
         self.0.access.as_ref()

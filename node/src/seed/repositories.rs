@@ -7,14 +7,15 @@ pub mod expiry;
 use axum::http::StatusCode;
 use protocol::name::{OrgName, RepositoryName, Tag};
 use protocol::repository::retention::Fate;
-use protocol::repository::{Setting, decided_by, in_force};
+use protocol::repository::{RepositorySettings, Setting, decided_by, in_force};
 
 use super::Seed;
 use super::api::Refused;
 use crate::api::{Page, RepositoryListed, RepositoryPage, RepositoryShown, TagShown};
+use crate::clock::wall_time;
 use crate::store::blobs::BlobStore;
 use crate::store::meta::{MetaStore, TagRecord};
-use expiry::Needed;
+use crate::store::needed::needed;
 
 /// The most repositories in one answer; the tags of each are counted.
 const PAGE_REPOSITORIES_MAX: usize = 100;
@@ -50,7 +51,7 @@ impl Repositories<'_> {
         let next = names.last().filter(|_| more).cloned();
         let mut repositories = Vec::with_capacity(names.len());
         for repository in names {
-            let tags = self.store.tag_records(&repository).await?.map_or(0, |tags| tags.len());
+            let tags = self.store.tags(&repository, None, usize::MAX).await?.map_or(0, |tags| tags.len());
             let settings = in_force(&settings, &repository);
             repositories.push(RepositoryListed { repository, tags, settings });
         }
@@ -67,18 +68,36 @@ impl Repositories<'_> {
         let from = |setting: Setting| Some((setting, decided_by(&settings, repository, setting)?.clone()));
         let from = Setting::ALL.into_iter().filter_map(from).collect();
         let settings = in_force(&settings, repository);
-        let retention = settings.retention();
-        let needed = match retention {
-            Some(_) => self.needed(&org).await.map_err(|error| Refused::failed(error.as_ref()))?,
-            None => Needed::new(),
-        };
-        let found = self.fates(repository, retention.as_ref(), &needed).await?;
-        let found = found.ok_or_else(|| Refused::new(StatusCode::NOT_FOUND, "missing", format!("{repository} does not exist")))?;
         let limit = page.limit.unwrap_or(PAGE_TAGS_MAX).clamp(1, PAGE_TAGS_MAX);
-        let mut tags = found.into_iter().map(shown).filter(|shown| page.last.as_deref().is_none_or(|last| shown.tag.as_str() > last));
-        let shown: Vec<TagShown> = tags.by_ref().take(limit).collect();
-        let next = tags.next().and_then(|_| shown.last()).map(|last| last.tag.clone());
-        Ok(RepositoryShown { repository: repository.clone(), settings, from, tags: shown, next })
+        let mut tags = self.shown_tags(repository, &settings, page.last.as_deref(), limit + 1).await?;
+        let more = tags.len() > limit;
+        tags.truncate(limit);
+        let next = tags.last().filter(|_| more).map(|last| last.tag.clone());
+        Ok(RepositoryShown { repository: repository.clone(), settings, from, tags, next })
+    }
+
+    /// Up to `limit` tags after `last`. Without a rule about retention only these are read; with one, what becomes of a tag
+    /// depends on all others, and on statements, which are kept in memory for a while.
+    async fn shown_tags(
+        &self,
+        repository: &RepositoryName,
+        settings: &RepositorySettings,
+        last: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<TagShown>, Refused> {
+        let found = match settings.retention() {
+            None => {
+                let tags = self.store.tag_records(repository, last, limit).await?;
+                tags.map(|tags| tags.into_iter().map(|(tag, record)| (tag, record, Fate::Unlimited)).collect::<Vec<_>>())
+            }
+            Some(retention) => {
+                let needed = needed(self.store, self.blobs, &repository.org(), wall_time()).await;
+                let needed = needed.map_err(|error| Refused::failed(error.as_ref()))?;
+                self.fates(repository, &retention, &needed).await?
+            }
+        };
+        let found = found.ok_or_else(|| Refused::new(StatusCode::NOT_FOUND, "missing", format!("{repository} does not exist")))?;
+        Ok(found.into_iter().filter(|(tag, ..)| last.is_none_or(|last| tag.as_str() > last)).take(limit).map(shown).collect())
     }
 }
 

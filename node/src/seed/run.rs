@@ -96,7 +96,7 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
     servers.spawn(listener::serve(device_listener, Some(device_tls), device_meter, device_router, stopped.clone()));
     let rotation = recorder.access_log().cloned().map(|log| tokio::spawn(telemetry::on_hangup(move || log.reopen())));
     let mut renewal = tokio::spawn(trust::keep_fresh(seed.clone()));
-    let mut retention = tokio::spawn(expiry::keep_tidy(seed.clone()));
+    let mut retention = tokio::spawn(expiry::keep_tidy(seed.clone(), recorder.audit_log().clone()));
     let garbage = Collector::new(seed.clone());
     let mut collection = tokio::spawn(garbage.clone().keep_clean());
     servers.spawn(control::serve(config.data.clone(), garbage, stopped));

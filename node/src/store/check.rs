@@ -1,5 +1,5 @@
 //! Looking whether everything that records name is there and whole: files against their digests, records against files, hash
-//! lists against blobs, journal and index against their checksums.
+//! lists against blobs, journal and index against their checksums. What checking the audit log finds is added to it.
 //!
 //! It only reads. Beside a running seed it sees the records as of one moment, and its files are held meanwhile.
 //!
@@ -54,6 +54,8 @@ pub enum Damage {
     Journal,
     /// The index does not hold what was put into it, or is of another journal.
     Index,
+    /// A line of the audit log does not follow the one before it.
+    AuditLog,
 }
 
 /// One finding.
@@ -85,6 +87,8 @@ pub struct Report {
     pub orphans: u64,
     /// Their bytes.
     pub orphan_bytes: u64,
+    /// Files of the audit log that were checked.
+    pub audit_files: u64,
     /// Whether the index was looked at, which a running seed does itself when it starts.
     pub index_checked: bool,
     /// Findings, repaired or not.
@@ -96,6 +100,16 @@ pub struct Report {
 }
 
 impl Report {
+    /// Adds what checking the audit log found: how many files it has, and the first line that does not follow.
+    pub fn add_audit(&mut self, files: u64, broken: Option<(&Path, &dyn std::fmt::Display)>) {
+        self.audit_files = files;
+        if let Some((path, broken)) = broken {
+            let next = "compare it with the audit log in a backup; what it said cannot be made again, and this stays found as long as \
+                        the file is kept";
+            self.add(Damage::AuditLog, None, format!("{}: {broken}", path.display()), next.into());
+        }
+    }
+
     fn add(&mut self, damage: Damage, digest: Option<Digest>, found: String, next: String) {
         self.damaged += 1;
         self.unrepaired += 1;

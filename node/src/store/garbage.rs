@@ -4,6 +4,8 @@
 //! What is judged by old records is taken only if they have not changed: a push renews what it relies on, and is told to
 //! bring again what was taken before.
 //!
+//! A clock that is not believed takes nothing: such a run says what would go, and why it does not.
+//!
 //! Not here: what is garbage, see [`protocol::garbage`]; when a run starts, see `seed::garbage`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,16 +13,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use protocol::digest::Digest;
-use protocol::garbage::{FILE_GRACE_SECONDS, Garbage, Marking, is_needed, named};
-use protocol::name::{AppName, OrgName, RepositoryName};
+use protocol::garbage::clock::believe;
+use protocol::garbage::{FILE_GRACE_SECONDS, Garbage, Marking, named};
+use protocol::name::{OrgName, RepositoryName};
 use protocol::oci::manifest::MANIFEST_BYTES_MOST;
-use protocol::statement::desired::DesiredState;
-use protocol::statement::version::{STATEMENT_BYTES_MAX, VersionStatement};
 use protocol::time::WallTime;
 use serde::{Deserialize, Serialize};
 
 use super::blobs::{BlobStore, Listed};
-use super::meta::{DesiredStateRecord, Held, MetaError, MetaStore};
+use super::meta::{Held, MetaError, MetaStore};
+use super::needed::{Needed, needed};
 
 /// Repositories whose names are read at once.
 const REPOSITORIES_AT_ONCE: usize = 1000;
@@ -49,6 +51,8 @@ pub struct Options {
     pub dry_run: bool,
     /// Respect the lease of pushes and the grace of files. Only while no push can be under way may this be false.
     pub lease: bool,
+    /// Believe the clock from now on: an operator says that it is right.
+    pub accept_clock: bool,
 }
 
 /// What a run took, or would take.
@@ -56,6 +60,9 @@ pub struct Options {
 pub struct Report {
     /// Whether nothing was taken.
     pub dry_run: bool,
+    /// Why nothing was taken although it should have been: the clock is not believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_doubted: Option<String>,
     /// Repositories that were looked at.
     pub repositories: u64,
     /// Manifests that went out of their repositories.
@@ -81,9 +88,6 @@ impl Report {
     }
 }
 
-/// What the versions of an organisation name, by repository.
-type Roots = BTreeMap<RepositoryName, BTreeSet<Digest>>;
-
 /// One run.
 struct Run<'a> {
     store: &'a dyn MetaStore,
@@ -99,12 +103,17 @@ struct Run<'a> {
 ///
 /// # Errors
 /// When the store or the file system fails; what was taken before was garbage all the same.
-pub async fn collect(store: &dyn MetaStore, blobs: &BlobStore, options: Options, now: WallTime) -> anyhow::Result<Report> {
-    let report = Report { dry_run: options.dry_run, ..Report::default() };
+pub async fn collect(store: &dyn MetaStore, blobs: &BlobStore, mut options: Options, now: WallTime) -> anyhow::Result<Report> {
+    let mut report = Report::default();
+    if !options.dry_run {
+        report.clock_doubted = doubt_clock(store, options.accept_clock, now).await?;
+        options.dry_run = report.clock_doubted.is_some();
+    }
+    report.dry_run = options.dry_run;
     let mut run = Run { store, blobs, options, now, report, doomed: BTreeMap::new() };
     for org in store.orgs().await? {
-        match run.roots(&org).await {
-            Ok(roots) => run.sweep_org(&org, &roots).await?,
+        match needed(store, blobs, &org, now).await {
+            Ok(needed) => run.sweep_org(&org, &needed).await?,
             Err(reason) => run.report.leave(org.as_str(), &format!("{reason:#}")),
         }
     }
@@ -114,43 +123,31 @@ pub async fn collect(store: &dyn MetaStore, blobs: &BlobStore, options: Options,
     Ok(run.report)
 }
 
-impl Run<'_> {
-    /// What the needed versions of an organisation name.
-    async fn roots(&self, org: &OrgName) -> anyhow::Result<Roots> {
-        let desired = self.store.desired_states(org).await?.iter().map(desired_versions).collect::<anyhow::Result<Vec<_>>>()?;
-        let desired: BTreeSet<(AppName, u64)> = desired.into_iter().flatten().collect();
-        let mut roots = Roots::new();
-        for known in self.store.reported_versions(org).await? {
-            let version = known.version;
-            let named = desired.contains(&(version.app.clone(), version.version));
-            if !is_needed(version.retired.is_some(), named, known.reported, self.now) {
-                continue;
-            }
-            for digest in version.statements.values() {
-                let statement = self.read(digest, STATEMENT_BYTES_MAX as u64).await.with_context(|| {
-                    format!(
-                        "the statement {digest} of version {} of {org}/{} is missing or broken, so what it names is not known; \
-                         restore it from a backup",
-                        version.version, version.app
-                    )
-                })?;
-                let statement = VersionStatement::parse(&statement)?;
-                for image in statement.images {
-                    roots.entry(image.repository.clone()).or_default().extend(image.digests());
-                }
-            }
-        }
-        Ok(roots)
+/// Why the clock is not believed, for which nothing may be removed because of its age; if it is believed, that is kept.
+///
+/// # Errors
+/// When the store fails.
+pub async fn doubt_clock(store: &dyn MetaStore, accept: bool, now: WallTime) -> Result<Option<String>, MetaError> {
+    let believed = store.clock_believed().await?;
+    if let Err(doubt) = believe(believed, now).or_else(|doubt| if accept { Ok(()) } else { Err(doubt) }) {
+        tracing::error!(event = "clock_doubted", %doubt, "nothing is removed because of its age");
+        return Ok(Some(doubt.to_string()));
     }
+    if believed != Some(now) {
+        store.believe_clock(now).await?;
+    }
+    Ok(None)
+}
 
-    async fn sweep_org(&mut self, org: &OrgName, roots: &Roots) -> anyhow::Result<()> {
+impl Run<'_> {
+    async fn sweep_org(&mut self, org: &OrgName, needed: &Needed) -> anyhow::Result<()> {
         let none = BTreeSet::new();
         let mut last: Option<RepositoryName> = None;
         loop {
             let page = self.store.repositories(org, last.as_ref().map(RepositoryName::as_str), REPOSITORIES_AT_ONCE).await?;
             for repository in &page {
                 self.report.repositories += 1;
-                self.sweep(repository, roots.get(repository).unwrap_or(&none)).await?;
+                self.sweep(repository, needed.get(repository).unwrap_or(&none)).await?;
             }
             match page.last() {
                 Some(name) if page.len() == REPOSITORIES_AT_ONCE => last = Some(name.clone()),
@@ -192,9 +189,7 @@ impl Run<'_> {
             self.count(&garbage);
             return Ok(());
         }
-        let Garbage { manifests, blobs } = garbage;
-        let manifests = chunks(manifests).map(|manifests| Garbage { manifests, ..Garbage::default() });
-        for part in manifests.chain(chunks(blobs).map(|blobs| Garbage { blobs, ..Garbage::default() })) {
+        for part in garbage.parts(SWEPT_AT_ONCE) {
             let taken = self.store.sweep(repository, part).await?;
             self.count(&taken);
         }
@@ -209,6 +204,7 @@ impl Run<'_> {
     /// Removes the files that nothing holds, and half-written ones of earlier processes.
     async fn remove_files(&mut self) -> anyhow::Result<()> {
         let grace = Duration::from_secs(if self.options.lease { FILE_GRACE_SECONDS } else { 0 });
+        let count_max = self.doomed.values().max().copied().unwrap_or_default() + 1;
         let mut listing = self.blobs.list().await?;
         loop {
             let (rest, page) = tokio::task::spawn_blocking(move || {
@@ -223,7 +219,7 @@ impl Run<'_> {
             }
             let old: BTreeMap<Digest, Listed> =
                 page.into_iter().filter(|listed| listed.is_older_than(grace)).map(|listed| (listed.digest, listed)).collect();
-            let held = self.store.held(old.keys().copied().collect()).await?;
+            let held = self.store.held(old.keys().copied().collect(), count_max).await?;
             let unheld: Vec<Digest> = held.iter().filter(|held| self.is_unheld(held)).map(|held| held.digest).collect();
             if self.options.dry_run {
                 self.count_files(unheld.iter().filter_map(|digest| old.get(digest)));
@@ -273,23 +269,6 @@ impl Run<'_> {
         anyhow::ensure!(digest.same_algorithm(&bytes) == *digest, "its file is broken");
         Ok(bytes)
     }
-}
-
-/// The versions that a desired state names.
-fn desired_versions(record: &DesiredStateRecord) -> anyhow::Result<Vec<(AppName, u64)>> {
-    let state: DesiredState = record.state().with_context(|| format!("the desired state of group {}", record.group))?;
-    Ok(state.apps.into_iter().map(|(app, desired)| (app, desired.version)).collect())
-}
-
-fn chunks(mut all: BTreeMap<Digest, WallTime>) -> impl Iterator<Item = BTreeMap<Digest, WallTime>> {
-    std::iter::from_fn(move || {
-        let mut chunk = BTreeMap::new();
-        while chunk.len() < SWEPT_AT_ONCE {
-            let Some((digest, time)) = all.pop_first() else { break };
-            chunk.insert(digest, time);
-        }
-        (!chunk.is_empty()).then_some(chunk)
-    })
 }
 
 #[cfg(test)]

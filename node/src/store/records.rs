@@ -29,6 +29,8 @@ pub enum Table {
     Manifest,
     /// `repository tag` → digest of the manifest, and when it was pushed.
     Tag,
+    /// `repository digest tag` → true, for each tag: the tags of a manifest.
+    TagOf,
     /// `org pattern` → settings of the repositories that the pattern matches.
     RepositorySettings,
     /// `repository subject digest` → true.
@@ -51,6 +53,8 @@ pub enum Table {
     Report,
     /// `org group` → desired state.
     DesiredState,
+    /// `believed` → the calendar time at which removing by age was last allowed.
+    Clock,
     /// `rollout id` → rollout.
     Rollout,
     /// `org app number` → rollout id, counted up from 1.
@@ -69,6 +73,7 @@ impl Table {
             Self::Holder => "holder",
             Self::Manifest => "manifest",
             Self::Tag => "tag",
+            Self::TagOf => "tag_of",
             Self::RepositorySettings => "repository_settings",
             Self::Referrer => "referrer",
             Self::HashList => "hash_list",
@@ -80,6 +85,7 @@ impl Table {
             Self::Device => "device",
             Self::Report => "report",
             Self::DesiredState => "desired_state",
+            Self::Clock => "clock",
             Self::Rollout => "rollout",
             Self::AppRollout => "app_rollout",
         }
@@ -100,7 +106,7 @@ impl Change {
 
 /// Why records cannot be read.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the index {0}; it is rebuilt from the journal at the next start")]
+#[error("the index {0}; a node that runs builds it again from the journal as soon as it notices")]
 pub struct IndexError(pub String);
 
 /// The key of these parts.

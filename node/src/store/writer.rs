@@ -21,6 +21,7 @@ use super::index::Index;
 use super::journal::{Journal, JournalError};
 use super::meta::{JournalHold, MetaError};
 use super::records::{Change, Found, IndexError, Range, Records, Table};
+use super::upgrade;
 
 /// Operations that may wait; further callers wait to be let in.
 const WAITING_MAX: usize = 1024;
@@ -68,8 +69,10 @@ pub(super) struct Writer {
 impl Writer {
     /// Opens journal and index of the data directory `dir` and starts the thread.
     pub(super) fn start(dir: &Path) -> anyhow::Result<(Self, SharedIndex)> {
-        let journal = Journal::open(&dir.join("journal"))?;
-        let index = SharedIndex(Arc::new(RwLock::new(Arc::new(Index::open(dir, &journal)?))));
+        let mut journal = Journal::open(&dir.join("journal"))?;
+        let index = Index::open(dir, &journal)?;
+        upgrade::list_tags(&mut journal, &index)?;
+        let index = SharedIndex(Arc::new(RwLock::new(Arc::new(index))));
         let (jobs, queue) = mpsc::channel(WAITING_MAX);
         let mut engine = Engine { dir: dir.to_owned(), journal, index: index.clone(), broken: None, held: Arc::default() };
         let thread = thread::Builder::new().name("records".into()).spawn(move || engine.run(queue))?;
@@ -309,19 +312,26 @@ impl Records for Transaction<'_> {
     }
 
     fn raw_scan(&self, table: Table, range: Range<'_>) -> Result<Vec<Found>, IndexError> {
-        let stored = self.index.raw_scan(table, Range { limit: usize::MAX, ..range })?;
-        let mut found: BTreeMap<String, Vec<u8>> = stored.into_iter().collect();
+        let mut changed: BTreeMap<&str, Option<&[u8]>> = BTreeMap::new();
         for newest in [self.earlier, &self.newest] {
             let from = (table, range.prefix.to_owned());
             for ((other, key), value) in newest.range(from..) {
                 let Some(rest) = key.strip_prefix(range.prefix).filter(|_| *other == table) else { break };
-                match value {
-                    Some(value) => found.insert(rest.to_owned(), value.clone()),
-                    None => found.remove(rest),
-                };
+                if range.after.is_none_or(|after| rest > after) {
+                    changed.insert(rest, value.as_deref());
+                }
             }
         }
-        let after = |key: &str| range.after.is_none_or(|after| key > after);
-        Ok(found.into_iter().filter(|(key, _)| after(key)).take(range.limit).collect())
+        // Each of these may hide one that is stored; more than that need not be read.
+        let hidden = changed.values().filter(|value| value.is_none()).count();
+        let stored = self.index.raw_scan(table, Range { limit: range.limit.saturating_add(hidden), ..range })?;
+        let mut found: BTreeMap<String, Vec<u8>> = stored.into_iter().collect();
+        for (rest, value) in changed {
+            match value {
+                Some(value) => found.insert(rest.to_owned(), value.to_vec()),
+                None => found.remove(rest),
+            };
+        }
+        Ok(found.into_iter().take(range.limit).collect())
     }
 }

@@ -6,7 +6,7 @@
 //!   the one with the higher name is newer);
 //! - its last push is less than `keep_days` days ago;
 //! - retention does not look at it, because `expire` lists patterns and none of them matches;
-//! - a version that was published and not retired needs its manifest; what a desired state names is such a version;
+//! - a version whose content is needed ([`is_needed`](crate::garbage::is_needed)) names its manifest;
 //! - its name says which manifest it is about (cosign's `sha256-<hex>.sig`, see [`subject_of`]), and that manifest is still
 //!   in the repository: signatures go with what they sign. Such tags do not count among the newest of the others;
 //! - it is not known when it was pushed, because the seed's clock was not set.
@@ -14,7 +14,7 @@
 //! A tag goes alone: its manifest is left to garbage collection, which keeps what another tag, an index or a version needs.
 //! Retention also removes immutable tags, because their organisation asked for both; after that the name is free again.
 //!
-//! Not here: when tags are looked at; see `node::seed::repositories::expiry`.
+//! Not here: whether the clock is believed, see [`crate::garbage::clock`]; when tags are looked at, see `node::seed::repositories::expiry`.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -43,7 +43,7 @@ pub struct TagFacts<'a> {
     pub tag: &'a Tag,
     /// When it was last pushed; zero if that is not known.
     pub pushed: WallTime,
-    /// Whether a published version that is not retired needs its manifest.
+    /// Whether a version whose content is needed names its manifest.
     pub needed: bool,
     /// Whether the manifest that it is about by its name ([`subject_of`]) is in the repository.
     pub subject_present: bool,

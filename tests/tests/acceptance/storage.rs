@@ -4,13 +4,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
+use tests::disk::SmallDisk;
 use tests::http;
 use tests::image::{Layer, Layout};
 use tests::process::Outcome;
@@ -175,4 +176,95 @@ fn a_backup_made_while_pushes_run_brings_back_everything_acknowledged_before() {
     for layout in before.iter().chain(&later) {
         assert_whole(&seed, layout);
     }
+}
+
+fn backup(seed: &Seed, folder: &Path) -> Command {
+    let mut command = program::hedgerow();
+    command.args(["seed", "backup", "--json", "--data"]).arg(seed.data()).arg("--to").arg(folder);
+    command
+}
+
+/// Restores a backup beside the seed, checks all of it, and tells which of two layers its records name.
+fn restored(seed: &Seed, folder: &Path, layers: [&str; 2]) -> [bool; 2] {
+    let data = seed.scratch("looked");
+    let mut restore = program::hedgerow();
+    Outcome::of(restore.args(["seed", "restore", "--json", "--from"]).arg(folder).arg("--data").arg(&data)).succeeded();
+    let mut check = program::hedgerow();
+    let checked = Outcome::of(check.args(["store", "check", "--json", "--data"]).arg(&data)).json();
+    assert_eq!(checked["damaged"], 0, "{checked}");
+    assert!(checked["audit_files"].as_u64().unwrap() >= 1, "{checked}");
+    let has = layers.map(|layer| data.join("blobs").join(layer.replacen(':', "/", 1)).exists());
+    fs::remove_dir_all(data).unwrap();
+    has
+}
+
+#[test]
+fn a_backup_that_is_killed_at_any_moment_leaves_the_earlier_one_or_is_complete() {
+    let mut seed = Seed::start();
+    let (old, new) = (layout(&seed, "old", 1), layout(&seed, "new", 2));
+    let layers = [old.images[0].layers[0].as_str(), new.images[0].layers[0].as_str()];
+    seed.push(&seed.org(), "acme/web", &old);
+    let folder = seed.scratch("backup");
+    Outcome::of(&mut backup(&seed, &folder)).succeeded();
+    delete_tag(&seed, "old");
+    seed.push(&seed.org(), "acme/web", &new);
+    seed.stop();
+    Outcome::of(&mut store(&seed, &["store", "gc", "--no-lease"])).succeeded();
+    let baseline = seed.scratch("baseline");
+    Outcome::of(Command::new("cp").arg("-a").args([&folder, &baseline])).succeeded();
+    let (mut killed, mut found) = (0, [[false; 2]; 2]);
+    for wait in 0..30 {
+        fs::remove_dir_all(&folder).unwrap();
+        Outcome::of(Command::new("cp").arg("-a").args([&baseline, &folder])).succeeded();
+        let mut copying = backup(&seed, &folder).stdout(std::process::Stdio::null()).spawn().unwrap();
+        thread::sleep(Duration::from_micros(wait * 1500));
+        copying.kill().unwrap();
+        killed += u32::from(!copying.wait().unwrap().success());
+        let has = restored(&seed, &folder, layers);
+        assert!(has == [true, false] || has == [false, true], "after {wait}: {has:?}");
+        found[usize::from(has[1])] = has;
+        if wait % 10 == 9 {
+            Outcome::of(&mut backup(&seed, &folder)).succeeded();
+            assert_eq!(restored(&seed, &folder, layers), [false, true]);
+        }
+    }
+    assert!(killed > 0 && found[0] == [true, false], "no backup was killed before it was complete");
+}
+
+#[test]
+fn a_backup_that_finds_the_disk_full_leaves_the_earlier_one() {
+    let seed = Seed::start();
+    let (old, new) = (layout(&seed, "old", 1), layout(&seed, "new", 2));
+    let layers = [old.images[0].layers[0].as_str(), new.images[0].layers[0].as_str()];
+    seed.push(&seed.org(), "acme/web", &old);
+    let folder = seed.scratch("backup");
+    Outcome::of(&mut backup(&seed, &folder)).succeeded();
+    let disk = SmallDisk::in_place_of(&folder, 16);
+    seed.push(&seed.org(), "acme/web", &new);
+    let taken = disk.take_all("lost+found");
+    let full = Outcome::of(&mut backup(&seed, &folder));
+    assert_eq!(full.code, Some(1));
+    assert!(full.stderr.contains("No space left"), "{}", full.stderr);
+    assert_eq!(restored(&seed, &folder, layers), [true, false]);
+    taken.give_back();
+    Outcome::of(&mut backup(&seed, &folder)).succeeded();
+    assert_eq!(restored(&seed, &folder, layers), [true, true]);
+}
+
+#[test]
+fn a_line_of_the_audit_log_that_was_changed_is_found() {
+    let mut seed = Seed::start();
+    for number in 0..2 {
+        seed.push(&seed.org(), "acme/web", &layout(&seed, &format!("image-{number}"), number));
+    }
+    assert_eq!(Outcome::of(&mut store(&seed, &["store", "check"])).code, Some(0), "while it runs");
+    seed.stop();
+    let whole = Outcome::of(&mut store(&seed, &["store", "check"])).json();
+    assert_eq!((&whole["damaged"], &whole["audit_files"]), (&Value::from(0), &Value::from(1)), "{whole}");
+    let path = seed.data().join("audit/0000000001.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("image-0", "image-x", 1)).unwrap();
+    let changed = Outcome::of(&mut store(&seed, &["store", "check"]));
+    assert_eq!(changed.code, Some(1));
+    assert!(changed.stdout.contains("audit_log") && changed.stdout.contains("does not follow"), "{}", changed.stdout);
 }

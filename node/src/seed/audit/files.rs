@@ -140,7 +140,7 @@ impl Files {
     }
 }
 
-fn path(dir: &Path, number: u64) -> PathBuf {
+pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:010}.{EXTENSION}"))
 }
 
@@ -149,7 +149,7 @@ fn append_to(path: &Path) -> io::Result<File> {
 }
 
 /// The numbers of the files, in order.
-fn numbers(dir: &Path) -> io::Result<Vec<u64>> {
+pub(super) fn numbers(dir: &Path) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(dir)? {
         let name = PathBuf::from(entry?.file_name());

@@ -2,29 +2,30 @@
 //!
 //! A run looks at every organisation that has a rule about retention. Each tag is removed by itself, if it was not pushed
 //! since it was looked at; what versions need is read from their statements first, and if that fails nothing of the
-//! organisation is removed.
+//! organisation is removed. Nothing is removed while the clock is not believed. The audit log is told of each removal; the
+//! seed itself did it, so the line has an organisation, but neither key nor device.
 //!
-//! Not here: the rules, see `protocol::repository::retention`. Manifests that no tag names any more are left to garbage
+//! Not here: the rules, see `protocol::repository::retention`, and `protocol::garbage::clock` for the clock. Manifests that no tag names any more are left to garbage
 //! collection.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use protocol::digest::Digest;
 use protocol::name::{OrgName, RepositoryName, Tag};
 use protocol::oci::route::Reference;
 use protocol::repository::in_force;
 use protocol::repository::retention::{Fate, Retention, TagFacts};
 use protocol::repository::tags::subject_of;
-use protocol::statement::version::{STATEMENT_BYTES_MAX, VersionStatement};
 use protocol::time::WallTime;
 
 use super::{PAGE_REPOSITORIES_MAX, Repositories};
-use crate::clock::wall_time;
+use crate::clock::{timestamp, wall_time};
 use crate::seed::Seed;
+use crate::seed::activity::{Activity, ActivityKind, Outcome};
+use crate::seed::audit::{AuditLog, Entry, From, Who};
+use crate::store::garbage::doubt_clock;
 use crate::store::meta::{MetaError, TagRecord};
+use crate::store::needed::{Needed, needed};
 
 /// How often tags are looked at: rules speak of days.
 const RUN_INTERVAL: Duration = Duration::from_secs(3600);
@@ -32,14 +33,14 @@ const RUN_INTERVAL: Duration = Duration::from_secs(3600);
 /// How long after its start a seed looks for the first time: clients that waited for it come first.
 const FIRST_RUN_DELAY: Duration = Duration::from_secs(5);
 
-/// What published versions need of each repository.
-pub(super) type Needed = BTreeMap<RepositoryName, BTreeSet<Digest>>;
+/// What the audit log calls the seed itself.
+const ACTOR: &str = "seed";
 
 /// Removes tags whose time is over, for as long as the seed runs.
-pub async fn keep_tidy(seed: Arc<Seed>) {
+pub async fn keep_tidy(seed: Arc<Seed>, audit: AuditLog) {
     tokio::time::sleep(FIRST_RUN_DELAY).await;
     loop {
-        if let Err(error) = seed.repositories().expire_tags(wall_time()).await {
+        if let Err(error) = seed.repositories().expire_tags(wall_time(), &audit).await {
             tracing::error!(%error, "the organisations cannot be read");
         }
         tokio::time::sleep(RUN_INTERVAL).await;
@@ -47,17 +48,14 @@ pub async fn keep_tidy(seed: Arc<Seed>) {
 }
 
 impl Repositories<'_> {
-    /// What becomes of each tag of a repository; none if it does not exist.
+    /// What becomes of each tag of a repository by its rules; none if it does not exist.
     pub(super) async fn fates(
         &self,
         repository: &RepositoryName,
-        retention: Option<&Retention>,
+        retention: &Retention,
         needed: &Needed,
     ) -> Result<Option<Vec<(Tag, TagRecord, Fate)>>, MetaError> {
-        let Some(tags) = self.store.tag_records(repository).await? else { return Ok(None) };
-        let Some(retention) = retention else {
-            return Ok(Some(tags.into_iter().map(|(tag, record)| (tag, record, Fate::Unlimited)).collect()));
-        };
+        let Some(tags) = self.store.tag_records(repository, None, usize::MAX).await? else { return Ok(None) };
         let needed = needed.get(repository);
         let mut facts = Vec::with_capacity(tags.len());
         for (tag, record) in &tags {
@@ -72,40 +70,20 @@ impl Repositories<'_> {
         Ok(Some(tags.into_iter().zip(fates).map(|((tag, record), fate)| (tag, record, fate)).collect()))
     }
 
-    /// The manifests and indexes that published versions need, the retired apart. What a desired state names is among them,
-    /// because such a version cannot be retired.
-    pub(super) async fn needed(&self, org: &OrgName) -> anyhow::Result<Needed> {
-        let mut needed = Needed::new();
-        let versions = self.store.org_versions(org).await?;
-        for version in versions.iter().filter(|version| version.retired.is_none()) {
-            for digest in version.statements.values() {
-                let bytes = self.blobs.read(digest, STATEMENT_BYTES_MAX as u64).await?;
-                let bytes = bytes.with_context(|| {
-                    format!("the statement {digest} of version {} of {org}/{} is missing", version.version, version.app)
-                })?;
-                for image in VersionStatement::parse(&bytes)?.images {
-                    let index = image.index.map(|index| index.digest);
-                    needed.entry(image.repository).or_default().extend(index.into_iter().chain([image.manifest.digest]));
-                }
-            }
-        }
-        Ok(needed)
-    }
-
     /// Removes the tags of an organisation whose time is over: how many those were.
-    async fn expire_tags_of(&self, org: &OrgName, now: WallTime) -> anyhow::Result<u64> {
+    async fn expire_tags_of(&self, org: &OrgName, now: WallTime, audit: &AuditLog) -> anyhow::Result<u64> {
         let settings = self.store.repository_settings(org).await?;
         if settings.values().all(|settings| settings.retention().is_none()) {
             return Ok(0);
         }
-        let needed = self.needed(org).await?;
+        let needed = needed(self.store, self.blobs, org, now).await?;
         let (mut expired, mut last) = (0, None::<RepositoryName>);
         loop {
             let page = self.store.repositories(org, last.as_ref().map(RepositoryName::as_str), PAGE_REPOSITORIES_MAX).await?;
             let Some(end) = page.last().cloned() else { return Ok(expired) };
             for repository in page {
                 if let Some(retention) = in_force(&settings, &repository).retention() {
-                    expired += self.expire_tags_in(&repository, &retention, &needed, now).await?;
+                    expired += self.expire_tags_in(&repository, &retention, &needed, now, audit).await?;
                 }
             }
             last = Some(end);
@@ -118,9 +96,10 @@ impl Repositories<'_> {
         retention: &Retention,
         needed: &Needed,
         now: WallTime,
+        audit: &AuditLog,
     ) -> anyhow::Result<u64> {
         let mut expired = 0;
-        for (tag, record, fate) in self.fates(repository, Some(retention), needed).await?.unwrap_or_default() {
+        for (tag, record, fate) in self.fates(repository, retention, needed).await?.unwrap_or_default() {
             if !matches!(fate, Fate::Expires(at) if at <= now) {
                 continue;
             }
@@ -129,6 +108,7 @@ impl Repositories<'_> {
                     expired += 1;
                     let pushed = record.pushed.as_unix_seconds();
                     tracing::info!(event = "tag_expired", %repository, %tag, digest = %record.digest, pushed, "tag expired");
+                    audit.add(entry(repository, tag, record)).await;
                 }
                 Err(MetaError::Conflict(_) | MetaError::Missing(_)) => tracing::debug!(%repository, %tag, "the tag changed meanwhile"),
                 Err(error) => return Err(error.into()),
@@ -137,9 +117,12 @@ impl Repositories<'_> {
         Ok(expired)
     }
 
-    async fn expire_tags(&self, now: WallTime) -> Result<(), MetaError> {
+    async fn expire_tags(&self, now: WallTime, audit: &AuditLog) -> Result<(), MetaError> {
+        if doubt_clock(self.store, false, now).await?.is_some() {
+            return Ok(());
+        }
         for org in self.store.orgs().await? {
-            match self.expire_tags_of(&org, now).await {
+            match self.expire_tags_of(&org, now, audit).await {
                 Ok(0) => {}
                 Ok(tags) => tracing::info!(event = "tags_expired", %org, tags, "tags whose time was over were removed"),
                 Err(error) => {
@@ -151,23 +134,50 @@ impl Repositories<'_> {
     }
 }
 
+/// The audit log's line about a tag that was removed.
+fn entry(repository: &RepositoryName, tag: Tag, record: TagRecord) -> Entry {
+    Entry {
+        time: timestamp(),
+        action: ActivityKind::TagExpire,
+        outcome: Outcome::Done,
+        status: None,
+        who: Some(Who { org: repository.org().to_string(), key: None, label: ACTOR.to_owned(), device: None }),
+        from: From { address: None, user_agent: String::new() },
+        request: String::new(),
+        method: String::new(),
+        path: String::new(),
+        target: Activity { tags: vec![tag], digest: Some(record.digest), ..Activity::in_repository(ActivityKind::TagExpire, repository) },
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
     use bytes::Bytes;
-    use protocol::statement::version::{Descriptor, FORMAT, Image};
+    use protocol::digest::Digest;
+    use protocol::garbage::clock::AHEAD_SECONDS_MAX;
+    use protocol::statement::version::{Descriptor, FORMAT, Image, VersionStatement};
 
     use super::*;
+    use crate::seed::audit::AuditWriter;
+    use crate::seed::audit::files::Bounds;
     use crate::seed::registry::auth::generate_key;
     use crate::store::blobs::BlobStore;
     use crate::store::embedded::EmbeddedStore;
-    use crate::store::meta::{KeyStore as _, ManifestRecord, RepositoryStore as _, Retirement, TrustStore as _, TufFile, VersionRecord};
+    use crate::store::meta::{
+        GarbageStore as _, KeyStore as _, ManifestRecord, RepositoryStore as _, Retirement, TrustStore as _, TufFile, VersionRecord,
+    };
 
     const DAY: u64 = 86_400;
 
     struct World {
-        _dir: tempfile::TempDir,
+        dir: tempfile::TempDir,
         store: EmbeddedStore,
         blobs: BlobStore,
+        audit: AuditLog,
+        writer: Mutex<Option<AuditWriter>>,
     }
 
     fn at(day: u64) -> WallTime {
@@ -178,7 +188,7 @@ mod tests {
         "acme".parse().unwrap()
     }
 
-    fn timestamp() -> TufFile {
+    fn tuf_file() -> TufFile {
         TufFile { name: "timestamp.json".into(), content: String::new() }
     }
 
@@ -187,8 +197,10 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let (store, blobs) = (EmbeddedStore::open(dir.path()).unwrap(), BlobStore::open(dir.path()).unwrap());
             let (_, key) = generate_key(&org(), vec![]).unwrap();
-            store.create_org(&org(), key, vec![timestamp()]).await.unwrap();
-            Self { _dir: dir, store, blobs }
+            store.create_org(&org(), key, vec![tuf_file()]).await.unwrap();
+            let bounds = Bounds { file_bytes: 1 << 20, files_kept: 1 };
+            let (audit, writer) = AuditLog::start(dir.path(), bounds, Arc::default()).unwrap();
+            Self { dir, store, blobs, audit, writer: Mutex::new(Some(writer)) }
         }
 
         const fn repositories(&self) -> Repositories<'_> {
@@ -217,9 +229,26 @@ mod tests {
 
         /// The tags that are left after a run on a day.
         async fn left(&self, repository: &str, day: u64) -> String {
-            self.repositories().expire_tags(at(day)).await.unwrap();
+            // However long the test says that the seed was off, its clock is right.
+            self.store.believe_clock(at(day)).await.unwrap();
+            self.run(at(day)).await;
+            self.tags(repository).await
+        }
+
+        async fn run(&self, now: WallTime) {
+            self.repositories().expire_tags(now, &self.audit).await.unwrap();
+        }
+
+        async fn tags(&self, repository: &str) -> String {
             let tags = self.store.tags(&repository.parse().unwrap(), None, 99).await.unwrap().unwrap();
             tags.iter().map(Tag::as_str).collect::<Vec<_>>().join(" ")
+        }
+
+        /// The lines of the audit log, which ends.
+        fn audited(&self) -> Vec<serde_json::Value> {
+            self.writer.lock().unwrap().take().unwrap().finish();
+            let text = std::fs::read_to_string(self.dir.path().join("audit/0000000001.jsonl")).unwrap();
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
         }
 
         async fn publish(&self, number: u64, manifest: Digest) -> Digest {
@@ -232,7 +261,7 @@ mod tests {
             let digest = self.blobs.put(None, bytes).await.unwrap().blob();
             let statements = [(statement.platform, digest)].into();
             let record = VersionRecord { app: statement.app, version: number, statements, published: at(1), retired: None };
-            self.store.publish_version(&org(), record, BTreeMap::new(), &timestamp(), vec![]).await.unwrap();
+            self.store.publish_version(&org(), record, BTreeMap::new(), &tuf_file(), vec![]).await.unwrap();
             digest
         }
     }
@@ -265,12 +294,47 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_clock_that_jumps_ahead_expires_nothing_until_it_is_right_again() {
+        let world = World::new().await;
+        world.push("acme/web", "a", 1).await;
+        world.set("acme/web", r#"{"keep_days":30}"#).await;
+        world.run(at(2)).await;
+        world.run(at(3650)).await;
+        world.run(at(3650)).await;
+        assert_eq!(world.tags("acme/web").await, "a", "ten years in an hour");
+        world.run(at(3)).await;
+        for day in (4..).map_while(|week| Some(week * AHEAD_SECONDS_MAX / DAY).filter(|day| *day < 36)) {
+            world.run(at(day)).await;
+        }
+        assert_eq!(world.tags("acme/web").await, "", "time went on as it does");
+    }
+
+    #[tokio::test]
+    async fn a_removal_is_audited_as_the_seeds_own() {
+        let world = World::new().await;
+        let old = world.push("acme/web", "old", 1).await;
+        world.push("acme/web", "new", 2).await;
+        world.set("acme/web", r#"{"keep_last":1}"#).await;
+        assert_eq!(world.left("acme/web", 9).await, "new");
+        let lines = world.audited();
+        assert_eq!(lines.len(), 1);
+        let line = &lines[0];
+        assert_eq!((&line["action"], &line["outcome"]), (&"tag.expire".into(), &"done".into()));
+        assert_eq!(line["who"], serde_json::json!({ "org": "acme", "label": "seed" }));
+        assert_eq!(line["target"], serde_json::json!({ "repository": "acme/web", "tags": ["old"], "digest": old }));
+        assert!(line.get("method").is_none() && line.get("request").is_none() && line.get("path").is_none(), "{line}");
+    }
+
+    #[tokio::test]
     async fn nothing_expires_while_it_cannot_be_read_what_versions_need() {
         let world = World::new().await;
         let old = world.push("acme/web", "old", 1).await;
         world.push("acme/web", "new", 2).await;
         let statement = world.publish(1, old).await;
         world.set("acme/web", r#"{"keep_last":1}"#).await;
+        let rotten = std::fs::read_to_string(world.blobs.path(&statement)).unwrap().replace(&old.hex(), &Digest::sha256(b"x").hex());
+        std::fs::write(world.blobs.path(&statement), rotten).unwrap();
+        assert_eq!(world.left("acme/web", 9).await, "new old", "a statement that rotted does not count");
         std::fs::remove_file(world.blobs.path(&statement)).unwrap();
         assert_eq!(world.left("acme/web", 9).await, "new old");
     }

@@ -12,10 +12,11 @@ use protocol::digest::Digest;
 use protocol::garbage::{Content, Garbage, Manifest};
 use protocol::name::{OrgName, RepositoryName};
 use protocol::statement::version::HashListName;
+use protocol::time::WallTime;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
-use super::repositories::{holders, remove_manifest, unlink_blob};
+use super::repositories::{holders, remove_manifest, tags_of, unlink_blob};
 use super::{EmbeddedStore, name, values};
 use crate::store::meta::{
     BlobLink, DesiredStateRecord, GarbageStore, Held, ManifestRecord, MetaError, ReportedVersion, TagRecord, VersionRecord,
@@ -25,6 +26,9 @@ use crate::store::writer::Transaction;
 
 /// Records read at once: a manifest's takes some 500 bytes.
 const PAGE: usize = 1000;
+
+/// The one key of [`Table::Clock`].
+const CLOCK_BELIEVED: &str = "believed";
 
 #[async_trait]
 impl GarbageStore for EmbeddedStore {
@@ -63,17 +67,25 @@ impl GarbageStore for EmbeddedStore {
         self.read(move |index| values(index.scan(Table::DesiredState, Range::all(&prefix))?)).await
     }
 
+    async fn clock_believed(&self) -> Result<Option<WallTime>, MetaError> {
+        self.read(|index| index.get(Table::Clock, CLOCK_BELIEVED)).await
+    }
+
+    async fn believe_clock(&self, now: WallTime) -> Result<(), MetaError> {
+        self.write(move |t| t.put(Table::Clock, CLOCK_BELIEVED.to_owned(), &now)).await
+    }
+
     async fn sweep(&self, repository: &RepositoryName, garbage: Garbage) -> Result<Garbage, MetaError> {
         let repository = repository.clone();
         self.write_and_tell(move |t| sweep(t, &repository, garbage)).await
     }
 
-    async fn held(&self, digests: Vec<Digest>) -> Result<Vec<Held>, MetaError> {
+    async fn held(&self, digests: Vec<Digest>, count_max: usize) -> Result<Vec<Held>, MetaError> {
         self.read(move |index| {
             let held = |digest: &Digest| {
                 let listed: Option<Digest> = index.get(Table::ListedBlob, &digest.to_string())?;
-                let listed = listed.map(|blob| Ok::<_, IndexError>((blob, holders(index, &blob, usize::MAX)?))).transpose()?;
-                Ok(Held { digest: *digest, holders: holders(index, digest, usize::MAX)?, listed })
+                let listed = listed.map(|blob| Ok::<_, IndexError>((blob, holders(index, &blob, count_max)?))).transpose()?;
+                Ok(Held { digest: *digest, holders: holders(index, digest, count_max)?, listed })
             };
             digests.iter().map(held).collect()
         })
@@ -132,21 +144,20 @@ impl EmbeddedStore {
 
 fn sweep(t: &mut Transaction<'_>, repository: &RepositoryName, garbage: Garbage) -> Result<Garbage, MetaError> {
     let changed = |digest: &Digest| MetaError::Conflict(format!("manifest {digest} of {repository} was pushed or tagged meanwhile"));
-    if !garbage.manifests.is_empty() {
-        let tags: Vec<(String, TagRecord)> = t.scan(Table::Tag, Range::all(&under(&[repository])))?;
-        if let Some((_, tag)) = tags.iter().find(|(_, tag)| garbage.manifests.contains_key(&tag.digest)) {
-            return Err(changed(&tag.digest));
-        }
-    }
     let mut taken = Garbage::default();
-    for (digest, pushed) in garbage.manifests {
-        let manifest: Option<ManifestRecord> = t.get(Table::Manifest, &key(&[repository, &digest]))?;
+    for (digest, judged) in &garbage.manifests {
+        if let Some(subject) = judged.subject.filter(|subject| !garbage.manifests.contains_key(subject))
+            && t.contains(Table::Manifest, &key(&[repository, &subject]))?
+        {
+            return Err(changed(&subject));
+        }
+        let manifest: Option<ManifestRecord> = t.get(Table::Manifest, &key(&[repository, digest]))?;
         let Some(manifest) = manifest else { continue };
-        if manifest.pushed != pushed {
-            return Err(changed(&digest));
+        if manifest.pushed != judged.pushed || !tags_of(t, repository, digest, 1)?.is_empty() {
+            return Err(changed(digest));
         }
         remove_manifest(t, repository, &manifest)?;
-        taken.manifests.insert(digest, pushed);
+        taken.manifests.insert(*digest, *judged);
     }
     for (digest, used) in garbage.blobs {
         let link: Option<BlobLink> = t.get(Table::RepositoryBlob, &key(&[repository, &digest]))?;

@@ -108,9 +108,14 @@ impl RepositoryStore for EmbeddedStore {
         self.read(move |index| tags(index, &repository, last.as_deref(), limit)).await
     }
 
-    async fn tag_records(&self, repository: &RepositoryName) -> Result<Option<Vec<(Tag, TagRecord)>>, MetaError> {
-        let repository = repository.clone();
-        self.read(move |index| tag_records(index, &repository)).await
+    async fn tag_records(
+        &self,
+        repository: &RepositoryName,
+        last: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<Vec<(Tag, TagRecord)>>, MetaError> {
+        let (repository, last) = (repository.clone(), last.map(ToOwned::to_owned));
+        self.read(move |index| tag_records(index, &repository, last.as_deref(), limit)).await
     }
 
     async fn referrers(
@@ -310,6 +315,7 @@ fn put_manifest(t: &mut Transaction<'_>, repository: &RepositoryName, manifest: 
         let kept: Option<TagRecord> = t.get(Table::Tag, &key(&[repository, tag]))?;
         if let Some(kept) = kept.filter(|kept| kept.digest != manifest.digest) {
             check_attempt(&settings_of(t, repository)?, repository, tag, &kept.digest, Attempt::MoveTo(manifest.digest))?;
+            t.delete(Table::TagOf, key(&[repository, &kept.digest, tag]))?;
         }
     }
     let stored = key(&[repository, &manifest.digest]);
@@ -322,6 +328,7 @@ fn put_manifest(t: &mut Transaction<'_>, repository: &RepositoryName, manifest: 
     t.put(Table::Manifest, stored, manifest)?;
     for tag in tags {
         t.put(Table::Tag, key(&[repository, tag]), &TagRecord { digest: manifest.digest, pushed: manifest.pushed })?;
+        t.put(Table::TagOf, key(&[repository, &manifest.digest, tag]), &true)?;
     }
     Ok(())
 }
@@ -342,13 +349,22 @@ fn delete_manifest(t: &mut Transaction<'_>, repository: &RepositoryName, digest:
     let Some(manifest): Option<ManifestRecord> = t.get(Table::Manifest, &stored)? else {
         return Err(MetaError::Missing(format!("manifest {digest} in {repository}")));
     };
-    let tags: Vec<(String, TagRecord)> = t.scan(Table::Tag, Range::all(&under(&[repository])))?;
     let settings = settings_of(t, repository)?;
-    for (tag, _) in tags.iter().filter(|(_, target)| target.digest == *digest) {
-        check_attempt(&settings, repository, &name(tag)?, digest, Attempt::Delete)?;
-        t.delete(Table::Tag, key(&[repository, tag]))?;
+    for tag in tags_of(t, repository, digest, usize::MAX)? {
+        check_attempt(&settings, repository, &tag, digest, Attempt::Delete)?;
+        remove_tag(t, repository, &tag, digest)?;
     }
     remove_manifest(t, repository, &manifest)
+}
+
+/// Up to `limit` of the tags that point at a manifest.
+pub(super) fn tags_of(records: &impl Records, repository: &RepositoryName, digest: &Digest, limit: usize) -> Result<Vec<Tag>, IndexError> {
+    names(&records.raw_scan(Table::TagOf, Range { limit, ..Range::all(&under(&[repository, digest])) })?)
+}
+
+fn remove_tag(t: &mut Transaction<'_>, repository: &RepositoryName, tag: &Tag, target: &Digest) -> Result<(), MetaError> {
+    t.delete(Table::TagOf, key(&[repository, target, tag]))?;
+    t.delete(Table::Tag, key(&[repository, tag]))
 }
 
 /// Removes a manifest that no tag points at.
@@ -370,7 +386,7 @@ fn delete_tag(t: &mut Transaction<'_>, repository: &RepositoryName, tag: &Tag, e
         return Err(MetaError::Conflict(format!("tag {tag} in {repository} points at {target} by now; look again before deleting it")));
     }
     check_attempt(&settings_of(t, repository)?, repository, tag, &target, Attempt::Delete)?;
-    t.delete(Table::Tag, stored)
+    remove_tag(t, repository, tag, &target)
 }
 
 fn expire_tag(t: &mut Transaction<'_>, repository: &RepositoryName, tag: &Tag, expected: TagRecord) -> Result<(), MetaError> {
@@ -381,7 +397,7 @@ fn expire_tag(t: &mut Transaction<'_>, repository: &RepositoryName, tag: &Tag, e
     if kept != expected {
         return Err(MetaError::Conflict(format!("tag {tag} in {repository} was pushed meanwhile; look again whether it expires")));
     }
-    t.delete(Table::Tag, stored)
+    remove_tag(t, repository, tag, &kept.digest)
 }
 
 fn tags(records: &impl Records, repository: &RepositoryName, last: Option<&str>, limit: usize) -> Result<Option<Vec<Tag>>, IndexError> {
@@ -392,11 +408,16 @@ fn tags(records: &impl Records, repository: &RepositoryName, last: Option<&str>,
     names(&records.raw_scan(Table::Tag, range)?).map(Some)
 }
 
-fn tag_records(records: &impl Records, repository: &RepositoryName) -> Result<Option<Vec<(Tag, TagRecord)>>, IndexError> {
+fn tag_records(
+    records: &impl Records,
+    repository: &RepositoryName,
+    last: Option<&str>,
+    limit: usize,
+) -> Result<Option<Vec<(Tag, TagRecord)>>, IndexError> {
     if !records.contains(Table::Repository, repository.as_str())? {
         return Ok(None);
     }
-    let found: Vec<(String, TagRecord)> = records.scan(Table::Tag, Range::all(&under(&[repository])))?;
+    let found: Vec<(String, TagRecord)> = records.scan(Table::Tag, Range { prefix: &under(&[repository]), after: last, limit })?;
     found.into_iter().map(|(tag, record)| Ok((name(&tag)?, record))).collect::<Result<_, _>>().map(Some)
 }
 

@@ -21,6 +21,7 @@ use crate::store::meta::{
     AccessKeyRecord, BlobLink, DesiredStateRecord, DeviceRecord, FleetStore as _, KeyStore as _, ManifestRecord, RepositoryStore as _,
     RolloutRecord, Scope, TokenRecord, TokenRefused, TrustStore as _, TufFile, VersionContent, VersionRecord,
 };
+use crate::store::records::{Range, Records as _, Table, under};
 
 const NOW: WallTime = WallTime::from_unix_seconds(1_000);
 
@@ -471,4 +472,52 @@ async fn an_index_that_cannot_be_built_stops_writes_until_it_can() {
     std::fs::remove_file(&obstacle).unwrap();
     write().await.unwrap();
     store.index.current().verify().unwrap();
+}
+
+#[tokio::test]
+async fn an_operation_sees_the_first_records_of_many_as_they_are_after_earlier_changes() {
+    let (_dir, store) = store().await;
+    for tag in ["a", "b", "c", "d", "e"] {
+        store.put_manifest(&repository(), manifest("m"), vec![], &[tag.parse().unwrap()]).await.unwrap();
+    }
+    store
+        .write(|t| {
+            let prefix = under(&[&repository()]);
+            let first = |t: &Transaction<'_>, after: Option<&str>| {
+                let found = t.raw_scan(Table::Tag, Range { prefix: &prefix, after, limit: 2 }).unwrap();
+                found.into_iter().map(|(tag, _)| tag).collect::<Vec<_>>().join(" ")
+            };
+            assert_eq!(first(t, None), "a b");
+            t.delete(Table::Tag, format!("{prefix}a"))?;
+            t.delete(Table::Tag, format!("{prefix}c"))?;
+            t.put(Table::Tag, format!("{prefix}bb"), &1)?;
+            assert_eq!((first(t, None), first(t, Some("bb")), first(t, Some("d"))), ("b bb".into(), "d e".into(), "e".into()));
+            Ok(())
+        })
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn tags_of_an_earlier_versions_store_are_found_by_their_manifest() {
+    let (dir, store) = store().await;
+    let tags: Vec<Tag> = ["a", "b", "c"].map(|tag| tag.parse().unwrap()).into();
+    let kept = manifest("kept");
+    store.put_manifest(&repository(), manifest("m"), vec![], &tags[..2]).await.unwrap();
+    store.put_manifest(&repository(), kept.clone(), vec![], &tags[2..]).await.unwrap();
+    store
+        .write(|t| {
+            let listed: Vec<(String, bool)> = t.scan(Table::TagOf, Range::all(""))?;
+            assert_eq!(listed.len(), 3);
+            listed.into_iter().try_for_each(|(key, _)| t.delete(Table::TagOf, key))
+        })
+        .await
+        .unwrap();
+    drop(store);
+    let store = EmbeddedStore::open(dir.path()).unwrap();
+    store.delete_manifest(&repository(), &manifest("m").digest).await.unwrap();
+    assert_eq!(store.tags(&repository(), None, 9).await.unwrap().unwrap(), tags[2..]);
+    let changes = store.size().changes;
+    drop(store);
+    assert_eq!(EmbeddedStore::open(dir.path()).unwrap().size().changes, changes, "once is enough");
 }

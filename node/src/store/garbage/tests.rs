@@ -7,19 +7,19 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use ed25519_dalek::{Signer as _, SigningKey};
 use protocol::envelope::Envelope;
-use protocol::garbage::{LEASE_SECONDS, REPORT_SECONDS};
+use protocol::garbage::{LEASE_SECONDS, Manifest, REPORT_SECONDS};
 use protocol::hash_list::HashListBuilder;
 use protocol::name::{Platform, Tag};
 use protocol::oci::route::Reference;
 use protocol::rollout::{AppReport, DeviceReport, DeviceState};
-use protocol::statement::desired::{Counter, DesiredApp, FORMAT as DESIRED_FORMAT, GROUP_ALL};
-use protocol::statement::version::{Descriptor, FORMAT, HashListName, Image};
+use protocol::statement::desired::{Counter, DesiredApp, DesiredState, FORMAT as DESIRED_FORMAT, GROUP_ALL};
+use protocol::statement::version::{Descriptor, FORMAT, HashListName, Image, VersionStatement};
 use tokio::sync::RwLock;
 
 use super::*;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::meta::{
-    AccessKeyRecord, BlobLink, DeviceRecord, FleetStore as _, GarbageStore as _, KeyStore as _, ManifestRecord, Relied,
+    AccessKeyRecord, BlobLink, DesiredStateRecord, DeviceRecord, FleetStore as _, GarbageStore as _, KeyStore as _, ManifestRecord, Relied,
     RepositoryStore as _, Retirement, TokenRecord, TrustStore as _, TufFile, VersionContent, VersionRecord,
 };
 
@@ -28,7 +28,10 @@ const THEN: WallTime = WallTime::from_unix_seconds(1_000_000_000);
 /// When the lease of that is over.
 const NOW: WallTime = WallTime::from_unix_seconds(1_000_000_000 + LEASE_SECONDS);
 
-const REAL: Options = Options { dry_run: false, lease: true };
+const REAL: Options = Options { dry_run: false, lease: true, accept_clock: false };
+
+/// After a leap that the test makes with intent.
+const LATER: Options = Options { accept_clock: true, ..REAL };
 
 fn org() -> OrgName {
     "acme".parse().unwrap()
@@ -143,6 +146,10 @@ fn record(digest: Digest, subject: Option<Digest>, pushed: WallTime) -> Manifest
     ManifestRecord { digest, media_type, size: 1, subject, artifact_type: None, annotations, pushed }
 }
 
+fn judged_then(subject: Option<Digest>) -> Manifest {
+    Manifest { pushed: THEN, subject }
+}
+
 #[tokio::test]
 async fn what_no_root_keeps_goes_with_its_files() {
     let world = World::new().await;
@@ -250,9 +257,9 @@ async fn what_a_device_reported_is_a_root_for_ninety_days() {
     world.store.put_report(&org(), &device, report(2, 2), NOW.plus_seconds(60)).await.unwrap();
     assert_eq!(world.collect().await.files, 0, "the device may go back to what it had");
     let almost = NOW.plus_seconds(REPORT_SECONDS - 1);
-    assert_eq!(collect(&world.store, &world.blobs, REAL, almost).await.unwrap().files, 0);
+    assert_eq!(collect(&world.store, &world.blobs, LATER, almost).await.unwrap().files, 0);
     let later = NOW.plus_seconds(REPORT_SECONDS);
-    assert_eq!(collect(&world.store, &world.blobs, REAL, later).await.unwrap().files, 2);
+    assert_eq!(collect(&world.store, &world.blobs, LATER, later).await.unwrap().files, 2);
 }
 
 #[tokio::test]
@@ -325,7 +332,7 @@ async fn a_manifest_that_names_what_was_taken_is_refused() {
 async fn what_changed_since_it_was_judged_is_not_taken() {
     let world = World::new().await;
     let [manifest, layer] = world.image("image", None).await;
-    let judged = || Garbage { manifests: [(manifest, THEN)].into(), blobs: [(layer, THEN)].into() };
+    let judged = || Garbage { manifests: [(manifest, judged_then(None))].into(), blobs: [(layer, THEN)].into() };
     let tag = |tag: &str| [tag.parse().unwrap()];
     world.store.put_manifest(&repository(), record(manifest, None, THEN), vec![], &tag("1")).await.unwrap();
     assert!(matches!(world.store.sweep(&repository(), judged()).await, Err(MetaError::Conflict(_))), "tagged");
@@ -337,6 +344,41 @@ async fn what_changed_since_it_was_judged_is_not_taken() {
     let only_blob = Garbage { manifests: BTreeMap::new(), ..judged() };
     assert_eq!(world.store.sweep(&repository(), only_blob).await.unwrap(), Garbage::default(), "relied on");
     assert!(world.has(&manifest).await && world.has(&layer).await);
+}
+
+#[tokio::test]
+async fn a_signature_stays_when_its_image_comes_back_before_it_goes() {
+    let world = World::new().await;
+    let image = world.manifest(&[], None, None).await;
+    let signature = world.manifest(&[], Some(image), None).await;
+    let dead = [(image, judged_then(None)), (signature, judged_then(Some(image)))];
+    let parts = Garbage { manifests: dead.into(), blobs: BTreeMap::new() }.parts(1);
+    assert_eq!(parts.len(), 2);
+    assert_eq!(world.store.sweep(&repository(), parts[0].clone()).await.unwrap().manifests.len(), 1);
+    world.store.put_manifest(&repository(), record(image, None, NOW), vec![], &[]).await.unwrap();
+    assert!(matches!(world.store.sweep(&repository(), parts[1].clone()).await, Err(MetaError::Conflict(_))));
+    assert_eq!(world.collect().await.manifests, 0, "marked again, the image keeps its signature");
+    assert!(world.has(&signature).await);
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_takes_nothing_until_it_is_right_again_or_accepted() {
+    let world = World::new().await;
+    assert_eq!(world.collect().await.files, 0);
+    let [manifest, layer] = world.image("image", None).await;
+    let far = NOW.plus_seconds(10 * 365 * 86_400);
+    let back = WallTime::from_unix_seconds(NOW.as_unix_seconds() - 86_400);
+    for wrong in [far, far.plus_seconds(3600), back] {
+        let report = collect(&world.store, &world.blobs, REAL, wrong).await.unwrap();
+        assert!(report.dry_run && report.clock_doubted.unwrap().contains("--accept-clock"));
+    }
+    let would = collect(&world.store, &world.blobs, REAL, far).await.unwrap();
+    assert_eq!((would.manifests, would.blobs), (1, 1), "it says what would go");
+    assert!(world.has(&manifest).await && world.has(&layer).await);
+    let dry = collect(&world.store, &world.blobs, Options { dry_run: true, ..REAL }, far).await.unwrap();
+    assert_eq!(dry.clock_doubted, None);
+    assert_eq!(collect(&world.store, &world.blobs, LATER, far).await.unwrap().files, 2, "an operator says that it is right");
+    assert_eq!(collect(&world.store, &world.blobs, REAL, far.plus_seconds(60)).await.unwrap().clock_doubted, None);
 }
 
 /// Four clients push images with shared layers, as clients do: what a look says is there is not sent again. They delete
@@ -410,7 +452,7 @@ async fn pushes_that_race_with_collection_lose_nothing_that_was_acknowledged() {
 async fn a_run_that_was_cut_off_is_finished_by_the_next() {
     let world = World::new().await;
     let [manifest, layer] = world.image("image", None).await;
-    let half = Garbage { manifests: [(manifest, THEN)].into(), blobs: BTreeMap::new() };
+    let half = Garbage { manifests: [(manifest, judged_then(None))].into(), blobs: BTreeMap::new() };
     world.store.sweep(&repository(), half).await.unwrap();
     let [_, kept] = world.image("kept", Some("1")).await;
     world.store.unlink_blob(&repository(), &layer).await.unwrap();

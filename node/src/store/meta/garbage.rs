@@ -45,12 +45,17 @@ pub trait GarbageStore: Send + Sync {
     /// What the groups of an organisation shall have.
     async fn desired_states(&self, org: &OrgName) -> Result<Vec<DesiredStateRecord>, MetaError>;
 
+    /// The calendar time at which removing by age was last allowed.
+    async fn clock_believed(&self) -> Result<Option<WallTime>, MetaError>;
+    /// Keeps it.
+    async fn believe_clock(&self, now: WallTime) -> Result<(), MetaError>;
+
     /// Takes garbage out of a repository: a conflict, and nothing is taken, if a manifest was pushed or tagged since it was
-    /// judged. A blob that was used since then stays. What was taken comes back.
+    /// judged, or the one that it refers to is there and is not taken with it. A blob that was used since then stays. What was taken comes back.
     async fn sweep(&self, repository: &RepositoryName, garbage: Garbage) -> Result<Garbage, MetaError>;
 
-    /// By how many records each of these digests is held.
-    async fn held(&self, digests: Vec<Digest>) -> Result<Vec<Held>, MetaError>;
+    /// By how many records each of these digests is held, each counted up to `count_max`.
+    async fn held(&self, digests: Vec<Digest>, count_max: usize) -> Result<Vec<Held>, MetaError>;
     /// Those of these digests that nothing holds, neither itself nor the blob whose hash list it is; what was known of their
     /// own hash lists is forgotten.
     async fn let_go(&self, digests: Vec<Digest>) -> Result<BTreeSet<Digest>, MetaError>;

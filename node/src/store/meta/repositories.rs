@@ -103,8 +103,13 @@ pub trait RepositoryStore: Send + Sync {
     async fn expire_tag(&self, repository: &RepositoryName, tag: &Tag, expected: TagRecord) -> Result<(), MetaError>;
     /// Up to `limit` tags after `last`, in ASCII order; none if the repository does not exist.
     async fn tags(&self, repository: &RepositoryName, last: Option<&str>, limit: usize) -> Result<Option<Vec<Tag>>, MetaError>;
-    /// Every tag with what is known of it, in ASCII order; none if the repository does not exist.
-    async fn tag_records(&self, repository: &RepositoryName) -> Result<Option<Vec<(Tag, TagRecord)>>, MetaError>;
+    /// Up to `limit` tags after `last` with what is known of them, in ASCII order; none if the repository does not exist.
+    async fn tag_records(
+        &self,
+        repository: &RepositoryName,
+        last: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<Vec<(Tag, TagRecord)>>, MetaError>;
     /// Up to `limit` of the manifests whose subject is `subject`, after the digest `last`, in digest order.
     async fn referrers(
         &self,

@@ -96,14 +96,14 @@ async fn a_tag_expires_only_as_it_was_seen_and_also_if_it_is_immutable() {
     let later = ManifestRecord { pushed: NOW.plus_seconds(1), ..one.clone() };
     store.put_manifest(&repository(), one.clone(), vec![], &[tag("v1")]).await.unwrap();
     let seen = TagRecord { digest: one.digest, pushed: NOW };
-    assert_eq!(store.tag_records(&repository()).await.unwrap(), Some(vec![(tag("v1"), seen)]));
+    assert_eq!(store.tag_records(&repository(), None, usize::MAX).await.unwrap(), Some(vec![(tag("v1"), seen)]));
     store.put_manifest(&repository(), later, vec![], &[tag("v1")]).await.unwrap();
     assert!(is_conflict(&store.expire_tag(&repository(), &tag("v1"), seen).await), "the same digest, but pushed again");
     let seen = TagRecord { pushed: NOW.plus_seconds(1), ..seen };
     store.expire_tag(&repository(), &tag("v1"), seen).await.unwrap();
     assert!(is_missing(&store.expire_tag(&repository(), &tag("v1"), seen).await));
     assert!(store.manifest(&repository(), &Reference::Digest(one.digest)).await.unwrap().is_some(), "the manifest stays");
-    assert_eq!(store.tag_records(&"acme/none".parse().unwrap()).await.unwrap(), None);
+    assert_eq!(store.tag_records(&"acme/none".parse().unwrap(), None, usize::MAX).await.unwrap(), None);
 }
 
 #[tokio::test]
