@@ -24,6 +24,8 @@ use protocol::geometry::BLOB_BYTES_MAX;
 use protocol::verify::{BlobHasher, DigestMismatch, VerifiedBlob};
 use tokio::sync::OwnedRwLockReadGuard;
 
+use crate::files::sync_dir;
+
 pub use ingest::Ingest;
 
 pub use removal::{Hold, Listed, Listing, Removal};
@@ -113,7 +115,7 @@ impl BlobStore {
             fs::create_dir_all(folder).map_err(IngestError::io("create", folder))?;
         }
         for folder in [dir, &blobs] {
-            sync_folder(folder).map_err(IngestError::io("sync", folder))?;
+            sync_dir(folder).map_err(IngestError::io("sync", folder))?;
         }
         remove_leftovers(&uploads).map_err(IngestError::io("clean up", &uploads))?;
         let (readers, small) = (serve::Readers::default(), small::SmallBlobs::default());
@@ -293,13 +295,8 @@ pub(super) fn file_path(dir: &Path, blob: &Digest) -> PathBuf {
     dir.join(BLOBS).join(blob.algorithm().name()).join(blob.hex())
 }
 
-/// Makes the names in `folder` durable.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
 fn sync_parent(path: &Path) -> Result<(), IngestError> {
-    path.parent().map_or(Ok(()), |folder| sync_folder(folder).map_err(IngestError::io("sync", folder)))
+    path.parent().map_or(Ok(()), |folder| sync_dir(folder).map_err(IngestError::io("sync", folder)))
 }
 
 fn remove_leftovers(uploads: &Path) -> io::Result<()> {

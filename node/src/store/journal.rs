@@ -25,9 +25,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::blobs::sync_folder;
 use super::records::Change;
 use super::room;
+use crate::files::sync_dir;
 use frame::{Frames, HEADER_BYTES, Header, Kind, Next};
 
 /// A segment that has this many bytes is followed by a new one: large enough that files are few, small enough to copy.
@@ -151,7 +151,7 @@ impl Journal {
     pub fn open(dir: &Path) -> Result<Self, JournalError> {
         fs::create_dir_all(dir).map_err(JournalError::io("create", dir))?;
         if let Some(parent) = dir.parent() {
-            sync_folder(parent).map_err(JournalError::io("sync", parent))?;
+            sync_dir(parent).map_err(JournalError::io("sync", parent))?;
         }
         let Files { checkpoint, superfluous, segments } = Files::list(dir)?;
         let base = match checkpoint {
@@ -380,7 +380,7 @@ fn create_file(path: &Path, write: impl FnOnce(&mut File) -> Result<(), JournalE
     }
     fs::rename(&temporary, path).map_err(JournalError::io("rename", &temporary))?;
     let folder = path.parent().unwrap_or(path);
-    sync_folder(folder).map_err(JournalError::io("sync", folder))
+    sync_dir(folder).map_err(JournalError::io("sync", folder))
 }
 
 fn create_segment(dir: &Path, number: u64, header: Header) -> Result<Segment, JournalError> {
