@@ -139,7 +139,7 @@ pub struct Backup {
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
     /// Do not read and hash again what is in the folder already, if its size is right: faster, but blobs that rotted there
-    /// are found only by the next backup without this, or by `seed restore`.
+    /// are found only by the next backup without this, or by `seed restore`. After an interrupted backup all is read anyway.
     #[arg(long)]
     trust_sizes: bool,
     #[command(flatten)]

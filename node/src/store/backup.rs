@@ -123,7 +123,7 @@ pub struct Source<'a> {
     pub extent: &'a Extent,
     /// When it was asked how far.
     pub began: WallTime,
-    /// Whether a blob of the right size that is in the folder already is taken as it is.
+    /// Whether a blob of the right size that is in the folder already is taken as it is, if no run was interrupted since.
     pub trust_sizes: bool,
 }
 
@@ -147,7 +147,12 @@ pub fn backup(source: Source<'_>, to: &Path, watch: &mut Watch<'_>, intact: impl
         files::replace(&to.join(UNFINISHED), b"", Access::Private)?;
     }
     watch(Progress::At(Step::Snapshot));
-    let snapshot = format!("{SNAPSHOT}{:06}", snapshots(to)?.last().map_or(1, |(number, _)| number + 1));
+    let before = snapshots(to)?;
+    let whole = |folder: &Path| earlier.as_ref().is_some_and(|earlier| folder == to.join(&earlier.snapshot));
+    // What a run that was interrupted copied may not have reached the disk.
+    let trust_sizes = source.trust_sizes && before.iter().all(|(_, folder)| whole(folder));
+    let source = Source { trust_sizes, ..source };
+    let snapshot = format!("{SNAPSHOT}{:06}", before.last().map_or(1, |(number, _)| number + 1));
     let folder = to.join(&snapshot);
     files::create_private_dir(&folder)?;
     copy::listed(&data.join(JOURNAL), &folder.join(JOURNAL), &extent.files)?;

@@ -101,7 +101,7 @@ pub(super) fn private(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(files::replace(&to.join(FILE_NAME), &content, Access::Private)?)
 }
 
-/// Copies a blob's file; false if it does not hold what its name says.
+/// Copies a blob's file; false if it does not hold what its name says. It is durable after [`sync_blobs`].
 pub(super) fn blob(from: &Path, to: &Path, digest: &Digest, watch: &mut Watch<'_>) -> anyhow::Result<bool> {
     let folder = to.parent().context("a blob's file stands in a folder")?;
     files::create_private_dir(folder)?;
@@ -120,7 +120,7 @@ pub(super) fn blob(from: &Path, to: &Path, digest: &Digest, watch: &mut Watch<'_
     if hasher.finish(*digest).is_err() {
         return Ok(false);
     }
-    keep(copy, to)?;
+    copy.persist(to).with_context(|| format!("cannot name {}", to.display()))?;
     Ok(true)
 }
 
@@ -135,14 +135,12 @@ fn keep(copy: NamedTempFile, target: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes the names of blobs durable.
+/// Makes all blobs and their names durable, at once: of many small ones, syncing each would take most of the time, and nothing
+/// relies on them before.
 pub(super) fn sync_blobs(dir: &Path) -> anyhow::Result<()> {
-    for folder in blob_folders(dir)? {
-        files::sync_dir(&folder)?;
-    }
-    let blobs = dir.join(BLOBS);
-    if blobs.exists() {
-        files::sync_dir(&blobs)?;
+    for folder in blob_folders(dir)?.iter().map(PathBuf::as_path).chain([dir]) {
+        let synced = File::open(folder).and_then(|file| Ok(rustix::fs::syncfs(file)?));
+        synced.with_context(|| format!("cannot sync {}", folder.display()))?;
     }
     Ok(())
 }

@@ -194,6 +194,9 @@ async fn a_copy_that_rotted_is_made_again_unless_sizes_are_trusted() {
     assert_eq!((trusting.copied, fs::read(&copy).unwrap().as_slice()), (0, b"rott".as_slice()));
     assert_eq!(world.backup().await.unwrap().copied, 1);
     assert_eq!(fs::read(&copy).unwrap(), b"blob");
+    fs::write(&copy, b"rott").unwrap();
+    fs::create_dir(world.path("backup/snapshot-000099")).unwrap();
+    assert_eq!(world.copying(true, &mut |_| {}, || Ok(())).await.unwrap().copied, 1, "a run was interrupted");
 }
 
 #[tokio::test]
