@@ -154,7 +154,7 @@ async fn whatever_interrupts_a_backup_there_is_the_earlier_one_or_the_new_one() 
     world.backup_that(|event| events.push(event), || Ok(())).await.unwrap();
     assert!(events.len() >= 7, "{events:?}");
     let naming = events.iter().position(|event| *event == Progress::At(Step::Naming)).unwrap();
-    for end in 0..events.len() {
+    for (end, last) in events.iter().enumerate() {
         fs::remove_dir_all(world.path("backup")).unwrap();
         world.copy("baseline", "backup");
         let mut left = end;
@@ -168,7 +168,7 @@ async fn whatever_interrupts_a_backup_there_is_the_earlier_one_or_the_new_one() 
         world.assert_restores(&[stays, new], &old).await;
         let mut names: Vec<_> = fs::read_dir(world.path("backup")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
-        assert_eq!(names.len(), 4, "{names:?} after an end at {:?}", events[end]);
+        assert_eq!(names.len(), 4, "{names:?} after an end at {last:?}");
         assert!(!file_path(&world.path("backup"), &old).exists());
     }
 }
