@@ -93,7 +93,7 @@ fn is_executable(file: &Path) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-fn is_root() -> Result<bool> {
+pub(crate) fn is_root() -> Result<bool> {
     let id = stdout_of(Command::new("id").arg("-u"))?;
     Ok(id.trim() == "0")
 }

@@ -132,6 +132,8 @@ pub(super) fn nginx(dir: &Path, root: &Path, certificate: Option<&Certificate>) 
         format!("ssl_certificate {}; ssl_certificate_key {};", certificate.certificate.display(), certificate.key.display())
     });
     let ssl = if certificate.is_some() { " ssl" } else { "" };
+    // Its workers would else be `nobody`, who may not enter the folders of root.
+    let user = if crate::setup::is_root()? { "user root;\n" } else { "" };
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .iter()
         .map(|kind| format!("  {kind}_temp_path {};\n", dir.join("nginx").join(kind).display()))
@@ -140,7 +142,7 @@ pub(super) fn nginx(dir: &Path, root: &Path, certificate: Option<&Certificate>) 
     let pid = config.with_extension("pid");
     fs::create_dir_all(dir.join("nginx"))?;
     let text = format!(
-        "daemon off;\nworker_processes auto;\npid {};\nerror_log stderr error;\nevents {{ worker_connections 1024; }}\nhttp {{\n  \
+        "{user}daemon off;\nworker_processes auto;\npid {};\nerror_log stderr error;\nevents {{ worker_connections 1024; }}\nhttp {{\n  \
          access_log off;\n  sendfile on;\n  tcp_nopush on;\n  keepalive_requests 1000000000;\n  default_type application/octet-stream;\n\
          {temporary}  server {{ listen {address}{ssl}; {tls} root {}; }}\n}}\n",
         pid.display(),
@@ -172,8 +174,10 @@ fn free_address() -> Result<SocketAddr> {
 fn connector(trusted: CertificateDer<'static>) -> Result<TlsConnector> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(trusted).context("a certificate cannot be trusted")?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+    // All servers get the first suite of registry clients in Go. With another order, some would follow it and some would not.
+    let cipher_suites = vec![rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256];
+    let provider = rustls::crypto::CryptoProvider { cipher_suites, ..rustls::crypto::aws_lc_rs::default_provider() };
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
