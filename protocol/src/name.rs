@@ -127,6 +127,11 @@ impl RepositoryName {
         Self(format!("{org}/{app}"))
     }
 
+    /// Whether the organisation owns the repository.
+    pub fn is_of(&self, org: &OrgName) -> bool {
+        self.0.strip_prefix(org.as_str()).is_some_and(|rest| rest.starts_with('/'))
+    }
+
     /// The organisation that owns the repository.
     ///
     /// # Panics
@@ -244,7 +249,11 @@ mod tests {
 
     #[test]
     fn a_repository_has_an_organisation() {
-        assert_eq!("acme/web/api".parse::<RepositoryName>().unwrap().org().as_str(), "acme");
+        let repository: RepositoryName = "acme/web/api".parse().unwrap();
+        assert_eq!(repository.org().as_str(), "acme");
+        for (org, owns) in [("acme", true), ("acm", false), ("acme2", false), ("web", false)] {
+            assert_eq!(repository.is_of(&org.parse().unwrap()), owns, "{org}");
+        }
         for bad in ["web", "/web", "acme/", "acme//web", "acme/../web"] {
             assert!(bad.parse::<RepositoryName>().is_err(), "{bad}");
         }

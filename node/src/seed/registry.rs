@@ -242,7 +242,7 @@ impl Call<'_> {
 
     /// Who writes to a repository of its organisation. Refuses another organisation's, in the words for one that does not exist.
     fn must_own(&self, repository: &RepositoryName) -> Result<&Principal, Refused> {
-        let owner = self.caller.principal().filter(|principal| principal.org() == repository.org());
+        let owner = self.caller.principal().filter(|_| self.caller.owns(repository));
         owner.ok_or_else(|| Refused::NameUnknown(repository.clone()))
     }
 }

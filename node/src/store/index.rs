@@ -379,14 +379,11 @@ impl View<'_> {
 }
 
 impl Records for View<'_> {
-    fn raw(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, IndexError> {
+    fn raw(&self, table: Table, key: &str) -> Result<Option<Bytes>, IndexError> {
         if self.may_block {
             return self.index.raw(table, key);
         }
-        match self.index.cache.get(&stored_key(table, key)) {
-            Some(kept) => Ok(kept.map(|value| value.to_vec())),
-            None => self.miss(),
-        }
+        self.index.cache.get(&stored_key(table, key)).map_or_else(|| self.miss(), Ok)
     }
 
     fn raw_scan(&self, table: Table, range: Range<'_>) -> Result<Vec<Found>, IndexError> {
@@ -395,15 +392,15 @@ impl Records for View<'_> {
 }
 
 impl Records for Index {
-    fn raw(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, IndexError> {
+    fn raw(&self, table: Table, key: &str) -> Result<Option<Bytes>, IndexError> {
         let key = stored_key(table, key);
         if let Some(kept) = self.cache.get(&key) {
-            return Ok(kept.map(|value| value.to_vec()));
+            return Ok(kept);
         }
         let moment = self.cache.moment();
-        let found = self.get(&key)?;
-        self.cache.keep(key, found.as_deref().map(Bytes::copy_from_slice), moment);
-        Ok(found.map(|value| value.to_vec()))
+        let found = self.get(&key)?.as_deref().map(Bytes::copy_from_slice);
+        self.cache.keep(key, found.clone(), moment);
+        Ok(found)
     }
 
     fn raw_scan(&self, table: Table, range: Range<'_>) -> Result<Vec<Found>, IndexError> {

@@ -5,6 +5,9 @@
 //!
 //! Not here: what the records mean; see [`super::embedded`].
 
+use std::fmt::Write as _;
+
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -109,10 +112,18 @@ impl Change {
 #[error("the index {0}; a node that runs builds it again from the journal as soon as it notices")]
 pub struct IndexError(pub String);
 
+/// What most keys need at most, in bytes: a repository's name and two digests.
+const KEY_BYTES: usize = 192;
+
 /// The key of these parts.
 pub fn key(parts: &[&dyn std::fmt::Display]) -> String {
-    let parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
-    parts.join(" ")
+    let mut key = String::with_capacity(KEY_BYTES);
+    for (number, part) in parts.iter().enumerate() {
+        let space = if number > 0 { " " } else { "" };
+        // To write into a string does not fail.
+        let _ = write!(key, "{space}{part}");
+    }
+    key
 }
 
 /// The beginning of all keys that go on after these parts.
@@ -147,7 +158,7 @@ pub trait Records {
     ///
     /// # Errors
     /// When the index fails.
-    fn raw(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, IndexError>;
+    fn raw(&self, table: Table, key: &str) -> Result<Option<Bytes>, IndexError>;
 
     /// Records in the order of their keys.
     ///

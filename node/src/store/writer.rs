@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::to_raw_value;
 use tokio::sync::{mpsc, oneshot};
@@ -303,10 +304,10 @@ impl Transaction<'_> {
 }
 
 impl Records for Transaction<'_> {
-    fn raw(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, IndexError> {
+    fn raw(&self, table: Table, key: &str) -> Result<Option<Bytes>, IndexError> {
         let name = (table, key.to_owned());
         match self.newest.get(&name).or_else(|| self.earlier.get(&name)) {
-            Some(changed) => Ok(changed.clone()),
+            Some(changed) => Ok(changed.as_deref().map(Bytes::copy_from_slice)),
             None => self.index.raw(table, key),
         }
     }

@@ -52,7 +52,7 @@ pub enum Denied {
 impl Asker<'_> {
     /// Whether the repository is one of its organisation.
     pub fn owns(&self, repository: &RepositoryName) -> bool {
-        self.holder.is_some_and(|holder| *holder.org == repository.org())
+        self.holder.is_some_and(|holder| repository.is_of(holder.org))
     }
 
     /// Checks that key and token allow `action` on `repository`, if it is one of the own organisation.

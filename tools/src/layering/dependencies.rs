@@ -19,6 +19,7 @@ const ALLOWED: &[Entry] = &[
     ("bytes", "buffers on the wire, shared without a copy"),
     ("ed25519-dalek", "checks signatures; without its random source"),
     ("hex", "digests as text"),
+    ("p256", "checks signatures of keys in hardware, and those of cosign; without its random source"),
     ("postcard", "the wire codec"),
     ("serde", "the shape of what is encoded"),
     ("serde_json", "statements, which are JSON"),

@@ -30,7 +30,7 @@ pub(super) async fn get(call: &Call<'_>, repository: &RepositoryName, blob: &Dig
     if !call.rely_on(repository, blob, link.used).await? {
         return Err(unknown());
     }
-    send(call, blob, HeaderValue::from_static(MEDIA_TYPE), headers).await?.ok_or_else(unknown)
+    send(call, blob, HeaderValue::from_static(MEDIA_TYPE), headers, headers.get(header::RANGE)).await?.ok_or_else(unknown)
 }
 
 /// A blob, if this repository has it and the caller may see it.
@@ -41,12 +41,13 @@ async fn find(call: &Call<'_>, repository: &RepositoryName, blob: &Digest) -> Re
     Ok(call.state.store.repository_blob(repository, blob).await?)
 }
 
-/// Sends a blob's file; none if it is gone, which a client heals by pushing the blob again.
+/// Sends a blob's file, or the `range` that was asked for; none if it is gone, which a client heals by pushing the blob again.
 pub(super) async fn send(
     call: &Call<'_>,
     blob: &Digest,
     media_type: HeaderValue,
     headers: &HeaderMap,
+    range: Option<&HeaderValue>,
 ) -> Result<Option<Response>, Refused> {
     let Some(content) = call.state.blobs.content(blob).await? else {
         tracing::error!(%blob, "the file of a blob is missing; it is answered as unknown, so that the next push restores it");
@@ -54,7 +55,7 @@ pub(super) async fn send(
     };
     let size = content.size();
     let etag = header_value(&format!("\"{blob}\""))?;
-    let asked = headers.get(header::RANGE).filter(|_| headers.get(header::IF_RANGE).is_none_or(|wanted| *wanted == etag));
+    let asked = range.filter(|_| headers.get(header::IF_RANGE).is_none_or(|wanted| *wanted == etag));
     let part = match asked.and_then(|range| range.to_str().ok()).map(|range| range::parse(range, size)) {
         None | Some(Requested::Whole) => None,
         Some(Requested::Part(part)) => Some(part),

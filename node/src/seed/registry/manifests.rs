@@ -7,7 +7,7 @@
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
@@ -16,6 +16,7 @@ use protocol::name::{RepositoryName, Tag};
 use protocol::oci::manifest::{Manifest, Named};
 use protocol::oci::route::Reference;
 use protocol::repository::in_force;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::error::Refused;
@@ -47,9 +48,7 @@ pub(super) async fn get(
         return Err(unknown());
     }
     let media_type = header_value(&manifest.media_type)?;
-    let mut whole = headers.clone();
-    whole.remove(header::RANGE);
-    blobs::send(call, &manifest.digest, media_type, &whole).await?.ok_or_else(unknown)
+    blobs::send(call, &manifest.digest, media_type, headers, None).await?.ok_or_else(unknown)
 }
 
 async fn find(call: &Call<'_>, repository: &RepositoryName, reference: &Reference) -> Result<Option<ManifestRecord>, Refused> {
@@ -68,16 +67,8 @@ pub(super) async fn put(call: &Call<'_>, repository: &RepositoryName, reference:
     let place = call.state.manifest_kib.take(repository.org(), kib(&parts.headers, bytes_max)).await?;
     let bytes = timeout(BODY_TIME_MAX, read(body, bytes_max)).await;
     let bytes = bytes.map_err(|_| Refused::ManifestInvalid("the manifest took longer than a minute to arrive; send it again".into()))??;
-    let digest = match reference {
-        Reference::Tag(_) => Digest::sha256(&bytes),
-        Reference::Digest(wanted) => wanted,
-    };
-    let found = digest.same_algorithm(&bytes);
-    if found != digest {
-        return Err(Refused::DigestInvalid(format!("the manifest has the digest {found}, not {digest}")));
-    }
-    let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let Manifest { media_type, artifact_type, subject, annotations, named } = Manifest::parse(&bytes, content_type)?;
+    let (digest, manifest) = examine(&bytes, &reference, parts.headers.get(header::CONTENT_TYPE)).await?;
+    let Manifest { media_type, artifact_type, subject, annotations, named } = manifest;
     for named in &named {
         check(call, repository, named).await?;
     }
@@ -154,6 +145,21 @@ async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Refused> {
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Refused::ManifestTooLarge(bytes_max)),
         Err(error) => Err(Refused::ManifestInvalid(format!("the manifest broke off: {error}; send it again"))),
     }
+}
+
+/// The digest of a manifest, which must be the one that it is pushed by, and what it says. A large one takes milliseconds.
+async fn examine(bytes: &Bytes, reference: &Reference, content_type: Option<&HeaderValue>) -> Result<(Digest, Manifest), Refused> {
+    let wanted = if let Reference::Digest(wanted) = reference { Some(*wanted) } else { None };
+    let (bytes, content_type) = (bytes.clone(), content_type.cloned());
+    let examined = spawn_blocking(move || {
+        let digest = wanted.map_or_else(|| Digest::sha256(&bytes), |wanted| wanted.same_algorithm(&bytes));
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != digest) {
+            return Err(Refused::DigestInvalid(format!("the manifest has the digest {digest}, not {wanted}")));
+        }
+        let content_type = content_type.as_ref().and_then(|value| value.to_str().ok());
+        Ok((digest, Manifest::parse(&bytes, content_type)?))
+    });
+    examined.await.map_err(|error| Refused::Failed(error.into()))?
 }
 
 /// Checks that what a manifest names is in the repository. What an index names may also be a blob there, because build
