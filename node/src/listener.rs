@@ -3,12 +3,14 @@
 //! | module | holds |
 //! |---|---|
 //! | `pace` | the least rate at which bodies and answers must move, and idle connections |
+//! | [`handover`] | parts of files that the kernel sends itself |
 //!
 //! Draining: new connections are refused; connections without a request are closed, the others with the answer to theirs
 //! (`connection: close`, or GOAWAY); what is still under way after [`DRAIN_TIME`] is cut off.
 //!
 //! Not here: routes.
 
+pub mod handover;
 mod pace;
 
 use std::net::SocketAddr;
@@ -19,6 +21,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use axum::body::Body;
+use axum::http::Version;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -28,6 +31,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::transport::identity::DeviceIdentity;
 use crate::transport::meter::{Meter, Metered, Patience};
+use handover::{FileSocket, Handover};
 use pace::{Activity, Answer, Pace, Paced, Verdict, Watch};
 
 /// A client has this long to finish its TLS handshake.
@@ -142,12 +146,14 @@ impl Connections {
 
     async fn connect(mut self, socket: TcpStream, address: SocketAddr) {
         let _ = socket.set_nodelay(true);
-        let mut socket = Metered::new(socket, self.meter.clone());
-        socket.be_patient(self.times.patience);
-        let watch = Watch::new(self.times.pace, Activity::default(), socket.bytes_moved());
         let Some(acceptor) = self.acceptor.clone() else {
-            return self.serve_requests(socket, Client { address, device: None }, watch).await;
+            let socket = FileSocket::new(socket);
+            // A meter with a rate parts what is written together.
+            let handover = (!self.meter.has_rate()).then(|| socket.handover());
+            let (socket, watch) = self.metered(socket);
+            return self.serve_requests(socket, Client { address, device: None }, handover, watch).await;
         };
+        let (socket, watch) = self.metered(socket);
         let handshake = tokio::select! {
             handshake = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(socket)) => handshake,
             _ = self.stop.wait_for(|stop| *stop) => return,
@@ -160,18 +166,34 @@ impl Connections {
                     socket.be_patient(self.times.patience);
                 }
                 let device = device_of(&stream);
-                self.serve_requests(stream, Client { address, device }, watch).await;
+                self.serve_requests(stream, Client { address, device }, None, watch).await;
             }
             Ok(Err(error)) => tracing::debug!(%address, %error, "a TLS handshake failed"),
             Err(_) => tracing::debug!(%address, "a TLS handshake took too long"),
         }
     }
 
-    async fn serve_requests(mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, client: Client, mut watch: Watch) {
+    fn metered<S>(&self, socket: S) -> (Metered<S>, Watch) {
+        let mut socket = Metered::new(socket, self.meter.clone());
+        socket.be_patient(self.times.patience);
+        let watch = Watch::new(self.times.pace, Activity::default(), socket.bytes_moved());
+        (socket, watch)
+    }
+
+    async fn serve_requests(
+        mut self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        client: Client,
+        handover: Option<Handover>,
+        mut watch: Watch,
+    ) {
         let address = client.address;
         let (router, meter, pace, activity) = (self.router.clone(), self.meter.clone(), self.times.pace, watch.activity.clone());
         let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(client.clone());
+            if let Some(handover) = handover.as_ref().filter(|_| matches!(request.version(), Version::HTTP_10 | Version::HTTP_11)) {
+                request.extensions_mut().insert(handover.clone());
+            }
             let request = request.map(|body| Body::new(Paced::new(body, pace, meter.clone())));
             let mut under_way = activity.begin();
             let answer = tower_service::Service::call(&mut router.clone(), request);

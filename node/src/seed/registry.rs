@@ -53,6 +53,7 @@ use super::audit::NoRoom;
 use super::limits::Guard;
 use crate::clock::wall_time;
 use crate::listener::Client;
+use crate::listener::handover::Handover;
 use crate::seed::activity::RequestRecord;
 use crate::store::blobs::BlobStore;
 use crate::store::meta::{MetaError, MetaStore, Relied};
@@ -163,7 +164,8 @@ async fn answer(state: &RegistryState, origin: &Origin, mut request: Request) ->
         Route::Manifest(..) => caller.principal().and_then(|principal| warning::of_key(principal, wall_time())),
         _ => None,
     };
-    let call = Call { state, caller, is_public, query, record, probe: method == Method::HEAD };
+    let handover = request.extensions().get::<Handover>().cloned();
+    let call = Call { state, caller, is_public, query, record, handover, probe: method == Method::HEAD };
     let mut response = route_to(&call, route, method, request).await?;
     if let Some(text) = of_key {
         warning::warn(response.headers_mut(), &text);
@@ -214,6 +216,8 @@ struct Call<'a> {
     is_public: bool,
     query: Query,
     record: RequestRecord,
+    /// Where parts of files can be handed over to the connection, if it can send them.
+    handover: Option<Handover>,
     probe: bool,
 }
 

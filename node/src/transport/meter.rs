@@ -60,6 +60,11 @@ impl Meter {
         }))
     }
 
+    /// Whether it slows writing down.
+    pub fn has_rate(&self) -> bool {
+        self.0.bytes_per_second.is_some()
+    }
+
     /// Bytes written to the sockets so far.
     pub fn written(&self) -> u64 {
         self.0.written.load(Ordering::Relaxed)

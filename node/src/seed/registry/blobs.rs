@@ -16,8 +16,9 @@ use protocol::oci::range::{self, Requested};
 
 use super::error::Refused;
 use super::{CONTENT_DIGEST, Call, empty, header_value};
+use crate::listener::handover::PART_BYTES_MAX;
 use crate::seed::activity::{Activity, ActivityKind};
-use crate::store::blobs::{BlobStore, Content};
+use crate::store::blobs::Content;
 use crate::store::meta::{BlobLink, MetaError};
 
 /// The media type of a blob; what it really is only the manifests say that name it.
@@ -68,7 +69,7 @@ pub(super) async fn send(
         None => (StatusCode::OK, 0..size),
     };
     let bytes = range.end - range.start;
-    let mut response = (status, body(&call.state.blobs, content, range.clone())).into_response();
+    let mut response = (status, body(call, content, range.clone())).into_response();
     let sent = response.headers_mut();
     if status == StatusCode::PARTIAL_CONTENT {
         sent.insert(header::CONTENT_RANGE, header_value(&format!("bytes {}-{}/{size}", range.start, range.end - 1))?);
@@ -83,10 +84,14 @@ pub(super) async fn send(
     Ok(Some(response))
 }
 
-fn body(blobs: &BlobStore, content: Content, range: Range<u64>) -> Body {
-    match content {
-        Content::Large(file, _) => Body::from_stream(blobs.stream(file, range)),
-        Content::Small(bytes) => {
+fn body(call: &Call<'_>, content: Content, range: Range<u64>) -> Body {
+    match (content, call.handover.clone()) {
+        (Content::Large(file, _), None) => Body::from_stream(call.state.blobs.stream(file, range)),
+        (Content::Large(file, _), Some(handover)) => {
+            let hand_over = move |file: &_, offset, bytes| handover.stand_in(file, offset, bytes);
+            Body::from_stream(call.state.blobs.stream_handed_over(file, range, PART_BYTES_MAX, hand_over))
+        }
+        (Content::Small(bytes), _) => {
             let part = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
             Body::from(part.map_or_else(Bytes::new, |(start, end)| bytes.slice(start..end)))
         }
