@@ -129,7 +129,11 @@ pub(super) fn distribution(dir: &Path, certificate: Option<&Certificate>) -> Res
 pub(super) fn nginx(dir: &Path, root: &Path, certificate: Option<&Certificate>) -> Result<Server> {
     let address = free_address()?;
     let tls = certificate.map_or_else(String::new, |certificate| {
-        format!("ssl_certificate {}; ssl_certificate_key {};", certificate.certificate.display(), certificate.key.display())
+        format!(
+            "ssl_protocols TLSv1.3; ssl_certificate {}; ssl_certificate_key {};",
+            certificate.certificate.display(),
+            certificate.key.display()
+        )
     });
     let ssl = if certificate.is_some() { " ssl" } else { "" };
     // Its workers would else be `nobody`, who may not enter the folders of root.
