@@ -206,7 +206,7 @@ mod tests {
             for takes in [true, false] {
                 let expected = Mutex::new(range.start);
                 let hand_over = move |_: &Arc<File>, offset: u64, bytes: usize| {
-                    assert!(bytes <= PART_BYTES_MAX && bytes >= PROBE_BYTES);
+                    assert!((PROBE_BYTES..=PART_BYTES_MAX).contains(&bytes));
                     let mut expected = expected.lock().unwrap();
                     assert!(*expected <= offset);
                     takes.then(|| {
