@@ -71,11 +71,13 @@ async fn bytes_and_parts_arrive_in_their_order_whatever_the_socket_takes() {
     assert!(read.await.unwrap().unwrap() == expected);
 }
 
+/// What becomes of two stand-ins on their way.
+type Spoil = fn([Bytes; 2]) -> Vec<Bytes>;
+
 #[tokio::test]
 async fn a_stand_in_that_was_copied_dropped_repeated_or_moved_is_refused() {
     let file = file();
     let hand_over = |socket: &FileSocket| [0, 1000].map(|offset| socket.handover().stand_in(&file, offset, 1000).unwrap());
-    type Spoil = fn([Bytes; 2]) -> Vec<Bytes>;
     let spoilt: [Spoil; 7] = [
         |[one, other]| vec![Bytes::copy_from_slice(&one), other],
         |[one, other]| vec![one, Bytes::copy_from_slice(&other)],
