@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use protocol::digest::Digest;
-use protocol::name::{AppName, DeviceId, OrgName, Platform, RepositoryName, Tag};
+use protocol::label::{LabelKey, Labels};
+use protocol::name::{AppName, DeviceId, GroupName, OrgName, Platform, RepositoryName, RolloutId, Tag};
 use protocol::repository::retention::KeptBy;
 use protocol::repository::{RepositoryPattern, RepositorySettings, Setting};
-use protocol::rollout::{DeviceState, RolloutState};
+use protocol::rollout::steps::Share;
+use protocol::rollout::{AppReport, DeviceState, Plan, RolloutState};
 use protocol::statement::version::HashListName;
 use protocol::time::WallTime;
 use serde::{Deserialize, Serialize};
@@ -147,6 +149,9 @@ pub struct NewToken {
     pub secret_sha256: Digest,
     /// How long the token can be used, in seconds.
     pub lifetime_seconds: u64,
+    /// The labels of the device that enrols with it.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// The answer to [`NewToken`].
@@ -185,13 +190,15 @@ pub struct Enrolled {
     pub root: String,
 }
 
-/// `GET /api/v1/device/state`.
+/// `GET /api/v1/device/state`. The answer's `ETag` stands for all but `peers`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceStateAnswer {
     /// The organisation's `timestamp.json`.
     pub timestamp: String,
-    /// The signed desired state of the device's group, if it has one.
-    pub desired: Option<String>,
+    /// The device's signed assignment.
+    pub assignment: String,
+    /// The signed desired states of the groups that the assignment names, as far as there are any.
+    pub states: Vec<String>,
     /// Where other devices of the same site may be found: a hint, no more.
     pub peers: Vec<SocketAddr>,
 }
@@ -205,20 +212,57 @@ pub struct NewRollout {
     /// The version.
     pub version: u64,
     /// The group.
-    pub group: String,
+    pub group: GroupName,
+    /// Steps and thresholds; everybody at once if it is left out.
+    #[serde(default)]
+    pub plan: Plan,
+}
+
+/// `?group=`: which group's rollout is meant; without it the one that is open, else the newest.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfGroup {
+    /// The group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupName>,
+}
+
+/// The body of `POST /api/v1/orgs/{org}/apps/{app}/rollout/abort`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AbortRollout {
+    /// Why, for people, at most [`protocol::rollout::REASON_BYTES_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What an operator does with a rollout that began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RolloutAction {
+    /// No further device starts for now.
+    Pause,
+    /// Devices start again, or for the first time.
+    Resume,
+    /// No further device starts any more.
+    Abort {
+        /// Why.
+        reason: Option<String>,
+    },
+    /// The version before is rolled out.
+    Rollback,
 }
 
 /// A rollout, as its start and its status answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RolloutStatus {
     /// Identity.
-    pub rollout: String,
+    pub rollout: RolloutId,
     /// The app.
     pub app: AppName,
     /// The version.
     pub version: u64,
     /// The group.
-    pub group: String,
+    pub group: GroupName,
     /// The state of the whole.
     pub state: RolloutState,
     /// How many devices are in each state.
@@ -226,6 +270,82 @@ pub struct RolloutStatus {
     /// Why devices failed, and how many for each reason; the rarest of many reasons are summed as "other reasons".
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failures: BTreeMap<String, u64>,
+    /// When it started, in seconds since 1970.
+    pub started: WallTime,
+    /// The share of the devices that may start now.
+    pub share: Share,
+    /// What was decided at the start.
+    pub plan: Plan,
+    /// The version that the group had before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+    /// Why it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What `GET /api/v1/orgs/{org}/devices` asks for.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceQuery {
+    /// Only devices of this group, for any app.
+    pub group: Option<GroupName>,
+    /// Only devices whose labels this selector takes.
+    pub selector: Option<String>,
+    /// Only what comes after this name.
+    pub last: Option<DeviceId>,
+    /// At most so many.
+    pub limit: Option<usize>,
+}
+
+/// `GET /api/v1/orgs/{org}/devices`: a page of them, in the order of their names.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DevicePage {
+    /// The devices.
+    pub devices: Vec<DeviceShown>,
+    /// What to give as `last` for those that follow, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<DeviceId>,
+}
+
+/// A device as operators see it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeviceShown {
+    /// The name.
+    pub device: DeviceId,
+    /// What it can run.
+    pub platform: Platform,
+    /// When it enrolled, in seconds since 1970.
+    pub enrolled: WallTime,
+    /// The labels that count.
+    pub labels: Labels,
+    /// Those of them that operators gave; the others are the device's own.
+    pub operator_labels: Labels,
+    /// Its group for each app for which it is not `all`.
+    pub groups: BTreeMap<AppName, GroupName>,
+    /// The versions that it shall have whatever its groups get.
+    pub pins: BTreeMap<AppName, u64>,
+    /// When its newest report came, in seconds since 1970; none if there was no report.
+    pub reported: Option<WallTime>,
+    /// What it says of its apps.
+    pub apps: BTreeMap<AppName, AppReport>,
+    /// How many documents of the seed it refused since it was started, by `<document>/<reason>`.
+    pub refused: BTreeMap<String, u64>,
+}
+
+/// `PATCH /api/v1/orgs/{org}/devices/{device}`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceChange {
+    /// Labels that it gets.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub set_labels: Labels,
+    /// Labels that it loses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove_labels: Vec<LabelKey>,
+    /// Versions that it is pinned to, or no longer if null.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pins: BTreeMap<AppName, Option<u64>>,
 }
 
 /// Where a list goes on, and how long its pages are: `?last=&limit=`.

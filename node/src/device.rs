@@ -6,6 +6,8 @@
 //! | [`enroll`] | how a device gets its identity |
 //! | [`state`] | what a device keeps between runs besides blobs |
 //! | [`agent`] | the driver of [`protocol::agent`] |
+//! | [`hook`] | the command that starts a version |
+//! | [`signer`] | the key that signs reports |
 //! | [`swarm`] | the driver of [`protocol::swarm`] |
 //! | [`partial`] | blobs that are not whole yet |
 //! | [`seed_client`] | requests to the seed |
@@ -17,9 +19,11 @@
 pub mod agent;
 pub mod endpoint;
 pub mod enroll;
+pub mod hook;
 pub mod metrics;
 pub mod partial;
 pub mod run;
 pub mod seed_client;
+pub mod signer;
 pub mod state;
 pub mod swarm;

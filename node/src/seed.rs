@@ -9,7 +9,7 @@
 //! | [`extract`] | the parts of a request to that API |
 //! | [`openapi`] | the description of that API |
 //! | [`devices`] | what devices ask for, on their own listener |
-//! | [`fleet`] | tokens, enrolment, desired states, rollouts |
+//! | [`fleet`] | tokens, enrolment, groups, assignments, rollouts |
 //! | [`limits`] | who has to wait, and what is refused |
 //! | [`certificates`] | the certificates of the listeners, kept current |
 //! | [`garbage`] | when garbage is collected |
@@ -77,6 +77,8 @@ pub struct Seed {
     pub sites: sites::Sites,
     /// Limits in force.
     pub guard: Arc<limits::Guard>,
+    /// The epoch of each organisation's online key.
+    pub epochs: fleet::assignments::Epochs,
     /// Figures.
     pub metrics: Arc<metrics::SeedMetrics>,
 }

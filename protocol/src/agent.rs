@@ -1,20 +1,39 @@
-//! The machine of a device: when it asks its seed, what it wants because of the answer, and what it reports.
+//! The machine of a device: when it asks its seed, what it wants because of the answer, when it starts what it wants, and
+//! what it reports.
 //!
-//! A version is wanted when desired state and version statement agree: the state names the statement's digest. Its blobs are
-//! wanted in two steps, because bytes from peers need a hash list to be checked against: first the lists, then the blobs.
+//! | module | decides |
+//! |---|---|
+//! | [`content`] | which blobs are wanted, and when a version is whole |
+//! | [`wanted`] | which version of an app the signed documents ask for, and whether it may be started now |
+//! | [`record`] | what of it survives a crash |
+//! | `start` | starts, one at a time, and the way back when one fails |
+//! | `report` | what the seed is told |
 //!
-//! Not here: who brings the bytes, which [`crate::swarm`] decides; starting a version, waves and health, which come later.
+//! Not here: who brings the bytes, which [`crate::swarm`] decides; how a version is started, which the driver does.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+pub mod content;
+pub mod record;
+mod report;
+mod start;
+pub mod wanted;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::digest::Digest;
-use crate::name::{AppName, Platform};
+use crate::label::Labels;
+use crate::name::{AppName, DeviceId, Platform};
 use crate::rendezvous;
-use crate::rollout::{APPS_MAX, AppReport, DeviceReport, DeviceState, short_reason};
-use crate::statement::desired::{AcceptedDesiredState, Counter};
-use crate::statement::version::{AcceptedStatement, HashListName, StatedBlob, VersionName};
-use crate::time::Instant;
+use crate::rollout::report::DeviceReport;
+use crate::statement::assignment::AcceptedAssignment;
+use crate::statement::desired::AcceptedDesiredState;
+use crate::statement::version::{AcceptedStatement, VersionName};
+use crate::time::{Instant, WallTime};
+use content::{Content, Proof};
+use record::{Record, Release};
+use report::Reporting;
+use start::Start;
+use wanted::Wanted;
 
 /// First pause after the seed could not be reached; it doubles up to the poll interval.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -22,8 +41,14 @@ const RETRY_MIN: Duration = Duration::from_secs(1);
 /// The first poll comes within this part of the interval, so that a fleet whose power returns does not ask all at once.
 const FIRST_POLL_PART: u32 = 10;
 
-/// Blobs that are wanted of the swarm at a time: enough to keep a WAN busy with small ones, few enough for files and memory.
-const WANTS_MAX: usize = 32;
+/// What both clocks say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Since the driver started.
+    pub monotonic: Instant,
+    /// The calendar; none while it is not trusted: then nothing staged is started.
+    pub calendar: Option<WallTime>,
+}
 
 /// Why a statement could not be had, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,15 +59,45 @@ pub enum Refusal {
     Final(String),
 }
 
+/// How a start ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The version runs and is healthy.
+    Healthy,
+    /// It does not, for this reason.
+    Failed(String),
+    /// It was not tried, for a reason that may pass.
+    NotTried(String),
+}
+
 /// What happened outside.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// The seed answered that nothing changed.
-    Unchanged,
-    /// The seed could not be reached, or its answer was refused.
+    /// The seed answered; nothing changed, or what did was accepted.
+    Polled,
+    /// The seed could not be reached, or something in its answer was refused.
     PollFailed,
-    /// The seed's desired state was accepted.
-    StateAccepted(AcceptedDesiredState),
+    /// These documents are in force: the device's assignment, and the desired states of its groups.
+    StateAccepted {
+        /// The assignment.
+        assignment: AcceptedAssignment,
+        /// The desired states.
+        states: Vec<AcceptedDesiredState>,
+    },
+    /// A signed document was refused.
+    DocumentRefused {
+        /// Its kind, one word.
+        document: &'static str,
+        /// The reason, one word.
+        reason: &'static str,
+    },
+    /// The app's key signed that no version below `floor` may be started; floors never sink.
+    Floor {
+        /// The app.
+        app: AppName,
+        /// The least version.
+        floor: Option<u64>,
+    },
     /// A wanted statement was accepted, now or in an earlier run.
     StatementAccepted(AcceptedStatement),
     /// A wanted statement could not be had.
@@ -61,6 +116,13 @@ pub enum Input {
     HashListUnusable {
         /// The list.
         list: Digest,
+    },
+    /// A start ended.
+    Activated {
+        /// The app.
+        app: AppName,
+        /// How.
+        outcome: Outcome,
     },
     /// The seed took a report.
     Reported {
@@ -97,17 +159,26 @@ pub enum Effect {
         /// The blob.
         blob: Digest,
     },
+    /// Keep the record durably, then start the version, and say how that ended. The same may be asked again after a crash.
+    Activate {
+        /// The app.
+        app: AppName,
+        /// The version.
+        release: Release,
+        /// The version that ran before.
+        previous: Option<u64>,
+        /// What to keep first.
+        record: Record,
+    },
+    /// Keep the record durably. If that fails, the next run of the device starts the version again, which does no harm.
+    Keep {
+        /// The app.
+        app: AppName,
+        /// What to keep.
+        record: Record,
+    },
     /// Tell the seed.
     Report(DeviceReport),
-}
-
-/// What the units of a blob are checked against.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Proof {
-    /// The blob's own digest; it is one unit, whatever its size.
-    Digest,
-    /// This hash list, which is stored here.
-    HashList(Digest),
 }
 
 /// News for the owner.
@@ -125,338 +196,173 @@ pub enum Event {
         /// The version.
         name: VersionName,
     },
+    /// A version runs and is healthy, or may be taken into use where nothing starts it.
+    VersionStarted {
+        /// The version.
+        name: VersionName,
+    },
+}
+
+/// Effects and events that the driver has not taken yet.
+#[derive(Debug, Default)]
+struct Outbox {
+    effects: VecDeque<Effect>,
+    events: VecDeque<Event>,
+}
+
+/// What a device is made with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What it can run.
+    pub platform: Platform,
+    /// Its name, which gives it its place in every rollout.
+    pub device: DeviceId,
+    /// Makes its random choices reproducible.
+    pub seed: u64,
+    /// Between polls.
+    pub interval: Duration,
+    /// The counter of the last report it ever sent.
+    pub report_counter: u64,
+    /// Whether it has something to start versions with.
+    pub activates: bool,
+    /// Its own labels.
+    pub labels: Labels,
+    /// What it kept of each app.
+    pub records: BTreeMap<AppName, Record>,
 }
 
 /// The machine of one device.
 #[derive(Debug)]
 pub struct Agent {
-    platform: Platform,
-    seed: u64,
+    settings: Settings,
     draws: u64,
-    interval: Duration,
     next_poll: Option<Instant>,
     failures: u32,
-    counter: Option<Counter>,
-    apps: BTreeMap<AppName, App>,
-    stored: BTreeSet<Digest>,
-    wanted: BTreeSet<Digest>,
-    /// Wanted, but not yet of the swarm.
-    queue: VecDeque<(Digest, u64, Proof)>,
-    report_counter: u64,
-    reported: BTreeMap<AppName, AppReport>,
-    sending: Option<BTreeMap<AppName, AppReport>>,
-    report_failures: u32,
-    report_at: Instant,
-    effects: VecDeque<Effect>,
-    events: VecDeque<Event>,
-}
-
-#[derive(Debug)]
-struct App {
-    name: VersionName,
-    digest: Digest,
-    stage: Stage,
-}
-
-#[derive(Debug)]
-enum Stage {
-    /// The statement is asked for.
-    Asked,
-    /// The statement is to be asked for again with the next poll.
-    AskAgain,
-    /// The statement is accepted, and these blobs are missing.
-    Fetching(BTreeMap<Digest, StatedBlob>),
-    /// All blobs are stored.
-    Stored,
-    /// The device cannot have the version.
-    Failed(String),
+    apps: BTreeMap<AppName, Wanted>,
+    floors: BTreeMap<AppName, u64>,
+    content: Content,
+    start: Start,
+    reporting: Reporting,
+    out: Outbox,
 }
 
 impl Agent {
-    /// The machine of a device that can run `platform`, started at `now`.
-    ///
-    /// `seed` makes its random choices reproducible; `report_counter` is the counter of the last report it ever sent.
-    pub fn new(now: Instant, platform: Platform, seed: u64, interval: Duration, report_counter: u64) -> Self {
+    /// The machine of a device, started at `now`.
+    pub fn new(now: Instant, mut settings: Settings) -> Self {
+        let start = Start::new(std::mem::take(&mut settings.records));
+        let reporting = Reporting::new(now, settings.report_counter, settings.labels.clone());
         let mut agent = Self {
-            platform,
-            seed,
+            settings,
             draws: 0,
-            interval,
             next_poll: None,
             failures: 0,
-            counter: None,
             apps: BTreeMap::new(),
-            stored: BTreeSet::new(),
-            wanted: BTreeSet::new(),
-            queue: VecDeque::new(),
-            report_counter,
-            reported: BTreeMap::new(),
-            sending: None,
-            report_failures: 0,
-            report_at: now,
-            effects: VecDeque::new(),
-            events: VecDeque::new(),
+            floors: BTreeMap::new(),
+            content: Content::default(),
+            start,
+            reporting,
+            out: Outbox::default(),
         };
-        agent.next_poll = Some(now + agent.jitter(interval / FIRST_POLL_PART));
+        agent.next_poll = Some(now + agent.jitter(agent.settings.interval / FIRST_POLL_PART));
         agent
     }
 
     /// Takes note of what happened outside.
-    pub fn handle_input(&mut self, now: Instant, input: Input) {
+    pub fn handle_input(&mut self, now: Now, input: Input) {
         match input {
-            Input::Unchanged => self.on_polled(now),
-            Input::PollFailed => self.on_poll_failed(now),
-            Input::StateAccepted(state) => {
-                self.on_polled(now);
-                self.on_state(&state);
-            }
-            Input::StatementAccepted(statement) => self.on_statement(&statement),
-            Input::StatementRefused { name, refusal } => self.on_statement_refused(&name, refusal),
-            Input::BlobStored { blob } => self.on_blob_stored(blob),
-            Input::HashListUnusable { list } => self.on_list_unusable(list),
-            Input::Reported { counter } => self.on_reported(counter),
+            Input::Polled => self.on_polled(now),
+            Input::PollFailed => self.on_poll_failed(now.monotonic),
+            Input::StateAccepted { assignment, states } => self.on_state(&assignment, &states),
+            Input::DocumentRefused { document, reason } => self.reporting.note_refused(document, reason),
+            Input::Floor { app, floor } => self.on_floor(app, floor),
+            Input::StatementAccepted(statement) => self.content.on_statement(&statement, &mut self.out),
+            Input::StatementRefused { name, refusal } => self.content.on_statement_refused(&name, refusal, &mut self.out),
+            Input::BlobStored { blob } => self.content.on_blob_stored(blob, &mut self.out),
+            Input::HashListUnusable { list } => self.content.on_list_unusable(list, &mut self.out),
+            Input::Activated { app, outcome } => self.on_activated(now.monotonic, &app, outcome),
+            Input::Reported { counter } => self.reporting.on_reported(counter),
             Input::ReportFailed => {
-                self.sending = None;
-                self.report_at = now + self.jitter(backoff(self.report_failures, self.interval));
-                self.report_failures = self.report_failures.saturating_add(1);
+                let pause = backoff(self.reporting.failures(), self.settings.interval);
+                let at = now.monotonic + self.jitter(pause);
+                self.reporting.on_failed(at);
             }
         }
-        self.report_changes(now);
+        self.go_on(now);
     }
 
     /// Takes note that time has passed.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        if self.next_poll.is_some_and(|poll| poll <= now) {
+    pub fn handle_timeout(&mut self, now: Now) {
+        if self.next_poll.is_some_and(|poll| poll <= now.monotonic) {
             self.next_poll = None;
-            self.effects.push_back(Effect::Poll);
+            self.out.effects.push_back(Effect::Poll);
         }
-        self.report_changes(now);
+        self.go_on(now);
     }
 
     /// The next thing the driver must do.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        self.out.effects.pop_front()
     }
 
     /// The next news for the owner.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.out.events.pop_front()
     }
 
     /// When [`Self::handle_timeout`] is to be called, unless an input comes first.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let report = (self.sending.is_none() && self.current_report() != self.reported).then_some(self.report_at);
-        self.next_poll.into_iter().chain(report).min()
+        let report = self.reporting.due(&self.app_reports());
+        self.next_poll.into_iter().chain(report).chain(self.start.due()).min()
     }
 
-    /// The newest counter that was accepted since the start.
-    pub const fn counter(&self) -> Option<Counter> {
-        self.counter
-    }
-
-    fn on_polled(&mut self, now: Instant) {
+    /// Polls are spread over the interval by the device's own phase, whatever moment it was started at.
+    fn on_polled(&mut self, now: Now) {
         self.failures = 0;
-        self.next_poll = Some(now + self.interval);
-        let again = self.apps.values_mut().filter(|app| matches!(app.stage, Stage::AskAgain));
-        for app in again {
-            app.stage = Stage::Asked;
-            self.effects.push_back(Effect::AcceptStatement { name: app.name.clone(), digest: app.digest });
-        }
+        let interval = self.settings.interval.as_secs().max(1);
+        let phase = rendezvous::draw(self.settings.seed, 0) % interval;
+        let wait = now.calendar.map_or(interval, |calendar| {
+            let into = (calendar.as_unix_seconds().saturating_add(interval) - phase) % interval;
+            interval - into
+        });
+        self.next_poll = Some(now.monotonic + Duration::from_secs(wait));
+        self.content.ask_again(&mut self.out);
     }
 
     fn on_poll_failed(&mut self, now: Instant) {
-        self.next_poll = Some(now + self.jitter(backoff(self.failures, self.interval)));
+        self.next_poll = Some(now + self.jitter(backoff(self.failures, self.settings.interval)));
         self.failures = self.failures.saturating_add(1);
     }
 
-    fn on_state(&mut self, state: &AcceptedDesiredState) {
-        let state = state.state();
-        self.counter = Some(state.counter);
-        self.apps.retain(|app, _| state.apps.contains_key(app));
-        for (app, desired) in &state.apps {
-            let name = VersionName { app: app.clone(), version: desired.version };
-            let Some(digest) = desired.statements.get(&self.platform).copied() else {
-                let reason = format!("version {} has no image for {}", desired.version, self.platform);
-                if self.apps.get(app).is_none_or(|known| known.name != name) {
-                    self.events.push_back(Event::VersionFailed { name: name.clone(), reason: reason.clone() });
-                }
-                self.apps.insert(app.clone(), App { name, digest: Digest::sha256(b""), stage: Stage::Failed(reason) });
-                continue;
-            };
-            if self.apps.get(app).is_some_and(|known| known.name == name && known.digest == digest) {
-                continue;
-            }
-            self.apps.insert(app.clone(), App { name: name.clone(), digest, stage: Stage::Asked });
-            self.effects.push_back(Effect::AcceptStatement { name, digest });
-        }
-        self.unwant_what_nothing_needs();
-    }
-
-    fn on_statement(&mut self, statement: &AcceptedStatement) {
-        let name = statement.statement().name();
-        let missing: BTreeMap<Digest, StatedBlob> = statement
-            .statement()
-            .content()
-            .into_iter()
-            .filter(|blob| !self.stored.contains(&blob.digest))
-            .map(|blob| (blob.digest, blob))
-            .collect();
-        let Some(app) = self.apps.get_mut(&name.app).filter(|app| app.name == name && matches!(app.stage, Stage::Asked | Stage::AskAgain))
-        else {
-            return;
-        };
-        if statement.digest() != app.digest {
-            let reason = "desired state and version statement do not agree".to_owned();
-            self.events.push_back(Event::VersionFailed { name, reason: reason.clone() });
-            app.stage = Stage::Failed(reason);
-            self.unwant_what_nothing_needs();
-            return;
-        }
-        let blobs: Vec<StatedBlob> = missing.values().cloned().collect();
-        app.stage = Stage::Fetching(missing);
-        for blob in blobs {
-            self.want(&blob);
-        }
-        self.unwant_what_nothing_needs();
-        self.note_complete_versions();
-    }
-
-    fn on_statement_refused(&mut self, name: &VersionName, refusal: Refusal) {
-        if let Some(app) = self.apps.get_mut(&name.app).filter(|app| app.name == *name) {
-            app.stage = match refusal {
-                Refusal::Temporary(_) => Stage::AskAgain,
-                Refusal::Final(reason) => {
-                    self.events.push_back(Event::VersionFailed { name: name.clone(), reason: reason.clone() });
-                    Stage::Failed(reason)
-                }
-            };
-        }
-        self.unwant_what_nothing_needs();
-    }
-
-    /// Wants a blob, or first the list that its units are checked against.
-    fn want(&mut self, blob: &StatedBlob) {
-        match &blob.hash_list {
-            Some(list) if !self.stored.contains(&list.digest) => self.want_once(list.digest, list.size, Proof::Digest),
-            Some(HashListName { digest, .. }) => self.want_once(blob.digest, blob.size, Proof::HashList(*digest)),
-            None => self.want_once(blob.digest, blob.size, Proof::Digest),
-        }
-    }
-
-    fn want_once(&mut self, blob: Digest, size: u64, proof: Proof) {
-        if !self.wanted.contains(&blob) && !self.queue.iter().any(|(queued, _, _)| *queued == blob) {
-            self.queue.push_back((blob, size, proof));
-        }
-        self.want_queued();
-    }
-
-    fn want_queued(&mut self) {
-        while self.wanted.len() < WANTS_MAX
-            && let Some((blob, size, proof)) = self.queue.pop_front()
-        {
-            self.wanted.insert(blob);
-            self.effects.push_back(Effect::Want { blob, size, proof });
-        }
-    }
-
-    fn on_blob_stored(&mut self, stored: Digest) {
-        self.wanted.remove(&stored);
-        self.stored.insert(stored);
-        let mut now_provable = Vec::new();
-        for app in self.apps.values_mut() {
-            let Stage::Fetching(missing) = &mut app.stage else { continue };
-            missing.remove(&stored);
-            let proven = |blob: &&StatedBlob| blob.hash_list.as_ref().is_some_and(|list| list.digest == stored);
-            now_provable.extend(missing.values().filter(proven).cloned());
-        }
-        for blob in now_provable {
-            self.want(&blob);
-        }
-        self.want_queued();
-        self.note_complete_versions();
-    }
-
-    /// Without a usable list, the blob's digest is its only proof.
-    fn on_list_unusable(&mut self, list: Digest) {
-        let mut unproven = Vec::new();
-        for app in self.apps.values_mut() {
-            let Stage::Fetching(missing) = &mut app.stage else { continue };
-            for blob in missing.values_mut().filter(|blob| blob.hash_list.as_ref().is_some_and(|name| name.digest == list)) {
-                blob.hash_list = None;
-                unproven.push(blob.clone());
+    fn on_state(&mut self, assignment: &AcceptedAssignment, states: &[AcceptedDesiredState]) {
+        let wanted = wanted::resolve(assignment, states, &self.settings.platform, &self.settings.device);
+        for (app, wanted) in &wanted {
+            let known = self.apps.get(app).is_some_and(|known| known.version == wanted.version && known.target.is_none());
+            if wanted.target.is_none() && !known {
+                let name = VersionName { app: app.clone(), version: wanted.version };
+                let reason = no_image(wanted.version, &self.settings.platform);
+                self.out.events.push_back(Event::VersionFailed { name, reason });
             }
         }
-        for blob in unproven {
-            self.wanted.remove(&blob.digest);
-            self.want(&blob);
-        }
+        self.start.forget_troubles(|app| self.apps.get(app).is_some_and(|known| wanted.get(app) == Some(known)));
+        self.apps = wanted;
     }
 
-    fn note_complete_versions(&mut self) {
-        for app in self.apps.values_mut() {
-            if matches!(&app.stage, Stage::Fetching(missing) if missing.is_empty()) {
-                app.stage = Stage::Stored;
-                self.events.push_back(Event::VersionStored { name: app.name.clone() });
-            }
-        }
-    }
-
-    /// Lets go of what only older versions needed. While a statement is still to come nobody knows what is needed, and a
-    /// blob that both versions share must not be fetched twice.
-    fn unwant_what_nothing_needs(&mut self) {
-        if self.apps.values().any(|app| matches!(app.stage, Stage::Asked | Stage::AskAgain)) {
-            return;
-        }
-        let mut needed = BTreeSet::new();
-        for app in self.apps.values() {
-            if let Stage::Fetching(missing) = &app.stage {
-                needed.extend(missing.keys().copied());
-                needed.extend(missing.values().filter_map(|blob| blob.hash_list.as_ref()).map(|list| list.digest));
-            }
-        }
-        self.queue.retain(|(blob, _, _)| needed.contains(blob));
-        for blob in self.wanted.extract_if(.., |blob| !needed.contains(blob)) {
-            self.effects.push_back(Effect::Unwant { blob });
-        }
-        self.want_queued();
-    }
-
-    fn current_report(&self) -> BTreeMap<AppName, AppReport> {
-        let report = |app: &App| {
-            let (state, reason) = match &app.stage {
-                Stage::Asked | Stage::AskAgain | Stage::Fetching(_) => (DeviceState::Fetching, None),
-                Stage::Stored => (DeviceState::Stored, None),
-                Stage::Failed(reason) => (DeviceState::Failed, Some(short_reason(reason.clone()))),
-            };
-            AppReport { version: app.name.version, state, reason }
-        };
-        self.apps.iter().take(APPS_MAX).map(|(name, app)| (name.clone(), report(app))).collect()
-    }
-
-    fn report_changes(&mut self, now: Instant) {
-        let current = self.current_report();
-        if self.sending.is_some() || current == self.reported || now < self.report_at {
-            return;
-        }
-        self.report_counter += 1;
-        self.sending = Some(current.clone());
-        self.effects.push_back(Effect::Report(DeviceReport { counter: self.report_counter, apps: current }));
-    }
-
-    fn on_reported(&mut self, counter: u64) {
-        if counter == self.report_counter
-            && let Some(sent) = self.sending.take()
-        {
-            self.reported = sent;
-            self.report_failures = 0;
+    fn on_floor(&mut self, app: AppName, floor: Option<u64>) {
+        if let Some(floor) = floor {
+            let kept = self.floors.entry(app).or_insert(floor);
+            *kept = floor.max(*kept);
         }
     }
 
     fn jitter(&mut self, limit: Duration) -> Duration {
         self.draws += 1;
         let micros = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX).saturating_add(1);
-        Duration::from_micros(rendezvous::draw(self.seed, self.draws) % micros)
+        Duration::from_micros(rendezvous::draw(self.settings.seed, self.draws) % micros)
     }
+}
+
+fn no_image(version: u64, platform: &Platform) -> String {
+    format!("version {version} has no image for {platform}")
 }
 
 fn backoff(failures: u32, limit: Duration) -> Duration {

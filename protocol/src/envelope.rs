@@ -32,7 +32,7 @@ pub struct Envelope {
 pub struct EnvelopeSignature {
     /// The key's identity: a hint, never trusted.
     pub keyid: String,
-    /// The ed25519 signature over the pre-authentication encoding, in base64.
+    /// The signature over the pre-authentication encoding, in base64: ed25519, or ECDSA in DER of a device's P-256 key.
     pub sig: String,
 }
 
@@ -54,10 +54,23 @@ impl Envelope {
     /// Puts `payload` and its signatures together; `sign` gives the signature over the bytes it is handed.
     pub fn seal(payload_type: &str, payload: &[u8], keyid: &str, sign: impl FnOnce(&[u8]) -> Signature) -> Self {
         let signature = sign(&pre_authentication_encoding(payload_type, payload));
+        Self::of(payload_type, payload, keyid, &signature.to_bytes())
+    }
+
+    /// The same for a key that may fail to sign, whose signature has a form of its own.
+    ///
+    /// # Errors
+    /// When it does.
+    pub fn try_seal<E>(payload_type: &str, payload: &[u8], keyid: &str, sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>) -> Result<Self, E> {
+        let signature = sign(&pre_authentication_encoding(payload_type, payload))?;
+        Ok(Self::of(payload_type, payload, keyid, &signature))
+    }
+
+    fn of(payload_type: &str, payload: &[u8], keyid: &str, signature: &[u8]) -> Self {
         Self {
             payload_type: payload_type.to_owned(),
             payload: STANDARD.encode(payload),
-            signatures: vec![EnvelopeSignature { keyid: keyid.to_owned(), sig: STANDARD.encode(signature.to_bytes()) }],
+            signatures: vec![EnvelopeSignature { keyid: keyid.to_owned(), sig: STANDARD.encode(signature) }],
         }
     }
 
@@ -66,6 +79,20 @@ impl Envelope {
     /// # Errors
     /// When it did not, or the bytes are no envelope at all.
     pub fn open(bytes: &[u8], payload_type: &'static str, key: &VerifyingKey) -> Result<Vec<u8>, EnvelopeRefused> {
+        Self::open_by(bytes, payload_type, |_, signed, raw| {
+            Signature::from_slice(raw).is_ok_and(|signature| key.verify_strict(signed, &signature).is_ok())
+        })
+    }
+
+    /// The same for any kind of key: `fits(keyid, signed, signature)` says whether a signature is one that counts.
+    ///
+    /// # Errors
+    /// When none does, or the bytes are no envelope at all.
+    pub fn open_by(
+        bytes: &[u8],
+        payload_type: &'static str,
+        fits: impl Fn(&str, &[u8], &[u8]) -> bool,
+    ) -> Result<Vec<u8>, EnvelopeRefused> {
         if bytes.len() > ENVELOPE_BYTES_MAX {
             return Err(EnvelopeRefused::Malformed);
         }
@@ -78,11 +105,11 @@ impl Envelope {
         }
         let payload = STANDARD.decode(&envelope.payload).map_err(|_| EnvelopeRefused::Malformed)?;
         let signed = pre_authentication_encoding(payload_type, &payload);
-        let fits = envelope.signatures.iter().any(|signature| {
+        let signed_by_it = envelope.signatures.iter().any(|signature| {
             let Ok(raw) = STANDARD.decode(&signature.sig) else { return false };
-            Signature::from_slice(&raw).is_ok_and(|signature| key.verify_strict(&signed, &signature).is_ok())
+            fits(&signature.keyid, &signed, &raw)
         });
-        if fits { Ok(payload) } else { Err(EnvelopeRefused::BadSignature) }
+        if signed_by_it { Ok(payload) } else { Err(EnvelopeRefused::BadSignature) }
     }
 }
 

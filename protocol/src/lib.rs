@@ -12,7 +12,9 @@
 //! | [`garbage`] | what a repository holds that nothing needs any more |
 //! | [`repository`] | which settings of repositories hold where several match |
 //! | [`rate_limit`], [`fair_places`], [`upload_places`] | who of a seed's clients has to wait |
-//! | [`rollout`] | how the reports of devices add up to the state of a rollout |
+//! | [`label`], [`selector`], [`group`] | which devices belong to which group |
+//! | [`rollout`] | which devices may start a version when, how their reports add up, and when that is enough |
+//! | [`device_key`] | whether a device's key signed something |
 //! | [`oci`] | what the requests of container tools name and ask for |
 //!
 //! Every machine is driven the same way: `handle_input(now, Input)` and `handle_timeout(now)` go in; then the driver takes
@@ -24,19 +26,24 @@
 
 pub mod agent;
 pub mod bits;
+pub mod device_key;
 pub mod dialer;
 pub mod digest;
 pub mod envelope;
 pub mod fair_places;
 pub mod garbage;
 pub mod geometry;
+pub mod group;
 pub mod hash_list;
+pub mod label;
 pub mod name;
 pub mod oci;
 pub mod rate_limit;
 pub mod rendezvous;
 pub mod repository;
 pub mod rollout;
+pub mod selector;
+pub mod span;
 pub mod statement;
 pub mod swarm;
 pub mod time;

@@ -97,6 +97,28 @@ name!(
     DeviceId,
     "device name"
 );
+name!(
+    /// A group of devices, as rollouts name it.
+    GroupName,
+    "group name"
+);
+name!(
+    /// A rollout, unique on its seed.
+    RolloutId,
+    "rollout id"
+);
+
+impl GroupName {
+    /// The group of every device that no other group takes: `all`.
+    pub fn all() -> Self {
+        Self("all".to_owned())
+    }
+
+    /// Whether it is [`Self::all`].
+    pub fn is_all(&self) -> bool {
+        self.0 == "all"
+    }
+}
 
 /// One component of an OCI repository name (distribution-spec, "Pulling manifests"), not longer than [`NAME_BYTES_MAX`].
 fn is_component(text: &str) -> bool {

@@ -3,11 +3,17 @@
 //! | document | signed by | says |
 //! |---|---|---|
 //! | [`version::VersionStatement`] | the app's key, through TUF | what version N of an app is on one platform |
-//! | [`desired::DesiredState`] | the seed's online key, which the root delegates | which version a group shall have |
+//! | [`desired::DesiredState`] | the seed's online key, which the root delegates | which version a group shall have, and when its devices may start it |
+//! | [`assignment::Assignment`] | the same | which group a device takes each app from |
+//!
+//! [`counters`] keeps documents of the online key from going back; [`refused`] names the reasons.
 //!
 //! Not here: the TUF library, which lives in `node::trust` and holds the one [`TrustToken`].
 
+pub mod assignment;
+pub mod counters;
 pub mod desired;
+pub mod refused;
 pub mod version;
 
 use std::sync::atomic::{AtomicBool, Ordering};

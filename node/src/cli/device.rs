@@ -70,9 +70,17 @@ pub struct Settings {
     /// Speak libp2p too; this version cannot: `on` is refused.
     #[arg(long, value_name = "SWITCH", env = "HEDGEROW_LIBP2P", default_value = "off")]
     libp2p: Switch,
-    /// What the device says of itself; checked, but not used in this version. Can be repeated.
+    /// What the device says of itself; counts for groups where the operator did not set the same key. Can be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE", env = "HEDGEROW_LABELS", value_delimiter = ',', value_parser = label)]
     labels: Vec<(String, String)>,
+    /// The command that starts a version, for `sh -c`, with HEDGEROW_APP, HEDGEROW_VERSION, HEDGEROW_MANIFEST, HEDGEROW_IMAGES and
+    /// more in its environment. Exit code 0 is healthy; else the device goes back to the last good version. It may be run
+    /// again after a crash. [default: none, versions are only stored]
+    #[arg(long, value_name = "COMMAND", env = "HEDGEROW_ACTIVATE_HOOK")]
+    activate_hook: Option<String>,
+    /// Seconds that it may take. [default: 300]
+    #[arg(long, value_name = "N", env = "HEDGEROW_ACTIVATE_SECONDS")]
+    activate_seconds: Option<u64>,
 }
 
 /// On or off.
@@ -122,6 +130,8 @@ impl Settings {
             site: self.site,
             discovery: (!self.discovery.is_empty()).then_some(self.discovery),
             labels: (!self.labels.is_empty()).then(|| self.labels.into_iter().collect()),
+            activate_hook: self.activate_hook,
+            activate_seconds: self.activate_seconds,
         })
     }
 }

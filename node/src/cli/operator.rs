@@ -103,6 +103,14 @@ impl SeedApi {
         self.json(self.request(Method::GET, path)).await
     }
 
+    /// Asks for `path` with these parameters.
+    ///
+    /// # Errors
+    /// When the seed cannot be reached or refuses.
+    pub async fn get_with<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<T> {
+        self.json(self.request(Method::GET, path).query(query)).await
+    }
+
     /// Sends `body` to `path`.
     ///
     /// # Errors

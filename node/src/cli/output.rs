@@ -26,3 +26,8 @@ impl Output {
         Ok(())
     }
 }
+
+/// A state as JSON spells it, so that people and programs read the same word.
+pub fn word(state: &impl Serialize) -> String {
+    serde_json::to_string(state).unwrap_or_default().trim_matches('"').to_owned()
+}

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use protocol::label::{LabelRefused, Labels, check_count};
 use serde::{Deserialize, Serialize};
 
 use super::{address, read_optional, require_loopback};
@@ -18,10 +19,9 @@ const POLL_SECONDS: u64 = 300;
 const ENDPOINT_LISTEN: &str = "127.0.0.1:8080";
 const SWARM_LISTEN: &str = "[::]:7446";
 const METRICS_LISTEN: &str = "127.0.0.1:0";
-/// The most labels of a device.
-const LABELS_MAX: usize = 64;
-/// The longest key or value of a label, in bytes.
-const LABEL_BYTES_MAX: usize = 63;
+/// How long the start of a version may take, unless set, in seconds: pulling from the loopback interface and a database that
+/// mends itself fit in.
+const ACTIVATE_SECONDS: u64 = 300;
 
 /// A way to find peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize)]
@@ -78,6 +78,10 @@ pub struct DeviceFile {
     pub discovery: Option<Vec<Way>>,
     /// What the device says of itself to operators.
     pub labels: Option<BTreeMap<String, String>>,
+    /// The command that starts a version, given to `sh -c`.
+    pub activate_hook: Option<String>,
+    /// Seconds that it may take.
+    pub activate_seconds: Option<u64>,
 }
 
 /// Checked settings of a device.
@@ -99,8 +103,12 @@ pub struct DeviceConfig {
     pub site: Option<String>,
     /// The ways to find peers that are in use.
     pub discovery: Discovery,
-    /// What the device says of itself to operators; not sent in this version.
-    pub labels: BTreeMap<String, String>,
+    /// What the device says of itself to operators.
+    pub labels: Labels,
+    /// The command that starts a version; none if versions are only stored.
+    pub activate_hook: Option<String>,
+    /// How long it may take.
+    pub activate_time: Duration,
 }
 
 impl DeviceConfig {
@@ -125,7 +133,11 @@ impl DeviceConfig {
         let discovery = flags.discovery.or(file.discovery).unwrap_or_else(|| vec![Way::Mdns, Way::Seed, Way::Peers]);
         let mut labels = file.labels.unwrap_or_default();
         labels.extend(flags.labels.unwrap_or_default());
-        check_labels(&labels)?;
+        let labels = checked_labels(labels)?;
+        let activate_seconds = flags.activate_seconds.or(file.activate_seconds).unwrap_or(ACTIVATE_SECONDS);
+        if !(1..=86_400).contains(&activate_seconds) {
+            bail!("activate_seconds is {activate_seconds}; it must be from 1 to 86400");
+        }
         Ok(Self {
             data: std::path::absolute(data).context("the data directory")?,
             endpoint_listen,
@@ -136,6 +148,8 @@ impl DeviceConfig {
             site,
             discovery: Discovery::of(&discovery),
             labels,
+            activate_hook: flags.activate_hook.or(file.activate_hook),
+            activate_time: Duration::from_secs(activate_seconds),
         })
     }
 
@@ -149,25 +163,19 @@ impl DeviceConfig {
             poll_seconds: Some(self.poll_interval.as_secs()),
             site: self.site.clone(),
             discovery: Some(self.discovery.ways()),
-            labels: (!self.labels.is_empty()).then(|| self.labels.clone()),
+            labels: (!self.labels.is_empty())
+                .then(|| self.labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()),
+            activate_hook: self.activate_hook.clone(),
+            activate_seconds: Some(self.activate_time.as_secs()),
         }
     }
 }
 
-fn check_labels(labels: &BTreeMap<String, String>) -> anyhow::Result<()> {
-    if labels.len() > LABELS_MAX {
-        bail!("there are {} labels; a device has at most {LABELS_MAX}", labels.len());
-    }
-    let in_key = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-/".contains(&byte);
-    for (key, value) in labels {
-        if key.is_empty() || key.len() > LABEL_BYTES_MAX || !key.bytes().all(in_key) {
-            bail!("the label {key:?} has a key that does not fit; use up to {LABEL_BYTES_MAX} of a-z, 0-9, '.', '_', '-' and '/'");
-        }
-        if value.len() > LABEL_BYTES_MAX || value.contains(char::is_control) {
-            bail!("the label {key} has a value that does not fit; use at most {LABEL_BYTES_MAX} bytes without control characters");
-        }
-    }
-    Ok(())
+fn checked_labels(labels: BTreeMap<String, String>) -> anyhow::Result<Labels> {
+    let checked = labels.into_iter().map(|(key, value)| Ok((key.parse()?, value.parse()?)));
+    let labels = checked.collect::<Result<Labels, LabelRefused>>()?;
+    check_count(&labels)?;
+    Ok(labels)
 }
 
 #[cfg(test)]
@@ -194,7 +202,8 @@ mod tests {
         let flags = DeviceFile { labels: Some([("floor".into(), "2".into())].into()), ..DeviceFile::default() };
         let config = DeviceConfig::load(dir.path(), None, flags).unwrap();
         assert_eq!(config.discovery, Discovery { mdns: false, seed: false, peers: true });
-        assert_eq!((config.labels["floor"].as_str(), config.labels["kind"].as_str()), ("2", "kiosk"));
+        let labels: Vec<String> = config.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(labels, ["floor=2", "kind=kiosk"]);
         let shown = toml::to_string_pretty(&config.to_file()).unwrap();
         assert_eq!(toml::from_str::<DeviceFile>(&shown).unwrap(), config.to_file());
     }
@@ -206,7 +215,7 @@ mod tests {
         let site = |bytes| DeviceFile { site: Some("s".repeat(bytes)), ..DeviceFile::default() };
         assert_eq!(load(site(SITE_BYTES_MAX)), Ok(()));
         assert!(load(site(SITE_BYTES_MAX + 1)).unwrap_err().contains("site"));
-        for (key, value) in [("", "v".into()), ("Upper", "v".into()), ("k", "v".repeat(LABEL_BYTES_MAX + 1)), ("k", "\n".into())] {
+        for (key, value) in [("", "v".into()), ("Upper", "v".into()), ("k", "v".repeat(64)), ("k", "\n".into())] {
             let labels = DeviceFile { labels: Some([(key.to_owned(), value)].into()), ..DeviceFile::default() };
             assert!(load(labels).unwrap_err().contains("label"), "{key}");
         }
@@ -219,5 +228,7 @@ mod tests {
         assert!(DeviceConfig::load(dir.path(), None, open).unwrap_err().to_string().contains("loopback"));
         let never = DeviceFile { poll_seconds: Some(0), ..DeviceFile::default() };
         assert!(DeviceConfig::load(dir.path(), None, never).unwrap_err().to_string().contains("poll_seconds"));
+        let never = DeviceFile { activate_seconds: Some(0), ..DeviceFile::default() };
+        assert!(DeviceConfig::load(dir.path(), None, never).unwrap_err().to_string().contains("activate_seconds"));
     }
 }

@@ -1,20 +1,33 @@
-//! The driver of [`protocol::agent`]: it asks the swarm for blobs, and has a clerk ask the seed, so that a seed that is slow
-//! or out of reach holds nothing else up.
+//! The driver of [`protocol::agent`]: it asks the swarm for blobs, runs the hook that starts versions, and has a clerk ask
+//! the seed, so that a seed that is slow or out of reach holds nothing else up.
 //!
-//! Not here: decisions; what is said to the seed, see [`clerk`].
+//! | module | holds |
+//! |---|---|
+//! | [`clerk`] | what is said to the seed, and what is believed of its answers |
+//! | [`documents`] | the signed documents in force |
+//!
+//! Not here: decisions.
 
 mod clerk;
+mod documents;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use protocol::agent::{Agent, Effect, Event, Input};
+use protocol::agent::record::Record;
+use protocol::agent::{Agent, Effect, Event, Input, Now, Outcome, Settings};
+use protocol::label::Labels;
+use protocol::name::AppName;
 use protocol::statement::TrustToken;
+use protocol::statement::version::VersionName;
 use tokio::sync::mpsc;
 
 use super::endpoint::Catalogue;
+use super::hook::{Hook, StartedVersion};
 use super::metrics::DeviceMetrics;
 use super::seed_client::SeedClient;
+use super::signer::ReportSigner;
 use super::state::{DeviceDir, Enrolment, Progress};
 use super::swarm::{News, SwarmHandle};
 use crate::clock::{Clock, wall_time};
@@ -57,17 +70,45 @@ pub struct Parts {
     pub site: Option<String>,
     /// Whether the seed's hints of peers are followed.
     pub follows_hints: bool,
+    /// Signs reports.
+    pub signer: ReportSigner,
+    /// The device's own labels.
+    pub labels: Labels,
+    /// What starts versions, if anything does.
+    pub hook: Option<Hook>,
+    /// What was started before.
+    pub activation: BTreeMap<AppName, Record>,
 }
 
 /// Drives the agent until the swarm or the clerk is gone. Report counters start at the time in seconds, so that they go up
 /// also when `progress.json` was lost.
 pub async fn run(parts: Parts, mut news: mpsc::Receiver<News>) {
     let clock = Clock::start();
-    let counter = parts.progress.report_counter.max(wall_time().as_unix_seconds());
-    let agent = Agent::new(clock.now(), parts.enrolment.platform.clone(), parts.seed, parts.interval, counter);
+    let settings = Settings {
+        platform: parts.enrolment.platform.clone(),
+        device: parts.enrolment.device.clone(),
+        seed: parts.seed,
+        interval: parts.interval,
+        report_counter: parts.progress.report_counter.max(wall_time().as_unix_seconds()),
+        activates: parts.hook.is_some(),
+        labels: parts.labels.clone(),
+        records: parts.activation.clone(),
+    };
     let (errands, inbox) = mpsc::channel(ERRANDS_MAX);
     let (outbox, mut answers) = mpsc::channel(ERRANDS_MAX);
-    let mut driver = Driver { agent, clock, swarm: parts.swarm.clone(), catalogue: parts.catalogue.clone(), errands };
+    let (ended, mut outcomes) = mpsc::channel(1);
+    let mut driver = Driver {
+        agent: Agent::new(clock.now(), settings),
+        clock,
+        swarm: parts.swarm.clone(),
+        catalogue: parts.catalogue.clone(),
+        errands,
+        dir: parts.dir.clone(),
+        records: parts.activation.clone(),
+        hook: parts.hook.clone(),
+        versions: BTreeMap::new(),
+        ended,
+    };
     let clerk = tokio::spawn(Clerk::new(parts).run(inbox, outbox));
     loop {
         driver.carry_out().await;
@@ -87,10 +128,15 @@ pub async fn run(parts: Parts, mut news: mpsc::Receiver<News>) {
                 Some(answer) => driver.on_answer(answer),
                 None => break,
             },
-            () = timer => driver.agent.handle_timeout(clock.now()),
+            Some((app, outcome)) = outcomes.recv() => driver.input(Input::Activated { app, outcome }),
+            () = timer => driver.agent.handle_timeout(now(clock)),
         }
     }
     clerk.abort();
+}
+
+fn now(clock: Clock) -> Now {
+    Now { monotonic: clock.now(), calendar: Some(wall_time()) }
 }
 
 struct Driver {
@@ -99,11 +145,17 @@ struct Driver {
     swarm: SwarmHandle,
     catalogue: Arc<RwLock<Catalogue>>,
     errands: mpsc::Sender<Errand>,
+    dir: DeviceDir,
+    records: BTreeMap<AppName, Record>,
+    hook: Option<Hook>,
+    /// What the hook is told of each accepted version.
+    versions: BTreeMap<VersionName, StartedVersion>,
+    ended: mpsc::Sender<(AppName, Outcome)>,
 }
 
 impl Driver {
     fn input(&mut self, input: Input) {
-        self.agent.handle_input(self.clock.now(), input);
+        self.agent.handle_input(now(self.clock), input);
     }
 
     fn on_news(&mut self, news: &News) {
@@ -118,15 +170,21 @@ impl Driver {
 
     fn on_answer(&mut self, answer: Answer) {
         match answer {
-            Answer::Kept { statement, stored } => self.catalogue(|catalogue| {
-                catalogue.accept(&statement);
-                stored.into_iter().for_each(|blob| catalogue.note_stored(blob));
-            }),
-            Answer::Input(input) => {
-                if let Input::StatementAccepted(statement) = &input {
-                    self.catalogue(|catalogue| catalogue.accept(statement));
+            Answer::Kept { statement, stored } => {
+                self.versions.insert(statement.statement().name(), StartedVersion::of(&statement));
+                self.catalogue(|catalogue| {
+                    catalogue.accept(&statement);
+                    stored.into_iter().for_each(|blob| catalogue.note_stored(blob));
+                });
+            }
+            Answer::Inputs(inputs) => {
+                for input in inputs {
+                    if let Input::StatementAccepted(statement) = &input {
+                        self.versions.insert(statement.statement().name(), StartedVersion::of(statement));
+                        self.catalogue(|catalogue| catalogue.accept(statement));
+                    }
+                    self.input(input);
                 }
-                self.input(input);
             }
         }
     }
@@ -139,6 +197,15 @@ impl Driver {
                 Effect::Report(report) => self.errand(Errand::Report(report)).await,
                 Effect::Want { blob, size, proof } => self.swarm.want(blob, size, proof).await,
                 Effect::Unwant { blob } => self.swarm.unwant(blob).await,
+                Effect::Activate { app, release, previous, record } => {
+                    let name = VersionName { app, version: release.version };
+                    self.activate(name, previous, record).await;
+                }
+                Effect::Keep { app, record } => {
+                    if let Err(error) = self.keep(app, record).await {
+                        tracing::error!(error = format!("{error:#}"), "what was started cannot be kept; free disk space or check the disk");
+                    }
+                }
             }
         }
         while let Some(event) = self.agent.poll_event() {
@@ -149,8 +216,32 @@ impl Driver {
                 Event::VersionFailed { name, reason } => {
                     tracing::error!(event = "version_failed", app = %name.app, version = name.version, reason, "this device cannot have the version");
                 }
+                Event::VersionStarted { name } => {
+                    tracing::info!(event = "version_started", app = %name.app, version = name.version, "version in use");
+                }
             }
         }
+    }
+
+    /// Keeps what is about to start, and starts it; the outcome comes later.
+    async fn activate(&mut self, name: VersionName, previous: Option<u64>, record: Record) {
+        let kept = self.keep(name.app.clone(), record).await;
+        let (hook, version, ended) = (self.hook.clone(), self.versions.get(&name).cloned(), self.ended.clone());
+        tracing::info!(event = "version_starting", app = %name.app, version = name.version, "starting the version");
+        tokio::spawn(async move {
+            let outcome = match (kept, hook, version) {
+                (Err(error), ..) => Outcome::NotTried(format!("what is started cannot be kept on the disk: {error:#}")),
+                (Ok(()), Some(hook), Some(version)) => hook.run(&version, previous).await,
+                (Ok(()), ..) => Outcome::NotTried("its statement is not at hand yet".to_owned()),
+            };
+            let _ = ended.send((name.app, outcome)).await;
+        });
+    }
+
+    async fn keep(&mut self, app: AppName, record: Record) -> anyhow::Result<()> {
+        self.records.insert(app, record);
+        let (dir, records) = (self.dir.clone(), self.records.clone());
+        tokio::task::spawn_blocking(move || dir.keep_activation(records)).await?
     }
 
     async fn errand(&self, errand: Errand) {

@@ -2,12 +2,25 @@
 //!
 //! Not here: figures about a seed; see `seed::metrics`.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+
+/// What there is a sample of from the start, so that the first one that is refused shows as a change.
+const EXPECTED_REFUSALS: [(&str, &str); 6] = [
+    ("assignment", "bad_signature"),
+    ("assignment", "expired"),
+    ("assignment", "older_counter"),
+    ("desired_state", "bad_signature"),
+    ("desired_state", "expired"),
+    ("desired_state", "older_counter"),
+];
 
 /// The figures.
 #[derive(Debug, Default)]
@@ -18,7 +31,7 @@ pub struct DeviceMetrics {
     lan_received_live: AtomicU64,
     peers: AtomicU64,
     refused_units: AtomicU64,
-    refused_documents: AtomicU64,
+    refused_documents: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
 }
 
 impl DeviceMetrics {
@@ -44,9 +57,10 @@ impl DeviceMetrics {
         self.refused_units.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A signed document was refused.
-    pub fn count_refused_document(&self) {
-        self.refused_documents.fetch_add(1, Ordering::Relaxed);
+    /// A signed document was refused: its kind and the reason, one word each.
+    pub fn count_refused_document(&self, document: &'static str, reason: &'static str) {
+        let mut refused = self.refused_documents.lock().unwrap_or_else(PoisonError::into_inner);
+        *refused.entry((document, reason)).or_default() += 1;
     }
 
     fn get(counter: &AtomicU64) -> u64 {
@@ -62,6 +76,8 @@ impl Collector for DeviceCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let metrics = &self.0;
         let lan = DeviceMetrics::get(&metrics.lan_received_before) + DeviceMetrics::get(&metrics.lan_received_live);
+        let mut refused: BTreeMap<_, _> = EXPECTED_REFUSALS.into_iter().map(|name| (name, 0)).collect();
+        refused.extend(metrics.refused_documents.lock().unwrap_or_else(PoisonError::into_inner).clone());
         let counters = [
             (
                 "hedgerow_device_stored_wan_bytes",
@@ -71,18 +87,19 @@ impl Collector for DeviceCollector {
             ("hedgerow_device_stored_lan_bytes", "Bytes of whole blobs that came from peers", DeviceMetrics::get(&metrics.stored_from_lan)),
             ("hedgerow_device_lan_received_bytes", "Bytes of datagrams received from peers", lan),
             ("hedgerow_device_units_refused", "Units that did not match their hash", DeviceMetrics::get(&metrics.refused_units)),
-            ("hedgerow_device_documents_refused", "Signed documents that were refused", DeviceMetrics::get(&metrics.refused_documents)),
+            ("hedgerow_device_documents_refused", "Signed documents that were refused", refused.values().sum()),
         ];
         for (name, help, value) in counters {
             let counter = ConstCounter::new(value);
-            counter.encode(encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Counter)?)?;
+            counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        let help = "Signed documents that were refused, by kind and reason";
+        let mut refusals = encoder.encode_descriptor("hedgerow_device_refusals", help, None, MetricType::Counter)?;
+        for ((document, reason), count) in refused {
+            let labels = [("document", document), ("reason", reason)];
+            ConstCounter::new(count).encode(refusals.encode_family(&labels)?)?;
         }
         let peers = ConstGauge::new(DeviceMetrics::get(&metrics.peers));
-        peers.encode(encoder.encode_descriptor(
-            "hedgerow_device_peers",
-            "Peers connected",
-            None,
-            prometheus_client::metrics::MetricType::Gauge,
-        )?)
+        peers.encode(encoder.encode_descriptor("hedgerow_device_peers", "Peers connected", None, MetricType::Gauge)?)
     }
 }

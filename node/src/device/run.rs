@@ -16,8 +16,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::endpoint::{Catalogue, EndpointState};
+use super::hook::Hook;
 use super::metrics::{DeviceCollector, DeviceMetrics};
 use super::seed_client::SeedClient;
+use super::signer::ReportSigner;
 use super::state::{DeviceDir, Ports};
 use super::{agent, endpoint, swarm};
 use crate::config::device::DeviceConfig;
@@ -55,6 +57,8 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
     let me = credentials.identity.node;
     let seed = u64::from_be_bytes(me.0[..8].try_into().context("an identity has 32 bytes")?);
     let mut progress = dir.progress()?;
+    let activation = dir.activation()?;
+    let signer = ReportSigner::open(&dir, &enrolment.org, &enrolment.device)?;
     let blobs = BlobStore::open(&config.data)?;
     let partial_dir = dir.join("partial");
     files::create_private_dir(&partial_dir)?;
@@ -101,6 +105,13 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
         swarm_addr,
         metrics_url: format!("http://{}/metrics", SocketAddr::new(config.metrics_listen.ip(), ports.metrics)),
     };
+    let hook = config.activate_hook.map(|command| Hook {
+        command,
+        limit: config.activate_time,
+        org: enrolment.org.clone(),
+        blobs: dir.join("blobs").join("sha256"),
+        endpoint_url: ready.endpoint_url.clone(),
+    });
     let parts = agent::Parts {
         dir,
         enrolment,
@@ -117,6 +128,10 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
         port: ports.swarm,
         site: config.site,
         follows_hints: config.discovery.seed,
+        signer,
+        labels: config.labels,
+        hook,
+        activation,
     };
     let mut agent = tokio::spawn(agent::run(parts, news));
     let told_to_stop = telemetry::stop_signal();

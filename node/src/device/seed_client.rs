@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow, bail};
 use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
 use protocol::digest::Digest;
-use protocol::rollout::DeviceReport;
+use protocol::envelope::Envelope;
 use reqwest::header::{ETAG, IF_NONE_MATCH, RANGE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
@@ -108,11 +108,11 @@ impl SeedClient {
         Ok(StateAnswer::Changed { etag, state: Box::new(state) })
     }
 
-    /// Reports.
+    /// Reports, in the envelope that the device signed.
     ///
     /// # Errors
     /// When the seed does not take the report.
-    pub async fn report(&self, report: &DeviceReport) -> anyhow::Result<()> {
+    pub async fn report(&self, report: &Envelope) -> anyhow::Result<()> {
         let request = self.http.post(format!("{}/api/v1/device/report", self.base)).timeout(CONTROL_TIME);
         checked(request.json(report).send().await?).await?;
         Ok(())

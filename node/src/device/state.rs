@@ -5,15 +5,20 @@
 //! | `device.json` | who the device is and which seed it belongs to, written by enrolment |
 //! | `device.key`, `device.pem`, `ca.pem` | its key (0600), its certificate, the CA it trusts |
 //! | `root.json` | the organisation's root metadata, checked against the token |
-//! | `progress.json` | counters, desired state and ports |
+//! | `progress.json` | counters, assignment, desired states and ports |
+//! | `activation.json` | what was started of each app, and what failed |
 //!
 //! Not here: TUF metadata and statements; see [`crate::trust`].
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use protocol::name::{DeviceId, OrgName, Platform};
+use protocol::agent::record::Record;
+use protocol::name::{AppName, DeviceId, GroupName, OrgName, Platform};
+use protocol::statement::counters::Counters;
 use protocol::statement::desired::Counter;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::config::device::DeviceConfig;
@@ -39,17 +44,26 @@ pub struct Enrolment {
 }
 
 /// How far a device got.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {
     /// The format of this file.
     pub format: u32,
-    /// The newest counter of a desired state that was accepted.
+    /// The newest documents that were accepted.
+    #[serde(default)]
+    pub counters: Counters,
+    /// The assignment that is in force, as signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub counter: Option<Counter>,
-    /// The desired state with that counter, as signed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub desired: Option<String>,
+    pub assignment: Option<String>,
+    /// The desired states that are in force, as signed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub states: BTreeMap<GroupName, String>,
+    /// What a program without assignments kept: the newest counter of the group `all`. It is carried over into `counters`.
+    #[serde(default, skip_serializing)]
+    counter: Option<Counter>,
+    /// The desired state with that counter; it counts no longer, as no assignment stands behind it.
+    #[serde(default, skip_serializing, rename = "desired")]
+    _desired: IgnoredAny,
     /// The counter of the last report.
     #[serde(default)]
     pub report_counter: u64,
@@ -161,7 +175,10 @@ impl DeviceDir {
         if progress.format != FORMAT {
             bail!("{} has format {}, this program reads {FORMAT}; update it", path.display(), progress.format);
         }
-        Ok(progress)
+        Ok(match progress.counter {
+            Some(counter) => Progress { counters: Counters::of_all(counter), counter: None, ..progress },
+            None => progress,
+        })
     }
 
     /// Keeps how far the device got.
@@ -170,6 +187,58 @@ impl DeviceDir {
     /// When the file cannot be written.
     pub fn keep_progress(&self, progress: &Progress) -> anyhow::Result<()> {
         Ok(files::replace(&self.join("progress.json"), &serde_json::to_vec_pretty(progress)?, Access::Private)?)
+    }
+
+    /// What was started of each app; nothing if no version ever was.
+    ///
+    /// # Errors
+    /// When the file is broken.
+    pub fn activation(&self) -> anyhow::Result<BTreeMap<AppName, Record>> {
+        let path = self.join("activation.json");
+        if !path.exists() {
+            return Ok(BTreeMap::new());
+        }
+        let broken =
+            || format!("{} is broken; what runs on this device is not known, so start it with --data on a new folder", path.display());
+        let kept: Activation = serde_json::from_str(&files::read_text(&path)?).with_context(broken)?;
+        if kept.format != FORMAT {
+            bail!("{} has format {}, this program reads {FORMAT}; update it", path.display(), kept.format);
+        }
+        Ok(kept.apps)
+    }
+
+    /// Keeps what was started.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_activation(&self, apps: BTreeMap<AppName, Record>) -> anyhow::Result<()> {
+        let kept = serde_json::to_vec_pretty(&Activation { format: FORMAT, apps })?;
+        Ok(files::replace(&self.join("activation.json"), &kept, Access::Private)?)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Activation {
+    format: u32,
+    apps: BTreeMap<AppName, Record>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_program_kept_does_not_let_counters_go_back() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = DeviceDir::new(home.path());
+        let old = r#"{"format":1,"counter":{"epoch":1,"n":7},"desired":"{}","report_counter":3}"#;
+        std::fs::write(dir.join("progress.json"), old).unwrap();
+        let progress = dir.progress().unwrap();
+        let all = GroupName::all();
+        assert_eq!(progress.counters.desired(&all).map(|seen| seen.counter), Some(Counter { epoch: 1, n: 7 }));
+        dir.keep_progress(&progress).unwrap();
+        assert_eq!(dir.progress().unwrap(), progress);
     }
 }
 

@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::agent::Proof;
+use protocol::agent::content::Proof;
 use protocol::dialer::Dialer;
 use protocol::digest::Digest;
 use protocol::geometry::{Geometry, UNIT_BYTES};

@@ -78,6 +78,27 @@ pub enum ActivityKind {
     /// A rollout was started.
     #[serde(rename = "rollout.start")]
     RolloutStart,
+    /// A rollout was paused.
+    #[serde(rename = "rollout.pause")]
+    RolloutPause,
+    /// A rollout was resumed, or begun after its version was fetched.
+    #[serde(rename = "rollout.resume")]
+    RolloutResume,
+    /// A rollout was aborted.
+    #[serde(rename = "rollout.abort")]
+    RolloutAbort,
+    /// The version before a rollout was rolled out instead.
+    #[serde(rename = "rollout.rollback")]
+    RolloutRollback,
+    /// A group was made.
+    #[serde(rename = "group.create")]
+    GroupCreate,
+    /// A group was removed.
+    #[serde(rename = "group.remove")]
+    GroupRemove,
+    /// Labels or pins of a device were changed.
+    #[serde(rename = "device.change")]
+    DeviceChange,
     /// An enrolment token was made.
     #[serde(rename = "token.create")]
     TokenCreate,

@@ -2,14 +2,20 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | `devices` | devices: lists, labels, pins |
+//! | `groups` | groups of devices |
 //! | `keys` | organisations and their access keys |
 //! | `repositories` | repositories and their settings |
+//! | `rollouts` | rollouts |
 //! | `versions` | versions of apps |
 //!
 //! Not here: what devices ask for; see [`super::devices`].
 
+mod devices;
+mod groups;
 mod keys;
 mod repositories;
+mod rollouts;
 mod versions;
 
 use std::convert::Infallible;
@@ -22,7 +28,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
 use axum::{Extension, Router};
-use protocol::name::{AppName, OrgName};
+use protocol::name::OrgName;
 use tower::limit::ConcurrencyLimitLayer;
 
 use super::activity::{Activity, ActivityKind, RequestRecord};
@@ -32,10 +38,7 @@ use super::limits::TooOften;
 use super::registry::auth::{AuthError, Principal, authenticate};
 use super::trust::ORG_SCOPES;
 use super::{Seed, openapi};
-use crate::api::{
-    ApiError, BODY_BYTES_MAX, HashListQuery, HashLists, NewOrg, NewRollout, NewToken, OrgCreated, Published, RolloutStatus, SeedTrust,
-    TokenMade,
-};
+use crate::api::{ApiError, BODY_BYTES_MAX, HashListQuery, HashLists, NewOrg, NewToken, OrgCreated, Published, SeedTrust, TokenMade};
 use crate::listener::Client;
 use crate::store::meta::Scope;
 use crate::trust::{Publication, publication, statement_digest};
@@ -142,8 +145,17 @@ pub fn router(seed: Arc<Seed>) -> Router {
         .route("/api/v1/orgs/{org}/apps/{app}/versions/{version}", get(versions::show))
         .route("/api/v1/orgs/{org}/apps/{app}/versions/{version}/retire", post(versions::retire))
         .route("/api/v1/orgs/{org}/tokens", post(add_token))
-        .route("/api/v1/orgs/{org}/rollouts", post(start_rollout))
-        .route("/api/v1/orgs/{org}/apps/{app}/rollout", get(rollout_status))
+        .route("/api/v1/orgs/{org}/devices", get(devices::list))
+        .route("/api/v1/orgs/{org}/devices/{device}", get(devices::show).patch(devices::change))
+        .route("/api/v1/orgs/{org}/groups", get(groups::list).post(groups::create))
+        .route("/api/v1/orgs/{org}/apps/{app}/groups/{group}", delete(groups::remove))
+        .route("/api/v1/orgs/{org}/rollouts", post(rollouts::start))
+        .route("/api/v1/orgs/{org}/apps/{app}/rollouts", get(rollouts::list))
+        .route("/api/v1/orgs/{org}/apps/{app}/rollout", get(rollouts::status))
+        .route("/api/v1/orgs/{org}/apps/{app}/rollout/pause", post(rollouts::pause))
+        .route("/api/v1/orgs/{org}/apps/{app}/rollout/resume", post(rollouts::resume))
+        .route("/api/v1/orgs/{org}/apps/{app}/rollout/abort", post(rollouts::abort))
+        .route("/api/v1/orgs/{org}/apps/{app}/rollout/rollback", post(rollouts::rollback))
         .route("/tuf/{org}/{*path}", get(metadata))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(seed.clone(), identify))
@@ -234,29 +246,6 @@ async fn add_token(
     let made = seed.add_token(&org, new).await?;
     record.did(Activity::in_org(ActivityKind::TokenCreate, &org, None));
     Ok((StatusCode::CREATED, Json(made)))
-}
-
-async fn start_rollout(
-    State(seed): State<Arc<Seed>>,
-    Path(org): Path<OrgName>,
-    Extension(principal): Extension<Principal>,
-    record: RequestRecord,
-    Json(new): Json<NewRollout>,
-) -> Result<(StatusCode, Json<RolloutStatus>), Refused> {
-    require(&principal, &org, Scope::Admin)?;
-    let status = seed.start_rollout(&org, new).await?;
-    record.did(Activity::in_org(ActivityKind::RolloutStart, &org, Some(format!("{} v{} {}", status.app, status.version, status.rollout))));
-    tracing::info!(event = "rollout_started", %org, app = %status.app, version = status.version, rollout = status.rollout, "rollout started");
-    Ok((StatusCode::CREATED, Json(status)))
-}
-
-async fn rollout_status(
-    State(seed): State<Arc<Seed>>,
-    Path((org, app)): Path<(OrgName, AppName)>,
-    Extension(principal): Extension<Principal>,
-) -> Result<Json<RolloutStatus>, Refused> {
-    require(&principal, &org, Scope::Pull)?;
-    Ok(Json(seed.rollout_status(&org, &app).await?))
 }
 
 async fn metadata(

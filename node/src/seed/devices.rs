@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE};
 use axum::http::{HeaderMap, StatusCode};
@@ -17,14 +17,14 @@ use futures_util::TryStreamExt as _;
 use protocol::digest::Digest;
 use protocol::name::OrgName;
 use protocol::oci::range::{self, Requested};
-use protocol::rollout::DeviceReport;
-use protocol::statement::desired::GROUP_ALL;
+use protocol::rollout::signed;
 use serde::Deserialize;
 
 use super::Seed;
 use super::activity::{Activity, ActivityKind, RequestRecord};
 use super::api::{Refused, tuf_file};
 use super::extract::{Json, Path, Query, no_method, no_route};
+use super::fleet::assignments::DeviceDocuments;
 use crate::api::{DeviceStateAnswer, EnrolRequest, Enrolled, SITE_BYTES_MAX};
 use crate::clock::wall_time;
 use crate::listener::Client;
@@ -97,24 +97,32 @@ async fn state(
     seed.metrics.count_poll();
     let missing = || Refused::new(StatusCode::NOT_FOUND, "missing", "the organisation has no trust metadata");
     let timestamp = seed.store.tuf_file(&org, "timestamp.json").await?.ok_or_else(missing)?.content;
-    let desired = seed.store.desired_state(&org, GROUP_ALL).await?.map(|state| state.envelope);
     let peers: Vec<SocketAddr> = seed.sites.seen(&org, &device, client.address.ip(), poll.port, poll.site);
-    let body = serde_json::to_vec(&DeviceStateAnswer { timestamp, desired, peers }).map_err(|error| Refused::failed(&error))?;
-    let etag = format!("\"{}\"", &Digest::sha256(&body).hex()[..32]);
+    let DeviceDocuments { assignment, states } = seed.documents_for(&org, &device).await?;
+    let etag = etag_of([&timestamp, &assignment].into_iter().chain(&states));
     if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
         return Ok((StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response());
     }
+    let answer = DeviceStateAnswer { timestamp, assignment, states, peers };
+    let body = serde_json::to_vec(&answer).map_err(|error| Refused::failed(&error))?;
     Ok(([(ETAG, etag), (CONTENT_TYPE, "application/json".to_owned())], body).into_response())
 }
 
-async fn report(
-    State(seed): State<Arc<Seed>>,
-    Extension(identity): Extension<DeviceIdentity>,
-    Json(report): Json<DeviceReport>,
-) -> Result<StatusCode, Refused> {
-    report.check().map_err(|refused| Refused::new(StatusCode::BAD_REQUEST, "report_too_large", refused.to_string()))?;
+/// Who else is at the site is a hint of the moment and changes with every device that comes and goes: it is not part of it.
+fn etag_of<'a>(documents: impl Iterator<Item = &'a String>) -> String {
+    let digests: String = documents.map(|document| Digest::sha256(document.as_bytes()).hex()).collect();
+    format!("\"{}\"", &Digest::sha256(digests.as_bytes()).hex()[..32])
+}
+
+async fn report(State(seed): State<Arc<Seed>>, Extension(identity): Extension<DeviceIdentity>, body: Bytes) -> Result<StatusCode, Refused> {
+    let DeviceIdentity { org, device, node } = &identity;
+    let report = signed::open(&body, org, device, &Digest::Sha256(node.0)).map_err(|refused| {
+        seed.metrics.count_refused_report();
+        tracing::warn!(event = "report_refused", %org, %device, reason = refused.reason(), "a report is not believed: {refused}");
+        Refused::new(StatusCode::BAD_REQUEST, refused.reason(), refused.to_string())
+    })?;
     seed.metrics.count_report();
-    seed.store.put_report(&identity.org, &identity.device, report, wall_time()).await?;
+    seed.store.put_report(org, device, report, wall_time()).await.inspect_err(|_| seed.metrics.count_refused_report())?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -11,6 +11,7 @@ use protocol::name::OrgName;
 use serde::Serialize;
 
 use super::Seed;
+use super::fleet::assignments::Epochs;
 use super::limits::Guard;
 use super::metrics::SeedMetrics;
 use super::registry::auth::gate::Gate;
@@ -135,6 +136,7 @@ pub(super) fn open(config: &SeedConfig, authority: CertificateAuthority) -> anyh
         device_url: config.device_url(),
         sites: Sites::default(),
         guard: Arc::new(Guard::new(config.limits.clone())),
+        epochs: Epochs::default(),
         metrics: Arc::new(SeedMetrics::default()),
     })
 }

@@ -35,6 +35,8 @@ mod tests {
                     ("{version}", "1"),
                     ("{repository}", "web"),
                     ("{pattern}", "*"),
+                    ("{device}", "kiosk"),
+                    ("{group}", "west"),
                 ];
                 let uri = named.iter().fold(path.clone(), |uri, (name, value)| uri.replace(name, value));
                 let request = Request::builder()
@@ -49,7 +51,7 @@ mod tests {
                 routes += 1;
             }
         }
-        assert_eq!(routes, 21);
+        assert_eq!(routes, 32);
     }
 
     #[test]
@@ -80,7 +82,8 @@ mod tests {
             "Publication" => r#"{"app":"web","version":1,"statements":{},"app_role":{"name":"","content":""}}"#.to_owned(),
             "NewToken" => format!(r#"{{"secret_sha256":"{digest}","lifetime_seconds":1}}"#),
             "NewRollout" => r#"{"app":"web","version":1,"group":"all"}"#.to_owned(),
-            "RepositorySettings" | "Retire" => "{}".to_owned(),
+            "Group" => r#"{"name":"west","app":"web","selector":"site=west","priority":1}"#.to_owned(),
+            "RepositorySettings" | "Retire" | "AbortRollout" | "DeviceChange" => "{}".to_owned(),
             "" => String::new(),
             other => panic!("no example of {other}"),
         }

@@ -23,7 +23,7 @@ use super::recorder::figures::RequestFigures;
 use super::recorder::{Recorder, record};
 use super::registry::RegistryState;
 use super::repositories::expiry;
-use super::{api, devices, init, registry, trust};
+use super::{api, devices, fleet, init, registry, trust};
 use crate::config::seed::SeedConfig;
 use crate::store::lock::DataLock;
 use crate::transport::ca::CertificateAuthority;
@@ -96,6 +96,7 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
     servers.spawn(listener::serve(device_listener, Some(device_tls), device_meter, device_router, stopped.clone()));
     let rotation = recorder.access_log().cloned().map(|log| tokio::spawn(telemetry::on_hangup(move || log.reopen())));
     let mut renewal = tokio::spawn(trust::keep_fresh(seed.clone()));
+    let mut watch = tokio::spawn(fleet::watch::keep_watch(seed.clone()));
     let mut retention = tokio::spawn(expiry::keep_tidy(seed.clone(), recorder.audit_log().clone()));
     let garbage = Collector::new(seed.clone());
     let mut collection = tokio::spawn(garbage.clone().keep_clean());
@@ -109,6 +110,7 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
     let ended = tokio::select! {
         () = told_to_stop => None,
         _ = &mut renewal => Some("the renewal of metadata"),
+        _ = &mut watch => Some("the watch over rollouts"),
         _ = &mut retention => Some("the removal of expired tags"),
         _ = &mut keeping => Some("the renewal of certificates"),
         _ = &mut monitoring => Some("the listener for metrics"),
@@ -117,6 +119,7 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
     };
     tracing::info!("stopping; requests that are under way may end");
     renewal.abort();
+    watch.abort();
     retention.abort();
     keeping.abort();
     collection.abort();

@@ -8,7 +8,6 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use protocol::digest::Digest;
 use protocol::name::OrgName;
-use protocol::statement::desired::GROUP_ALL;
 use protocol::statement::version::VersionStatement;
 
 use super::Seed;
@@ -69,7 +68,7 @@ impl Seed {
                 Err(error) => return Err(error.into()),
             }
         }
-        fleet::renew_desired_state(self, org, GROUP_ALL).await
+        fleet::states::renew_desired_states(self, org).await
     }
 }
 

@@ -6,7 +6,7 @@
 //! | [`keys`] | organisations and their access keys |
 //! | [`repositories`] | blobs, manifests, tags and settings of repositories |
 //! | [`trust`] | signed metadata and versions |
-//! | [`fleet`] | enrolment tokens, devices, desired states, rollouts |
+//! | [`fleet`] | enrolment tokens, devices, groups, assignments, desired states, rollouts |
 //! | [`backup`] | copying the records while they are written |
 //! | [`garbage`] | what garbage collection reads and takes away |
 //!
@@ -28,7 +28,10 @@ use protocol::repository::tags::TagImmutable;
 use super::journal::JournalError;
 
 pub use backup::{BackupStore, JournalHold};
-pub use fleet::{DesiredStateRecord, DeviceRecord, FleetStore, RolloutRecord, TokenRecord, TokenRefused, TokenUse};
+pub use fleet::{
+    AssignmentRecord, DesiredStateRecord, DeviceChange, DeviceRecord, DeviceView, FleetStore, ReportRecord, TokenRecord, TokenRefused,
+    TokenUse,
+};
 pub use garbage::{GarbageStore, Held, REPORT_STEP_SECONDS, ReportedVersion};
 pub use keys::{AccessKeyRecord, KeyStore, Scope, ScopeRefused};
 pub use repositories::{BlobLink, ManifestRecord, Relied, RepositoryStore, TagRecord};

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use protocol::digest::Digest;
 use protocol::garbage::is_needed;
 use protocol::name::{AppName, OrgName, RepositoryName};
-use protocol::statement::desired::DesiredState;
+use protocol::statement::desired::{DesiredApp, DesiredState};
 use protocol::statement::version::{STATEMENT_BYTES_MAX, VersionStatement};
 use protocol::time::WallTime;
 
@@ -28,7 +28,8 @@ pub type Needed = BTreeMap<RepositoryName, BTreeSet<Digest>>;
 /// When the store fails, or a statement is missing or broken: then it is not known, and nothing may be taken.
 pub async fn needed(store: &dyn MetaStore, blobs: &BlobStore, org: &OrgName, now: WallTime) -> anyhow::Result<Needed> {
     let desired = store.desired_states(org).await?.iter().map(desired_versions).collect::<anyhow::Result<Vec<_>>>()?;
-    let desired: BTreeSet<(AppName, u64)> = desired.into_iter().flatten().collect();
+    let pinned = store.pinned_versions(org).await?;
+    let desired: BTreeSet<(AppName, u64)> = desired.into_iter().flatten().chain(pinned).collect();
     let mut needed = Needed::new();
     for known in store.reported_versions(org).await? {
         let version = known.version;
@@ -73,5 +74,9 @@ fn read(file: File) -> io::Result<Bytes> {
 /// The versions that a desired state names.
 fn desired_versions(record: &DesiredStateRecord) -> anyhow::Result<Vec<(AppName, u64)>> {
     let state: DesiredState = record.state().with_context(|| format!("the desired state of group {}", record.group))?;
-    Ok(state.apps.into_iter().map(|(app, desired)| (app, desired.version)).collect())
+    let versions = |(app, desired): (AppName, DesiredApp)| {
+        let before = desired.before.map(|before| before.version);
+        [Some(desired.version), before].into_iter().flatten().map(move |version| (app.clone(), version))
+    };
+    Ok(state.apps.into_iter().flat_map(versions).collect())
 }

@@ -62,6 +62,14 @@ pub enum Table {
     Rollout,
     /// `org app number` → rollout id, counted up from 1.
     AppRollout,
+    /// `org app group` → id of the rollout that has not ended there.
+    OpenRollout,
+    /// `org app name` → group.
+    Group,
+    /// `org device` → newest assignment.
+    Assignment,
+    /// `org app number device` → true, where the device is pinned to that version.
+    Pin,
 }
 
 impl Table {
@@ -91,6 +99,10 @@ impl Table {
             Self::Clock => "clock",
             Self::Rollout => "rollout",
             Self::AppRollout => "app_rollout",
+            Self::OpenRollout => "open_rollout",
+            Self::Group => "group",
+            Self::Assignment => "assignment",
+            Self::Pin => "pin",
         }
     }
 }

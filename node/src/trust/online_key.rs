@@ -7,7 +7,8 @@ use std::path::Path;
 
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use protocol::envelope::Envelope;
-use protocol::statement::desired::{DesiredState, PAYLOAD_TYPE};
+use protocol::statement::assignment::{self, Assignment};
+use protocol::statement::desired::{self, DesiredState};
 
 use super::key_file::{self, KeyError};
 use super::metadata;
@@ -56,13 +57,19 @@ impl OnlineSigner {
     }
 
     /// The signed envelope of `state`, as JSON.
-    ///
-    /// # Panics
-    /// Never: a desired state and an envelope are always JSON.
-    #[expect(clippy::unwrap_used, reason = "strings, numbers and maps with string keys always serialise")]
     pub fn sign_desired_state(&self, state: &DesiredState) -> String {
-        let payload = serde_json::to_vec(state).unwrap();
-        let envelope = Envelope::seal(PAYLOAD_TYPE, &payload, &self.keyid, |bytes| self.key.sign(bytes));
+        self.sign(desired::PAYLOAD_TYPE, state)
+    }
+
+    /// The signed envelope of `assignment`, as JSON.
+    pub fn sign_assignment(&self, assignment: &Assignment) -> String {
+        self.sign(assignment::PAYLOAD_TYPE, assignment)
+    }
+
+    #[expect(clippy::unwrap_used, reason = "strings, numbers and maps with string keys always serialise")]
+    fn sign(&self, payload_type: &str, document: &impl serde::Serialize) -> String {
+        let payload = serde_json::to_vec(document).unwrap();
+        let envelope = Envelope::seal(payload_type, &payload, &self.keyid, |bytes| self.key.sign(bytes));
         serde_json::to_string(&envelope).unwrap()
     }
 }
@@ -70,7 +77,10 @@ impl OnlineSigner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::statement::desired::{AcceptedDesiredState, Counter, FORMAT, GROUP_ALL, OnlineKey};
+    use protocol::name::GroupName;
+    use protocol::statement::assignment::AcceptedAssignment;
+    use protocol::statement::counters::Counters;
+    use protocol::statement::desired::{AcceptedDesiredState, Counter, FORMAT, OnlineKey};
     use protocol::time::WallTime;
 
     #[test]
@@ -83,15 +93,26 @@ mod tests {
         let state = DesiredState {
             format: FORMAT,
             org: "acme".parse().unwrap(),
-            group: GROUP_ALL.into(),
+            group: GroupName::all(),
             counter: Counter { epoch: 1, n: 1 },
             expires: WallTime::from_unix_seconds(100),
             apps: std::collections::BTreeMap::default(),
         };
         let online = OnlineKey { org: state.org.clone(), epoch: 1, key: signer.public_key() };
+        let assignment = Assignment {
+            format: assignment::FORMAT,
+            org: state.org.clone(),
+            device: "kiosk".parse().unwrap(),
+            counter: state.counter,
+            expires: state.expires,
+            otherwise: GroupName::all(),
+            apps: std::collections::BTreeMap::default(),
+        };
+        let (now, mut counters) = (WallTime::from_unix_seconds(1), Counters::default());
+        let envelope = again.sign_assignment(&assignment);
+        let assigned = AcceptedAssignment::accept(envelope.as_bytes(), &online, &assignment.device, &mut counters, now).unwrap();
         let envelope = again.sign_desired_state(&state);
-        let now = WallTime::from_unix_seconds(1);
-        AcceptedDesiredState::accept(envelope.as_bytes(), &online, GROUP_ALL, None, now).unwrap();
+        AcceptedDesiredState::accept(envelope.as_bytes(), &online, &assigned, &mut counters, now).unwrap();
     }
 
     #[test]

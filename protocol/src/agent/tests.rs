@@ -1,14 +1,18 @@
 //! Dialogues with the device's machine.
 
+use super::content::WANTS_MAX;
 use super::*;
-use crate::envelope::Envelope;
 use crate::geometry::UNIT_BYTES;
+use crate::rollout::report::DeviceState;
 use crate::statement::TrustToken;
-use crate::statement::desired::{DesiredApp, DesiredState, FORMAT, GROUP_ALL, OnlineKey, PAYLOAD_TYPE};
-use crate::statement::version::{Descriptor, Image, VersionStatement};
-use crate::time::WallTime;
-use ed25519_dalek::{Signer, SigningKey};
+use crate::statement::assignment::{Assigned, Pin};
+use crate::statement::counters::Counters;
+use crate::statement::desired::tests::{accepted, assignment, online, sealed_state};
+use crate::statement::desired::{Activation, Before, Counter, DesiredApp, DesiredState, FORMAT, Starts};
+use crate::statement::version::{Descriptor, HashListName, Image, StatedBlob, VersionStatement};
 use std::sync::OnceLock;
+
+mod starts;
 
 const INTERVAL: Duration = Duration::from_secs(300);
 
@@ -18,7 +22,7 @@ pub(crate) fn token() -> &'static TrustToken {
     TOKEN.get_or_init(|| TrustToken::take().expect("no other test takes the token"))
 }
 
-fn platform() -> Platform {
+pub(super) fn platform() -> Platform {
     "linux-amd64".parse().unwrap()
 }
 
@@ -47,26 +51,61 @@ fn statement(version: u64, layers: Vec<StatedBlob>) -> AcceptedStatement {
     AcceptedStatement::accept(token(), &statement.org, &statement.name(), &platform(), &bytes).unwrap()
 }
 
-fn desired(n: u64, statement: &AcceptedStatement) -> AcceptedDesiredState {
-    let key = SigningKey::from_bytes(&[7; 32]);
-    let app =
-        DesiredApp { version: statement.statement().version, rollout: "r".into(), statements: [(platform(), statement.digest())].into() };
+/// What a rollout of a version to the group `all` says, once it is accepted.
+fn app_of(statement: &AcceptedStatement) -> DesiredApp {
+    DesiredApp {
+        version: statement.statement().version,
+        rollout: "r-1".parse().unwrap(),
+        statements: [(platform(), statement.digest())].into(),
+        activation: Activation::default(),
+        before: None,
+    }
+}
+
+fn state_of(group: &str, app: DesiredApp) -> AcceptedDesiredState {
     let state = DesiredState {
         format: FORMAT,
         org: "acme".parse().unwrap(),
-        group: GROUP_ALL.into(),
-        counter: Counter { epoch: 1, n },
+        group: group.parse().unwrap(),
+        counter: Counter { epoch: 1, n: 1 },
         expires: WallTime::from_unix_seconds(10),
         apps: [("web".parse().unwrap(), app)].into(),
     };
-    let envelope = Envelope::seal(PAYLOAD_TYPE, &serde_json::to_vec(&state).unwrap(), "k", |bytes| key.sign(bytes));
-    let online = OnlineKey { org: state.org, epoch: 1, key: key.verifying_key() };
-    let bytes = serde_json::to_vec(&envelope).unwrap();
-    AcceptedDesiredState::accept(&bytes, &online, GROUP_ALL, None, WallTime::default()).unwrap()
+    let assigned = accepted(&assignment(1, &[("db", Assigned::Group(state.group.clone()))]));
+    let bytes = sealed_state(&state);
+    AcceptedDesiredState::accept(&bytes, &online(1), &assigned, &mut Counters::default(), WallTime::default()).unwrap()
+}
+
+fn desired_app(app: DesiredApp) -> Input {
+    Input::StateAccepted { assignment: accepted(&assignment(1, &[])), states: vec![state_of("all", app)] }
+}
+
+fn desired(statement: &AcceptedStatement) -> Input {
+    desired_app(app_of(statement))
+}
+
+fn settings() -> Settings {
+    Settings {
+        platform: platform(),
+        device: "kiosk".parse().unwrap(),
+        seed: 1,
+        interval: INTERVAL,
+        report_counter: 40,
+        activates: false,
+        labels: Labels::new(),
+        records: BTreeMap::new(),
+    }
 }
 
 fn agent() -> Agent {
-    Agent::new(Instant::ZERO, platform(), 1, INTERVAL, 40)
+    Agent::new(Instant::ZERO, settings())
+}
+
+/// The driver's start; the calendar says 1,000,000 seconds.
+const START: Now = Now { monotonic: Instant::ZERO, calendar: Some(WallTime::from_unix_seconds(1_000_000)) };
+
+fn at(seconds: u64) -> Now {
+    Now { monotonic: Instant::ZERO + Duration::from_secs(seconds), calendar: START.calendar.map(|calendar| calendar.plus_seconds(seconds)) }
 }
 
 fn effects(agent: &mut Agent) -> Vec<Effect> {
@@ -75,34 +114,56 @@ fn effects(agent: &mut Agent) -> Vec<Effect> {
 
 fn states(effects: &[Effect]) -> Vec<(u64, DeviceState)> {
     let state = |effect: &Effect| match effect {
-        Effect::Report(report) => Some((report.counter, report.apps.values().next().unwrap().state)),
+        Effect::Report(report) => Some((report.counter, report.apps.values().next()?.state)),
         _ => None,
     };
     effects.iter().filter_map(state).collect()
 }
 
 #[test]
-fn polls_soon_after_the_start_then_once_an_interval_and_backs_off_when_it_fails() {
+fn polls_soon_after_the_start_then_once_an_interval_in_its_own_phase_and_backs_off_when_it_fails() {
     let mut agent = agent();
     let first = agent.poll_timeout().unwrap();
     assert!(first <= Instant::ZERO + INTERVAL / 10);
-    agent.handle_timeout(first);
-    assert_eq!(effects(&mut agent), [Effect::Poll]);
+    let mut now = Now { monotonic: first, ..START };
+    agent.handle_timeout(now);
+    assert!(effects(&mut agent).contains(&Effect::Poll));
+    agent.handle_input(now, Input::Reported { counter: 41 });
     assert_eq!(agent.poll_timeout(), None);
-    agent.handle_input(first, Input::Unchanged);
-    assert_eq!(agent.poll_timeout(), Some(first + INTERVAL));
+    agent.handle_input(now, Input::Polled);
+    let second = agent.poll_timeout().unwrap();
+    assert!(second > first && second <= first + INTERVAL);
+    now = Now { monotonic: second, calendar: Some(START.calendar.unwrap().plus_seconds(second.since(first).as_secs())) };
+    agent.handle_timeout(now);
+    agent.handle_input(now, Input::Polled);
+    assert_eq!(agent.poll_timeout(), Some(second + INTERVAL), "in its phase it stays there");
     for _ in 0..20 {
-        agent.handle_input(first, Input::PollFailed);
-        assert!(agent.poll_timeout().unwrap() <= first + INTERVAL);
+        agent.handle_input(now, Input::PollFailed);
+        assert!(agent.poll_timeout().unwrap() <= second + INTERVAL);
     }
 }
 
 #[test]
+fn the_polls_of_a_fleet_that_started_together_spread_over_the_interval() {
+    let next = |seed| {
+        let mut agent = Agent::new(Instant::ZERO, Settings { seed, ..settings() });
+        agent.handle_input(START, Input::Polled);
+        agent.handle_input(START, Input::Reported { counter: 41 });
+        agent.poll_timeout().unwrap().since(Instant::ZERO).as_secs()
+    };
+    let mut tenths = [0; 10];
+    for seed in 0..1_000 {
+        tenths[usize::try_from((next(seed) - 1) / 30).unwrap()] += 1;
+    }
+    assert!(tenths.iter().all(|count| (60..140).contains(count)), "{tenths:?}");
+}
+
+#[test]
 fn wants_the_list_before_the_blob_and_reports_when_all_is_stored() {
-    let now = Instant::ZERO;
+    let now = START;
     let (mut agent, listed) = (agent(), layer("big", true));
     let statement = statement(1, vec![listed.clone()]);
-    agent.handle_input(now, Input::StateAccepted(desired(1, &statement)));
+    agent.handle_input(now, desired(&statement));
     let told = effects(&mut agent);
     assert_eq!(told[0], Effect::AcceptStatement { name: statement.statement().name(), digest: statement.digest() });
     assert_eq!(states(&told), [(41, DeviceState::Fetching)]);
@@ -121,18 +182,20 @@ fn wants_the_list_before_the_blob_and_reports_when_all_is_stored() {
     agent.handle_input(now, Input::BlobStored { blob: listed.digest });
     assert_eq!(agent.poll_event(), None);
     agent.handle_input(now, Input::BlobStored { blob: manifest.digest });
-    assert_eq!(agent.poll_event(), Some(Event::VersionStored { name: statement.statement().name() }));
+    let name = statement.statement().name();
+    assert_eq!(agent.poll_event(), Some(Event::VersionStored { name: name.clone() }));
+    assert_eq!(agent.poll_event(), Some(Event::VersionStarted { name }));
     assert_eq!(states(&effects(&mut agent)), [(42, DeviceState::Stored)]);
 }
 
 #[test]
 fn a_report_that_fails_is_sent_again_with_a_higher_counter() {
     let mut agent = agent();
-    agent.handle_input(Instant::ZERO, Input::StateAccepted(desired(1, &statement(1, vec![]))));
+    agent.handle_input(START, desired(&statement(1, vec![])));
     assert_eq!(states(&effects(&mut agent)), [(41, DeviceState::Fetching)]);
-    agent.handle_input(Instant::ZERO, Input::ReportFailed);
+    agent.handle_input(START, Input::ReportFailed);
     let again = agent.poll_timeout().unwrap();
-    agent.handle_timeout(again);
+    agent.handle_timeout(Now { monotonic: again, ..START });
     assert_eq!(states(&effects(&mut agent)), [(42, DeviceState::Fetching)]);
 }
 
@@ -140,12 +203,12 @@ fn a_report_that_fails_is_sent_again_with_a_higher_counter() {
 fn a_newer_version_drops_what_only_the_older_one_needed() {
     let mut agent = agent();
     let (older, newer) = (statement(1, vec![layer("a", false), layer("b", false)]), statement(2, vec![layer("b", false)]));
-    agent.handle_input(Instant::ZERO, Input::StateAccepted(desired(1, &older)));
-    agent.handle_input(Instant::ZERO, Input::StatementAccepted(older));
+    agent.handle_input(START, desired(&older));
+    agent.handle_input(START, Input::StatementAccepted(older));
     effects(&mut agent);
-    agent.handle_input(Instant::ZERO, Input::StateAccepted(desired(2, &newer)));
+    agent.handle_input(START, desired(&newer));
     assert!(!effects(&mut agent).iter().any(|effect| matches!(effect, Effect::Unwant { .. })), "the newer one may share it");
-    agent.handle_input(Instant::ZERO, Input::StatementAccepted(newer));
+    agent.handle_input(START, Input::StatementAccepted(newer));
     let told = effects(&mut agent);
     assert!(told.contains(&Effect::Unwant { blob: layer("a", false).digest }));
     assert!(!told.iter().any(|effect| matches!(effect, Effect::Unwant { blob } if *blob == layer("b", false).digest)));
@@ -155,16 +218,16 @@ fn a_newer_version_drops_what_only_the_older_one_needed() {
 fn asks_again_for_a_statement_that_could_not_be_had_for_a_while() {
     let (mut agent, statement) = (agent(), statement(1, vec![]));
     let (name, digest) = (statement.statement().name(), statement.digest());
-    agent.handle_input(Instant::ZERO, Input::StateAccepted(desired(1, &statement)));
+    agent.handle_input(START, desired(&statement));
     effects(&mut agent);
     let refusal = Refusal::Temporary("the disk is full".into());
-    agent.handle_input(Instant::ZERO, Input::StatementRefused { name: name.clone(), refusal });
+    agent.handle_input(START, Input::StatementRefused { name: name.clone(), refusal });
     assert_eq!(effects(&mut agent), []);
-    agent.handle_input(Instant::ZERO, Input::Unchanged);
+    agent.handle_input(START, Input::Polled);
     assert_eq!(effects(&mut agent), [Effect::AcceptStatement { name: name.clone(), digest }]);
-    agent.handle_input(Instant::ZERO, Input::Reported { counter: 41 });
+    agent.handle_input(START, Input::Reported { counter: 41 });
     let refusal = Refusal::Final("it is about something else".into());
-    agent.handle_input(Instant::ZERO, Input::StatementRefused { name, refusal });
+    agent.handle_input(START, Input::StatementRefused { name, refusal });
     assert_eq!(states(&effects(&mut agent)), [(42, DeviceState::Failed)]);
 }
 
@@ -172,8 +235,8 @@ fn asks_again_for_a_statement_that_could_not_be_had_for_a_while() {
 fn wants_a_bounded_number_of_blobs_at_a_time_and_in_the_end_all() {
     let layers: Vec<StatedBlob> = (0..100).map(|n| layer(&n.to_string(), false)).collect();
     let (mut agent, statement) = (agent(), statement(1, layers));
-    agent.handle_input(Instant::ZERO, Input::StateAccepted(desired(1, &statement)));
-    agent.handle_input(Instant::ZERO, Input::StatementAccepted(statement));
+    agent.handle_input(START, desired(&statement));
+    agent.handle_input(START, Input::StatementAccepted(statement));
     let mut stored = 0;
     let mut open: Vec<Digest> = Vec::new();
     loop {
@@ -183,7 +246,7 @@ fn wants_a_bounded_number_of_blobs_at_a_time_and_in_the_end_all() {
         }));
         assert!(open.len() <= WANTS_MAX);
         let Some(blob) = open.pop() else { break };
-        agent.handle_input(Instant::ZERO, Input::BlobStored { blob });
+        agent.handle_input(START, Input::BlobStored { blob });
         stored += 1;
     }
     assert_eq!(stored, 101);
@@ -194,10 +257,10 @@ fn wants_a_bounded_number_of_blobs_at_a_time_and_in_the_end_all() {
 fn a_statement_other_than_the_desired_one_fails_the_version() {
     let mut agent = agent();
     let (named, other) = (statement(1, vec![]), statement(1, vec![layer("evil", false)]));
-    agent.handle_input(Instant::ZERO, Input::StateAccepted(desired(1, &named)));
+    agent.handle_input(START, desired(&named));
     effects(&mut agent);
-    agent.handle_input(Instant::ZERO, Input::Reported { counter: 41 });
-    agent.handle_input(Instant::ZERO, Input::StatementAccepted(other));
+    agent.handle_input(START, Input::Reported { counter: 41 });
+    agent.handle_input(START, Input::StatementAccepted(other));
     assert_eq!(states(&effects(&mut agent)), [(42, DeviceState::Failed)]);
     assert!(matches!(agent.poll_event(), Some(Event::VersionFailed { .. })));
 }
@@ -207,11 +270,11 @@ fn an_unusable_list_leaves_the_digest_as_the_only_proof() {
     let mut agent = agent();
     let listed = layer("big", true);
     let statement = statement(1, vec![listed.clone()]);
-    agent.handle_input(Instant::ZERO, Input::StateAccepted(desired(1, &statement)));
-    agent.handle_input(Instant::ZERO, Input::StatementAccepted(statement));
+    agent.handle_input(START, desired(&statement));
+    agent.handle_input(START, Input::StatementAccepted(statement));
     let list = listed.hash_list.unwrap().digest;
-    agent.handle_input(Instant::ZERO, Input::BlobStored { blob: list });
+    agent.handle_input(START, Input::BlobStored { blob: list });
     effects(&mut agent);
-    agent.handle_input(Instant::ZERO, Input::HashListUnusable { list });
+    agent.handle_input(START, Input::HashListUnusable { list });
     assert_eq!(effects(&mut agent), [Effect::Want { blob: listed.digest, size: listed.size, proof: Proof::Digest }]);
 }

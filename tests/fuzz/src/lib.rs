@@ -17,7 +17,9 @@
 //! | [`manifest`] | a manifest, below a first line with its content type |
 //! | [`frame`] | a message of a peer |
 //! | [`hash_list`] | the hash list of a blob |
-//! | [`desired_state`] | a signed desired state, and its content |
+//! | [`desired_state`] | a signed desired state, and its content; that of an assignment |
+//! | [`device_report`] | a signed report of a device, and its content |
+//! | [`fleet_text`] | labels, selectors, step tables, time windows |
 //! | [`version_statement`] | what a version is on one platform |
 //!
 //! Not here: single cases with a known answer; they are tests beside the parsers.
@@ -25,6 +27,8 @@
 pub mod authority;
 pub mod content_range;
 pub mod desired_state;
+pub mod device_report;
+pub mod fleet_text;
 pub mod frame;
 pub mod hash_list;
 pub mod manifest;
@@ -53,6 +57,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "authority", run: authority::run },
     Target { name: "content_range", run: content_range::run },
     Target { name: "desired_state", run: desired_state::run },
+    Target { name: "device_report", run: device_report::run },
+    Target { name: "fleet_text", run: fleet_text::run },
     Target { name: "frame", run: frame::run },
     Target { name: "hash_list", run: hash_list::run },
     Target { name: "manifest", run: manifest::run },

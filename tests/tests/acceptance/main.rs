@@ -11,6 +11,8 @@
 //! | [`registry_faults`] | the registry survives kills, full disks, damage, races and attacks |
 //! | [`repositories`] | tags that stay, tags that expire, versions that are retired |
 //! | [`swarm`] | devices of another organisation and wrong bytes stay out |
+//! | [`fleet`] | labels, groups and pins decide which device gets what |
+//! | [`rollouts`] | step by step, paused, aborted, taken back, and back by itself when a version does not start |
 //! | [`faults`] | what is killed, stopped or restored from a backup does no harm |
 //! | [`limits`] | own certificates, limits, draining, and metrics that are what the README says |
 //! | [`logs`] | who did what is written down, and told to receivers |
@@ -26,6 +28,7 @@ mod conformance;
 mod demo;
 mod enrolment;
 mod faults;
+mod fleet;
 mod keys;
 mod limits;
 mod logs;
@@ -34,6 +37,7 @@ mod path;
 mod registry;
 mod registry_faults;
 mod repositories;
+mod rollouts;
 mod simulation;
 mod storage;
 mod swarm;

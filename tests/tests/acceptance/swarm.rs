@@ -133,7 +133,7 @@ fn the_seed_gives_a_device_nothing_of_another_organisation_and_a_stranger_nothin
 }
 
 /// Writes the ed25519 key in `pem` to `to` in version 1 of PKCS#8, the only one that OpenSSL 3 reads.
-fn plain_key(pem: &Path, to: &Path) -> PathBuf {
+pub(crate) fn plain_key(pem: &Path, to: &Path) -> PathBuf {
     let text = fs::read_to_string(pem).expect("the device has a key");
     let body: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
     let der = STANDARD.decode(body).expect("the key is PEM");

@@ -7,11 +7,11 @@ use anyhow::Context;
 use protocol::agent::{Input, Refusal};
 use protocol::digest::Digest;
 use protocol::rollout::DeviceReport;
-use protocol::statement::desired::{AcceptedDesiredState, GROUP_ALL};
 use protocol::statement::version::{AcceptedStatement, VersionName};
 use tokio::sync::mpsc;
 
 use super::Parts;
+use super::documents::{self, Offer, Taken};
 use crate::api::DeviceStateAnswer;
 use crate::clock::wall_time;
 use crate::device::seed_client::StateAnswer;
@@ -27,7 +27,7 @@ pub(super) enum Errand {
 
 /// What became of an errand, or was found at the start.
 pub(super) enum Answer {
-    Input(Input),
+    Inputs(Vec<Input>),
     /// A statement that was accepted in an earlier run, and which of its content is stored.
     Kept {
         statement: AcceptedStatement,
@@ -49,16 +49,16 @@ impl Clerk {
         for kept in self.kept_statements() {
             let _ = answers.send(kept).await;
         }
-        if let Some(input) = self.resume() {
-            let _ = answers.send(Answer::Input(input)).await;
+        if let Some(inputs) = self.resume() {
+            let _ = answers.send(Answer::Inputs(inputs)).await;
         }
         while let Some(errand) = errands.recv().await {
-            let input = match errand {
+            let inputs = match errand {
                 Errand::Poll => self.poll().await,
                 Errand::AcceptStatement { name, digest } => self.accept_statement(name, digest).await,
-                Errand::Report(report) => self.report(report).await,
+                Errand::Report(report) => vec![self.report(report).await],
             };
-            if answers.send(Answer::Input(input)).await.is_err() {
+            if answers.send(Answer::Inputs(inputs)).await.is_err() {
                 return;
             }
         }
@@ -77,62 +77,67 @@ impl Clerk {
         with_content.collect()
     }
 
-    /// Goes on with the desired state of the last run: the seed may be out of reach.
-    fn resume(&self) -> Option<Input> {
-        match self.accept_desired(self.parts.progress.desired.as_ref()?) {
-            Ok(accepted) => Some(Input::StateAccepted(accepted)),
-            Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "the desired state of the last run is not acted on");
-                None
-            }
-        }
+    /// Goes on with the documents of the last run: the seed may be out of reach.
+    fn resume(&mut self) -> Option<Vec<Input>> {
+        self.parts.progress.assignment.as_ref()?;
+        let Taken { state, refused, .. } = self.take_documents(Offer::default());
+        Some(refused.into_iter().chain(state).collect())
     }
 
-    async fn poll(&mut self) -> Input {
+    fn take_documents(&mut self, offer: Offer<'_>) -> Taken {
+        let Parts { repository, enrolment, progress, metrics, .. } = &mut self.parts;
+        let taken = documents::take(progress, &repository.online_key(), &enrolment.device, offer, wall_time());
+        for input in &taken.refused {
+            if let Input::DocumentRefused { document, reason } = input {
+                metrics.count_refused_document(document, reason);
+            }
+        }
+        taken
+    }
+
+    async fn poll(&mut self) -> Vec<Input> {
         let answer = self.parts.client.state(self.etag.as_deref(), self.parts.port, self.parts.site.as_deref()).await;
         match answer {
-            Ok(StateAnswer::Unchanged) => Input::Unchanged,
-            Ok(StateAnswer::Changed { etag, state }) => match self.take_state(*state).await {
-                Ok(accepted) => {
-                    self.etag = etag;
-                    accepted.map_or(Input::Unchanged, Input::StateAccepted)
-                }
-                Err(error) => {
-                    self.parts.metrics.count_refused_document();
-                    tracing::error!(event = "state_refused", error = format!("{error:#}"), "what the seed says is not acted on");
-                    Input::PollFailed
-                }
-            },
+            Ok(StateAnswer::Unchanged) => vec![Input::Polled],
+            Ok(StateAnswer::Changed { etag, state }) => self.take_state(etag, *state).await,
             Err(error) => {
                 tracing::warn!(event = "poll_failed", error = format!("{error:#}"), "the seed cannot be asked; trying again");
-                Input::PollFailed
+                vec![Input::PollFailed]
             }
         }
     }
 
-    async fn take_state(&mut self, state: DeviceStateAnswer) -> anyhow::Result<Option<AcceptedDesiredState>> {
+    async fn take_state(&mut self, etag: Option<String>, answer: DeviceStateAnswer) -> Vec<Input> {
         if self.parts.follows_hints {
-            self.parts.swarm.learned(state.peers, false).await;
+            self.parts.swarm.learned(answer.peers, false).await;
         }
-        let timestamp = Some(state.timestamp.as_bytes());
-        self.parts.repository.refresh(wall_time(), self.parts.client.as_ref(), timestamp).await.context("the organisation's metadata")?;
-        let Some(desired) = state.desired else { return Ok(None) };
-        let accepted = self.accept_desired(&desired)?;
-        if self.parts.progress.counter != Some(accepted.state().counter) || self.parts.progress.desired.as_ref() != Some(&desired) {
-            self.parts.progress.counter = Some(accepted.state().counter);
-            self.parts.progress.desired = Some(desired);
-            self.keep_progress().await?;
+        let timestamp = Some(answer.timestamp.as_bytes());
+        let refreshed = self.parts.repository.refresh(wall_time(), self.parts.client.as_ref(), timestamp).await;
+        if let Err(refused) = refreshed {
+            let (document, reason) = ("metadata", refused.reason());
+            self.parts.metrics.count_refused_document(document, reason);
+            tracing::error!(event = "state_refused", document, reason, error = refused.to_string(), "what the seed says is not acted on");
+            return vec![Input::DocumentRefused { document, reason }, Input::PollFailed];
         }
-        Ok(Some(accepted))
+        let before = self.parts.progress.clone();
+        let offer = Offer { assignment: Some(&answer.assignment), states: &answer.states };
+        let Taken { state, refused, complete } = self.take_documents(offer);
+        if self.parts.progress != before
+            && let Err(error) = self.keep_progress().await
+        {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "documents cannot be kept, so they are not acted on; free disk space or check the disk"
+            );
+            self.parts.progress = before;
+            return vec![Input::PollFailed];
+        }
+        self.etag = if complete { etag } else { None };
+        let polled = if complete { Input::Polled } else { Input::PollFailed };
+        refused.into_iter().chain(state).chain([polled]).collect()
     }
 
-    fn accept_desired(&self, desired: &str) -> anyhow::Result<AcceptedDesiredState> {
-        let online = self.parts.repository.online_key();
-        let accepted = AcceptedDesiredState::accept(desired.as_bytes(), &online, GROUP_ALL, self.parts.progress.counter, wall_time());
-        accepted.map_err(|refused| anyhow::Error::new(refused.clone()).context(format!("desired state refused ({})", refused.reason())))
-    }
-
-    async fn accept_statement(&mut self, name: VersionName, digest: Digest) -> Input {
+    async fn accept_statement(&mut self, name: VersionName, digest: Digest) -> Vec<Input> {
         let Parts { repository, token, enrolment, client, .. } = &mut self.parts;
         let kept = repository.accepted_before(token, &name, &enrolment.platform).ok().filter(|kept| kept.digest() == digest);
         let accepted = match kept {
@@ -140,13 +145,14 @@ impl Clerk {
             None => repository.statement(token, &name, &enrolment.platform, wall_time(), client.as_ref()).await,
         };
         match accepted {
-            Ok(statement) => Input::StatementAccepted(statement),
+            Ok(statement) => vec![Input::StatementAccepted(statement)],
             Err(refused) => {
                 self.etag = None;
-                self.parts.metrics.count_refused_document();
+                self.parts.metrics.count_refused_document("statement", refused.reason());
                 let (reason, text) = (refused.reason(), refused.to_string());
                 tracing::error!(event = "statement_refused", app = %name.app, version = name.version, reason, error = text, "the version is not acted on");
-                Input::StatementRefused { name, refusal: refusal(&refused) }
+                let told = Input::DocumentRefused { document: "statement", reason };
+                vec![told, Input::StatementRefused { name, refusal: refusal(&refused) }]
             }
         }
     }
@@ -156,8 +162,13 @@ impl Clerk {
         if let Err(error) = self.keep_progress().await {
             tracing::error!(error = format!("{error:#}"), "the report's counter cannot be kept; free disk space or check the disk");
         }
-        match self.parts.client.report(&report).await {
-            Ok(()) => Input::Reported { counter: report.counter },
+        let counter = report.counter;
+        let sent = match self.parts.signer.seal(report) {
+            Ok(envelope) => self.parts.client.report(&envelope).await,
+            Err(error) => Err(error),
+        };
+        match sent {
+            Ok(()) => Input::Reported { counter },
             Err(error) => {
                 tracing::warn!(event = "report_failed", error = format!("{error:#}"), "the seed did not take the report; trying again");
                 Input::ReportFailed

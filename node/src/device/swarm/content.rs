@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use protocol::agent::Proof;
+use protocol::agent::content::Proof;
 use protocol::bits::Bits;
 use protocol::digest::Digest;
 use protocol::geometry::Geometry;

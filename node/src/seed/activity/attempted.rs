@@ -35,6 +35,13 @@ fn action_of(method: &Method, segments: &[&str]) -> Option<ActivityKind> {
         ("POST", ["api", "v1", "orgs", _, "versions"]) => ActivityKind::VersionPublish,
         ("POST", ["api", "v1", "orgs", _, "tokens"]) => ActivityKind::TokenCreate,
         ("POST", ["api", "v1", "orgs", _, "rollouts"]) => ActivityKind::RolloutStart,
+        ("POST", ["api", "v1", "orgs", _, "apps", _, "rollout", "pause"]) => ActivityKind::RolloutPause,
+        ("POST", ["api", "v1", "orgs", _, "apps", _, "rollout", "resume"]) => ActivityKind::RolloutResume,
+        ("POST", ["api", "v1", "orgs", _, "apps", _, "rollout", "abort"]) => ActivityKind::RolloutAbort,
+        ("POST", ["api", "v1", "orgs", _, "apps", _, "rollout", "rollback"]) => ActivityKind::RolloutRollback,
+        ("POST", ["api", "v1", "orgs", _, "groups"]) => ActivityKind::GroupCreate,
+        ("DELETE", ["api", "v1", "orgs", _, "apps", _, "groups", _]) => ActivityKind::GroupRemove,
+        ("PATCH", ["api", "v1", "orgs", _, "devices", _]) => ActivityKind::DeviceChange,
         ("POST", ["enroll"]) => ActivityKind::DeviceEnrol,
         _ => return None,
     })

@@ -1,23 +1,33 @@
-//! Operations on tokens, devices, desired states and rollouts.
+//! Operations on tokens, devices and their reports.
+//!
+//! | module | operations on |
+//! |---|---|
+//! | `groups` | groups, assignments, and what decides about them |
+//! | `rollouts` | desired states and rollouts |
 //!
 //! Not here: what the documents mean; see `protocol`.
+
+mod groups;
+mod rollouts;
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use protocol::digest::Digest;
-use protocol::name::{AppName, DeviceId, OrgName};
-use protocol::rollout::DeviceReport;
+use protocol::group::Group;
+use protocol::label::check_count;
+use protocol::name::{AppName, DeviceId, GroupName, OrgName};
+use protocol::rollout::{DeviceReport, Rollout};
 use protocol::statement::desired::Counter;
 use protocol::time::WallTime;
 
 use super::keys::must_exist;
 use super::{EmbeddedStore, Number, name, values};
 use crate::store::meta::{
-    DesiredStateRecord, DeviceRecord, FleetStore, MetaError, REPORT_STEP_SECONDS, RolloutRecord, TokenRecord, TokenRefused, TokenUse,
-    VersionRecord,
+    AssignmentRecord, DesiredStateRecord, DeviceChange, DeviceRecord, DeviceView, FleetStore, MetaError, REPORT_STEP_SECONDS, ReportRecord,
+    TokenRecord, TokenRefused, TokenUse, VersionRecord,
 };
-use crate::store::records::{IndexError, Range, Records, Table, key, under};
+use crate::store::records::{Range, Records, Table, key, under};
 use crate::store::writer::Transaction;
 
 #[async_trait]
@@ -52,17 +62,66 @@ impl FleetStore for EmbeddedStore {
         self.write(move |t| put_report(t, &org, &id, &report, now)).await
     }
 
-    async fn reports(&self, org: &OrgName) -> Result<BTreeMap<DeviceId, DeviceReport>, MetaError> {
+    async fn reports(&self, org: &OrgName) -> Result<BTreeMap<DeviceId, ReportRecord>, MetaError> {
         let prefix = under(&[org]);
         self.read(move |index| {
-            let reports: Vec<(String, DeviceReport)> = index.scan(Table::Report, Range::all(&prefix))?;
+            let reports: Vec<(String, ReportRecord)> = index.scan(Table::Report, Range::all(&prefix))?;
             reports.into_iter().map(|(id, report)| Ok((name(&id)?, report))).collect()
         })
         .await
     }
 
-    async fn desired_state(&self, org: &OrgName, group: &str) -> Result<Option<DesiredStateRecord>, MetaError> {
-        let key = key(&[org, &group]);
+    async fn report(&self, org: &OrgName, id: &DeviceId) -> Result<Option<ReportRecord>, MetaError> {
+        let key = key(&[org, id]);
+        self.read(move |index| index.get(Table::Report, &key)).await
+    }
+
+    async fn change_device(&self, org: &OrgName, id: &DeviceId, change: DeviceChange) -> Result<DeviceRecord, MetaError> {
+        let stored = key(&[org, id]);
+        let (owner, device) = (org.clone(), id.clone());
+        self.write(move |t| change_device(t, &owner, &device, change)).await?;
+        let changed = self.read(move |index| index.get(Table::Device, &stored)).await?;
+        changed.ok_or_else(|| MetaError::Missing(format!("device {id} of {org}")))
+    }
+
+    async fn device_view(&self, org: &OrgName, id: &DeviceId) -> Result<Option<DeviceView>, MetaError> {
+        let (org, id) = (org.clone(), id.clone());
+        self.read(move |index| groups::device_view(index, &org, &id)).await
+    }
+
+    async fn put_assignment(
+        &self,
+        org: &OrgName,
+        id: &DeviceId,
+        expected: Option<Counter>,
+        assignment: AssignmentRecord,
+    ) -> Result<(), MetaError> {
+        let (org, id) = (org.clone(), id.clone());
+        self.write(move |t| groups::put_assignment(t, &org, &id, expected, &assignment)).await
+    }
+
+    async fn pinned_versions(&self, org: &OrgName) -> Result<Vec<(AppName, u64)>, MetaError> {
+        let prefix = under(&[org]);
+        self.read(move |index| groups::pinned_versions(index, &prefix)).await
+    }
+
+    async fn groups(&self, org: &OrgName) -> Result<Vec<Group>, MetaError> {
+        let prefix = under(&[org]);
+        self.read(move |index| values(index.scan(Table::Group, Range::all(&prefix))?)).await
+    }
+
+    async fn add_group(&self, org: &OrgName, group: Group) -> Result<(), MetaError> {
+        let org = org.clone();
+        self.write(move |t| groups::add_group(t, &org, &group)).await
+    }
+
+    async fn remove_group(&self, org: &OrgName, app: &AppName, name: &GroupName) -> Result<(), MetaError> {
+        let (org, app, name) = (org.clone(), app.clone(), name.clone());
+        self.write(move |t| groups::remove_group(t, &org, &app, &name)).await
+    }
+
+    async fn desired_state(&self, org: &OrgName, group: &GroupName) -> Result<Option<DesiredStateRecord>, MetaError> {
+        let key = key(&[org, group]);
         self.read(move |index| index.get(Table::DesiredState, &key)).await
     }
 
@@ -71,15 +130,25 @@ impl FleetStore for EmbeddedStore {
         org: &OrgName,
         expected: Option<Counter>,
         state: DesiredStateRecord,
-        rollout: Option<RolloutRecord>,
+        rollouts: Vec<Rollout>,
     ) -> Result<(), MetaError> {
         let org = org.clone();
-        self.write(move |t| put_desired_state(t, &org, expected, &state, rollout.as_ref())).await
+        self.write(move |t| rollouts::put_desired_state(t, &org, expected, &state, &rollouts)).await
     }
 
-    async fn rollout(&self, org: &OrgName, app: &AppName) -> Result<Option<RolloutRecord>, MetaError> {
+    async fn rollout(&self, org: &OrgName, app: &AppName, group: Option<&GroupName>) -> Result<Option<Rollout>, MetaError> {
+        let (prefix, group) = (under(&[org, app]), group.cloned());
+        self.read(move |index| rollouts::newest(index, &prefix, group.as_ref())).await
+    }
+
+    async fn rollouts(&self, org: &OrgName, app: &AppName) -> Result<Vec<Rollout>, MetaError> {
         let prefix = under(&[org, app]);
-        self.read(move |index| newest_rollout(index, &prefix)).await
+        self.read(move |index| rollouts::under_ids(index, Table::AppRollout, &prefix)).await
+    }
+
+    async fn open_rollouts(&self, org: &OrgName) -> Result<Vec<Rollout>, MetaError> {
+        let prefix = under(&[org]);
+        self.read(move |index| rollouts::under_ids(index, Table::OpenRollout, &prefix)).await
     }
 }
 
@@ -115,14 +184,16 @@ fn enroll(t: &mut Transaction<'_>, secret_sha256: &Digest, device: &DeviceRecord
     }
     let stored = key(&[&device.org, &device.id]);
     let known: Option<DeviceRecord> = t.get(Table::Device, &stored)?;
-    if known.is_some_and(|known| known.key_sha256 != device.key_sha256) {
+    if known.as_ref().is_some_and(|known| known.key_sha256 != device.key_sha256) {
         let (org, id) = (&device.org, &device.id);
         return Err(MetaError::Conflict(format!("device {id} of {org} is enrolled with another key; choose another name for this one")));
     }
     token.used = true;
     token.used_by = Some(user);
     t.put(Table::Token, secret_sha256.to_string(), &token)?;
-    t.put(Table::Device, stored, device)
+    let (mut labels, pins) = known.map(|known| (known.labels, known.pins)).unwrap_or_default();
+    labels.extend(token.labels);
+    t.put(Table::Device, stored, &DeviceRecord { labels, pins, ..device.clone() })
 }
 
 fn put_report(t: &mut Transaction<'_>, org: &OrgName, id: &DeviceId, report: &DeviceReport, now: WallTime) -> Result<(), MetaError> {
@@ -130,54 +201,42 @@ fn put_report(t: &mut Transaction<'_>, org: &OrgName, id: &DeviceId, report: &De
     if !t.contains(Table::Device, &stored)? {
         return Err(MetaError::Missing(format!("device {id} of {org}")));
     }
-    let kept: Option<DeviceReport> = t.get(Table::Report, &stored)?;
-    if let Some(kept) = kept.filter(|kept| kept.counter >= report.counter) {
-        let (older, newest) = (report.counter, kept.counter);
+    let kept: Option<ReportRecord> = t.get(Table::Report, &stored)?;
+    if let Some(kept) = kept.filter(|kept| kept.report.counter >= report.counter) {
+        let (older, newest) = (report.counter, kept.report.counter);
         return Err(MetaError::Conflict(format!("report {older} of device {id} of {org} is not newer than {newest}")));
     }
-    for (app, report) in &report.apps {
-        let version = key(&[org, app, &Number(report.version)]);
+    let versions = report.apps.iter().flat_map(|(app, said)| [Some(said.version), said.running].map(|version| (app, version)));
+    for (app, version) in versions.filter_map(|(app, version)| Some((app, version?))) {
+        let version = key(&[org, app, &Number(version)]);
         let reported: Option<WallTime> = t.get(Table::ReportedVersion, &version)?;
         if reported.is_none_or(|reported| reported.plus_seconds(REPORT_STEP_SECONDS) <= now) && t.contains(Table::Version, &version)? {
             t.put(Table::ReportedVersion, version, &now)?;
         }
     }
-    t.put(Table::Report, stored, report)
+    t.put(Table::Report, stored, &ReportRecord { received: now, report: report.clone() })
 }
 
-fn put_desired_state(
-    t: &mut Transaction<'_>,
-    org: &OrgName,
-    expected: Option<Counter>,
-    state: &DesiredStateRecord,
-    rollout: Option<&RolloutRecord>,
-) -> Result<(), MetaError> {
-    must_exist(t, org)?;
-    let stored = key(&[org, &state.group]);
-    let kept: Option<DesiredStateRecord> = t.get(Table::DesiredState, &stored)?;
-    let kept = kept.map(|kept| kept.counter);
-    if kept != expected || kept.is_some_and(|kept| kept >= state.counter) {
-        return Err(MetaError::Conflict(format!("the desired state of group {} of {org} changed meanwhile; try again", state.group)));
+fn change_device(t: &mut Transaction<'_>, org: &OrgName, id: &DeviceId, change: DeviceChange) -> Result<(), MetaError> {
+    let stored = key(&[org, id]);
+    let Some(mut device): Option<DeviceRecord> = t.get(Table::Device, &stored)? else {
+        return Err(MetaError::Missing(format!("device {id} of {org}")));
+    };
+    device.labels.retain(|key, _| !change.remove_labels.contains(key));
+    device.labels.extend(change.set_labels);
+    check_count(&device.labels).map_err(|refused| MetaError::Conflict(refused.to_string()))?;
+    for (app, version) in change.pins {
+        let pin = |version: u64| key(&[org, &app, &Number(version), id]);
+        if let Some(former) = device.pins.remove(&app) {
+            t.delete(Table::Pin, pin(former))?;
+        }
+        if let Some(version) = version {
+            let known: Option<VersionRecord> = t.get(Table::Version, &key(&[org, &app, &Number(version)]))?;
+            let known = known.ok_or_else(|| MetaError::Missing(format!("version {version} of {org}/{app}")))?;
+            known.why_retired(org).map_or(Ok(()), |reason| Err(MetaError::Retired(reason)))?;
+            t.put(Table::Pin, pin(version), &true)?;
+            device.pins.insert(app, version);
+        }
     }
-    let version = rollout.map(|rollout| t.get(Table::Version, &key(&[org, &rollout.app, &Number(rollout.version)]))).transpose()?;
-    let version: Option<VersionRecord> = version.flatten();
-    if let Some(reason) = version.and_then(|version| version.why_retired(org)) {
-        return Err(MetaError::Retired(reason));
-    }
-    t.put(Table::DesiredState, stored, state)?;
-    rollout.map_or(Ok(()), |rollout| put_rollout(t, org, rollout))
-}
-
-fn put_rollout(t: &mut Transaction<'_>, org: &OrgName, rollout: &RolloutRecord) -> Result<(), MetaError> {
-    if t.contains(Table::Rollout, &rollout.id)? {
-        return Err(MetaError::Conflict(format!("there is a rollout {} already; choose another id", rollout.id)));
-    }
-    let count = t.raw_scan(Table::AppRollout, Range::all(&under(&[org, &rollout.app])))?.len() as u64;
-    t.put(Table::AppRollout, key(&[org, &rollout.app, &Number(count + 1)]), &rollout.id)?;
-    t.put(Table::Rollout, rollout.id.clone(), rollout)
-}
-
-fn newest_rollout(records: &impl Records, prefix: &str) -> Result<Option<RolloutRecord>, IndexError> {
-    let ids: Vec<(String, String)> = records.scan(Table::AppRollout, Range::all(prefix))?;
-    ids.last().map_or(Ok(None), |(_, id)| records.get(Table::Rollout, id))
+    t.put(Table::Device, stored, &device)
 }

@@ -1,5 +1,6 @@
 //! What the store promises: preconditions, durability, and that nothing concurrent is lost.
 
+mod fleet_records;
 mod policy;
 
 use std::sync::Arc;
@@ -8,18 +9,17 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 
 use protocol::digest::Digest;
+use protocol::label::Labels;
 use protocol::name::{OrgName, Platform, RepositoryName, Tag};
 use protocol::oci::route::Reference;
 use protocol::repository::RepositorySettings;
-use protocol::rollout::DeviceReport;
-use protocol::statement::desired::Counter;
 use protocol::statement::version::HashListName;
 use protocol::time::WallTime;
 
 use super::*;
 use crate::store::meta::{
-    AccessKeyRecord, BlobLink, DesiredStateRecord, DeviceRecord, FleetStore as _, KeyStore as _, ManifestRecord, RepositoryStore as _,
-    RolloutRecord, Scope, TokenRecord, TokenRefused, TrustStore as _, TufFile, VersionContent, VersionRecord,
+    AccessKeyRecord, BlobLink, DeviceRecord, FleetStore as _, KeyStore as _, ManifestRecord, RepositoryStore as _, Scope, TokenRecord,
+    TokenRefused, TrustStore as _, TufFile, VersionContent, VersionRecord,
 };
 use crate::store::records::{Range, Records as _, Table, under};
 
@@ -87,12 +87,27 @@ fn version(number: u64) -> VersionRecord {
 }
 
 fn token(secret: &[u8]) -> TokenRecord {
-    TokenRecord { secret_sha256: Digest::sha256(secret), org: org(), expires: NOW.plus_seconds(10), used: false, used_by: None }
+    TokenRecord {
+        secret_sha256: Digest::sha256(secret),
+        org: org(),
+        expires: NOW.plus_seconds(10),
+        used: false,
+        used_by: None,
+        labels: Labels::new(),
+    }
 }
 
 fn device(id: &str, key: &[u8]) -> DeviceRecord {
     let platform = "linux-amd64".parse().unwrap();
-    DeviceRecord { org: org(), id: id.parse().unwrap(), platform, key_sha256: Digest::sha256(key), enrolled: NOW }
+    DeviceRecord {
+        org: org(),
+        id: id.parse().unwrap(),
+        platform,
+        key_sha256: Digest::sha256(key),
+        enrolled: NOW,
+        labels: Labels::new(),
+        pins: BTreeMap::new(),
+    }
 }
 
 fn all(store: &EmbeddedStore) -> Vec<String> {
@@ -322,37 +337,6 @@ fn a_token_of_before_its_user_was_recorded_is_used_up() {
     let old = format!(r#"{{"secret_sha256":"{}","org":"acme","expires":{},"used":true}}"#, Digest::sha256(b"one"), u32::MAX);
     let token: TokenRecord = serde_json::from_str(&old).unwrap();
     assert_eq!(fleet::usable(Some(token), NOW), Err(TokenRefused::Used));
-}
-
-#[tokio::test]
-async fn an_older_report_is_refused() {
-    let (_dir, store) = store().await;
-    let (id, report) = ("d1".parse().unwrap(), |counter| DeviceReport { counter, apps: BTreeMap::new() });
-    assert!(is_missing(&store.put_report(&org(), &id, report(1), NOW).await));
-    store.add_token(token(b"one")).await.unwrap();
-    store.enroll(&Digest::sha256(b"one"), device("d1", b"k"), NOW).await.unwrap();
-    store.put_report(&org(), &id, report(5), NOW).await.unwrap();
-    assert!(is_conflict(&store.put_report(&org(), &id, report(5), NOW).await));
-    assert!(is_conflict(&store.put_report(&org(), &id, report(4), NOW).await));
-    store.put_report(&org(), &id, report(6), NOW).await.unwrap();
-    assert_eq!(store.reports(&org()).await.unwrap(), [(id, report(6))].into());
-}
-
-#[tokio::test]
-async fn a_desired_state_is_replaced_by_who_saw_it() {
-    let (_dir, store) = store().await;
-    let (web, at) = ("web".parse().unwrap(), |n| Counter { epoch: 1, n });
-    let state = |n| DesiredStateRecord { group: "all".into(), counter: at(n), expires: NOW, envelope: n.to_string() };
-    let rollout = |id: &str| RolloutRecord { id: id.into(), app: "web".parse().unwrap(), version: 1, group: "all".into(), started: NOW };
-    assert!(is_conflict(&store.put_desired_state(&org(), Some(at(0)), state(1), None).await));
-    store.put_desired_state(&org(), None, state(1), Some(rollout("r1"))).await.unwrap();
-    assert!(is_conflict(&store.put_desired_state(&org(), None, state(2), None).await));
-    assert!(is_conflict(&store.put_desired_state(&org(), Some(at(1)), state(1), None).await), "the counter must go up");
-    assert!(is_conflict(&store.put_desired_state(&org(), Some(at(1)), state(2), Some(rollout("r1"))).await), "id taken");
-    assert_eq!(store.desired_state(&org(), "all").await.unwrap(), Some(state(1)), "nothing of a conflict is kept");
-    store.put_desired_state(&org(), Some(at(1)), state(2), Some(rollout("r0"))).await.unwrap();
-    assert_eq!(store.rollout(&org(), &web).await.unwrap(), Some(rollout("r0")));
-    assert_eq!(store.desired_state(&org(), "west").await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@
 use async_trait::async_trait;
 use protocol::digest::Digest;
 use protocol::name::{AppName, OrgName};
+use protocol::statement::desired::DesiredApp;
 
 use super::keys::must_exist;
 use super::repositories::{Size, rely_on};
@@ -111,12 +112,20 @@ fn retire_version(t: &mut Transaction<'_>, org: &OrgName, app: &AppName, number:
     let desired: Vec<(String, DesiredStateRecord)> = t.scan(Table::DesiredState, Range::all(&under(&[org])))?;
     for (group, record) in desired {
         let state = record.state().map_err(MetaError::Failed)?;
-        if state.apps.get(app).is_some_and(|wanted| wanted.version == number) {
+        let named = |wanted: &DesiredApp| wanted.version == number || wanted.before.as_ref().is_some_and(|before| before.version == number);
+        if state.apps.get(app).is_some_and(named) {
             return Err(MetaError::Conflict(format!(
                 "version {number} of {org}/{app} is what group {group} shall have; start a rollout of another version first: \
                  hedgerow rollout start {org}/{app} --version N --group {group}"
             )));
         }
+    }
+    let pinned = t.raw_scan(Table::Pin, Range { limit: 1, ..Range::all(&under(&[org, app, &Number(number)])) })?;
+    if let Some((device, _)) = pinned.first() {
+        return Err(MetaError::Conflict(format!(
+            "device {device} is pinned to version {number} of {org}/{app}; let it go first: \
+             hedgerow fleet unpin {device} --app {org}/{app}"
+        )));
     }
     t.put(Table::Version, stored, &VersionRecord { retired: Some(retirement), ..version })
 }

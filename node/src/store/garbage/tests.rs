@@ -9,10 +9,11 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use protocol::envelope::Envelope;
 use protocol::garbage::{LEASE_SECONDS, Manifest, REPORT_SECONDS};
 use protocol::hash_list::HashListBuilder;
-use protocol::name::{Platform, Tag};
+use protocol::label::Labels;
+use protocol::name::{GroupName, Platform, Tag};
 use protocol::oci::route::Reference;
 use protocol::rollout::{AppReport, DeviceReport, DeviceState};
-use protocol::statement::desired::{Counter, DesiredApp, DesiredState, FORMAT as DESIRED_FORMAT, GROUP_ALL};
+use protocol::statement::desired::{Activation, Before, Counter, DesiredApp, DesiredState, FORMAT as DESIRED_FORMAT};
 use protocol::statement::version::{Descriptor, FORMAT, HashListName, Image, VersionStatement};
 use tokio::sync::RwLock;
 
@@ -225,13 +226,15 @@ async fn what_a_desired_state_names_is_a_root() {
     let statements = world.publish(1, image).await;
     world.retire(1).await;
     let (app, counter) = ("web".parse().unwrap(), Counter { epoch: 1, n: 1 });
-    let apps = [(app, DesiredApp { version: 1, rollout: "r".into(), statements })].into();
-    let state = DesiredState { format: DESIRED_FORMAT, org: org(), group: GROUP_ALL.into(), counter, expires: NOW, apps };
+    let before = Some(Before { version: 1, statements: statements.clone() });
+    let rollout = "r".parse().unwrap();
+    let apps = [(app, DesiredApp { version: 2, rollout, statements, activation: Activation::default(), before })].into();
+    let state = DesiredState { format: DESIRED_FORMAT, org: org(), group: GroupName::all(), counter, expires: NOW, apps };
     let key = SigningKey::from_bytes(&[7; 32]);
     let envelope = Envelope::seal("x", &serde_json::to_vec(&state).unwrap(), "online", |bytes| key.sign(bytes));
     let envelope = serde_json::to_string(&envelope).unwrap();
-    let record = DesiredStateRecord { group: GROUP_ALL.into(), counter, expires: NOW, envelope };
-    world.store.put_desired_state(&org(), None, record, None).await.unwrap();
+    let record = DesiredStateRecord { group: GroupName::all(), counter, expires: NOW, envelope };
+    world.store.put_desired_state(&org(), None, record, Vec::new()).await.unwrap();
     assert_eq!(world.collect().await.files, 0);
     assert!(world.has(&image[0]).await && world.has(&image[1]).await);
 }
@@ -244,17 +247,19 @@ async fn what_a_device_reported_is_a_root_for_ninety_days() {
     world.publish(2, world.image("next", Some("2")).await).await;
     world.retire(1).await;
     let (device, secret) = ("edge".parse().unwrap(), Digest::sha256(b"secret"));
-    let token = TokenRecord { secret_sha256: secret, org: org(), expires: NOW, used: false, used_by: None };
+    let token = TokenRecord { secret_sha256: secret, org: org(), expires: NOW, used: false, used_by: None, labels: Labels::new() };
     world.store.add_token(token).await.unwrap();
     let platform = "linux-amd64".parse().unwrap();
-    let record = DeviceRecord { org: org(), id: "edge".parse().unwrap(), platform, key_sha256: secret, enrolled: THEN };
+    let (id, labels, pins) = ("edge".parse().unwrap(), Labels::new(), BTreeMap::new());
+    let record = DeviceRecord { org: org(), id, platform, key_sha256: secret, enrolled: THEN, labels, pins };
     world.store.enroll(&secret, record, THEN).await.unwrap();
-    let report = |counter, version| DeviceReport {
-        counter,
-        apps: [("web".parse().unwrap(), AppReport { version, state: DeviceState::Stored, reason: None })].into(),
+    let report = |counter, running| {
+        let app = AppReport { version: 2, rollout: None, state: DeviceState::Stored, running, reason: None };
+        let (labels, refused) = (Labels::new(), BTreeMap::new());
+        DeviceReport { counter, apps: [("web".parse().unwrap(), app)].into(), labels, refused }
     };
-    world.store.put_report(&org(), &device, report(1, 1), NOW).await.unwrap();
-    world.store.put_report(&org(), &device, report(2, 2), NOW.plus_seconds(60)).await.unwrap();
+    world.store.put_report(&org(), &device, report(1, Some(1)), NOW).await.unwrap();
+    world.store.put_report(&org(), &device, report(2, None), NOW.plus_seconds(60)).await.unwrap();
     assert_eq!(world.collect().await.files, 0, "the device may go back to what it had");
     let almost = NOW.plus_seconds(REPORT_SECONDS - 1);
     assert_eq!(collect(&world.store, &world.blobs, LATER, almost).await.unwrap().files, 0);

@@ -1,4 +1,4 @@
-//! Records of devices, and of what they shall have.
+//! Records of devices, their groups, and of what they shall have.
 //!
 //! Not here: how reports add up; see `protocol::rollout`.
 
@@ -10,8 +10,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use protocol::digest::Digest;
 use protocol::envelope::Envelope;
-use protocol::name::{AppName, DeviceId, OrgName, Platform};
-use protocol::rollout::DeviceReport;
+use protocol::group::Group;
+use protocol::label::{LabelKey, Labels};
+use protocol::name::{AppName, DeviceId, GroupName, OrgName, Platform};
+use protocol::rollout::{DeviceReport, Rollout};
+use protocol::statement::assignment::Assigned;
 use protocol::statement::desired::{Counter, DesiredState};
 use protocol::time::WallTime;
 use serde::{Deserialize, Serialize};
@@ -46,6 +49,9 @@ pub struct TokenRecord {
     /// The device that used it, which may do so again: its first answer may have been lost. None in records of before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_by: Option<TokenUse>,
+    /// The labels that a device gets which enrols with it.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// Who used a token.
@@ -70,13 +76,83 @@ pub struct DeviceRecord {
     pub key_sha256: Digest,
     /// When it enrolled, in seconds since 1970.
     pub enrolled: WallTime,
+    /// The operator's labels.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// The versions that it shall have whatever its groups get.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pins: BTreeMap<AppName, u64>,
+}
+
+/// What an operator changes of a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceChange {
+    /// Labels that it gets.
+    pub set_labels: Labels,
+    /// Labels that it loses.
+    pub remove_labels: Vec<LabelKey>,
+    /// Versions that it is pinned to, or no longer.
+    pub pins: BTreeMap<AppName, Option<u64>>,
+}
+
+/// The newest that a device said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "KeptReport")]
+pub struct ReportRecord {
+    /// When it came, in seconds since 1970.
+    pub received: WallTime,
+    /// What it says.
+    pub report: DeviceReport,
+}
+
+/// Records of before are the report alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum KeptReport {
+    Dated { received: WallTime, report: DeviceReport },
+    Alone(DeviceReport),
+}
+
+impl From<KeptReport> for ReportRecord {
+    fn from(kept: KeptReport) -> Self {
+        match kept {
+            KeptReport::Dated { received, report } => Self { received, report },
+            KeptReport::Alone(report) => Self { received: WallTime::default(), report },
+        }
+    }
+}
+
+/// What a device acts on, as signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignmentRecord {
+    /// Order among the device's assignments.
+    pub counter: Counter,
+    /// When it stops being accepted, in seconds since 1970.
+    pub expires: WallTime,
+    /// What it says of apps.
+    pub apps: BTreeMap<AppName, Assigned>,
+    /// The signed envelope.
+    pub envelope: String,
+}
+
+/// What decides about a device's assignment, read in one step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceView {
+    /// The device.
+    pub device: DeviceRecord,
+    /// Its own labels.
+    pub own_labels: Labels,
+    /// Its newest assignment.
+    pub assignment: Option<AssignmentRecord>,
+    /// The groups of the organisation.
+    pub groups: Vec<Group>,
 }
 
 /// What a group shall have, as signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DesiredStateRecord {
     /// The group.
-    pub group: String,
+    pub group: GroupName,
     /// Order among the group's desired states.
     pub counter: Counter,
     /// When it stops being acted on, in seconds since 1970.
@@ -98,21 +174,6 @@ impl DesiredStateRecord {
     }
 }
 
-/// A rollout of a version to a group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RolloutRecord {
-    /// Identity, unique on the seed.
-    pub id: String,
-    /// The app.
-    pub app: AppName,
-    /// The version.
-    pub version: u64,
-    /// The group.
-    pub group: String,
-    /// When it started, in seconds since 1970.
-    pub started: WallTime,
-}
-
 /// Devices, and what they shall have.
 #[async_trait]
 pub trait FleetStore: Send + Sync {
@@ -128,23 +189,53 @@ pub trait FleetStore: Send + Sync {
     async fn device(&self, org: &OrgName, id: &DeviceId) -> Result<Option<DeviceRecord>, MetaError>;
     /// The devices of an organisation, in order of their names.
     async fn devices(&self, org: &OrgName) -> Result<Vec<DeviceRecord>, MetaError>;
+    /// Changes a device; missing if it, or a version that it is pinned to, does not exist, retired if that version is, a
+    /// conflict if it gets too many labels. What it is then comes back.
+    async fn change_device(&self, org: &OrgName, id: &DeviceId, change: DeviceChange) -> Result<DeviceRecord, MetaError>;
+    /// What decides about a device's assignment.
+    async fn device_view(&self, org: &OrgName, id: &DeviceId) -> Result<Option<DeviceView>, MetaError>;
+    /// Replaces a device's assignment: a conflict if the kept counter is not `expected`, or not older.
+    async fn put_assignment(
+        &self,
+        org: &OrgName,
+        id: &DeviceId,
+        expected: Option<Counter>,
+        assignment: AssignmentRecord,
+    ) -> Result<(), MetaError>;
+    /// The versions that devices of an organisation are pinned to.
+    async fn pinned_versions(&self, org: &OrgName) -> Result<Vec<(AppName, u64)>, MetaError>;
     /// Keeps a device's newest report, and that its versions were reported at `now`; a conflict if its counter is not newer
     /// than the one kept.
     async fn put_report(&self, org: &OrgName, id: &DeviceId, report: DeviceReport, now: WallTime) -> Result<(), MetaError>;
     /// The newest report of every device of an organisation that sent one.
-    async fn reports(&self, org: &OrgName) -> Result<BTreeMap<DeviceId, DeviceReport>, MetaError>;
+    async fn reports(&self, org: &OrgName) -> Result<BTreeMap<DeviceId, ReportRecord>, MetaError>;
+
+    /// The newest report of a device.
+    async fn report(&self, org: &OrgName, id: &DeviceId) -> Result<Option<ReportRecord>, MetaError>;
+
+    /// The groups of an organisation.
+    async fn groups(&self, org: &OrgName) -> Result<Vec<Group>, MetaError>;
+    /// Adds a group; a conflict if [`protocol::group::check_new`] refuses it.
+    async fn add_group(&self, org: &OrgName, group: Group) -> Result<(), MetaError>;
+    /// Removes a group: a conflict while a rollout is open in it, missing if there is none.
+    async fn remove_group(&self, org: &OrgName, app: &AppName, name: &GroupName) -> Result<(), MetaError>;
 
     /// What a group shall have, as signed.
-    async fn desired_state(&self, org: &OrgName, group: &str) -> Result<Option<DesiredStateRecord>, MetaError>;
-    /// Replaces what a group shall have, and starts `rollout` if one is given: a conflict if the kept counter is not
-    /// `expected`, retired if the rollout's version is.
+    async fn desired_state(&self, org: &OrgName, group: &GroupName) -> Result<Option<DesiredStateRecord>, MetaError>;
+    /// Replaces what a group shall have, and with it rollouts, in their order: each is a new one, or the new state of one that
+    /// is known. A conflict if the kept counter is not `expected`, or if a new rollout meets an open one of its app and group;
+    /// retired if a new rollout's version is.
     async fn put_desired_state(
         &self,
         org: &OrgName,
         expected: Option<Counter>,
         state: DesiredStateRecord,
-        rollout: Option<RolloutRecord>,
+        rollouts: Vec<Rollout>,
     ) -> Result<(), MetaError>;
-    /// The newest rollout of an app.
-    async fn rollout(&self, org: &OrgName, app: &AppName) -> Result<Option<RolloutRecord>, MetaError>;
+    /// The newest rollout of an app, in this group if one is given.
+    async fn rollout(&self, org: &OrgName, app: &AppName, group: Option<&GroupName>) -> Result<Option<Rollout>, MetaError>;
+    /// The rollouts of an app, oldest first.
+    async fn rollouts(&self, org: &OrgName, app: &AppName) -> Result<Vec<Rollout>, MetaError>;
+    /// The rollouts of an organisation that have not ended.
+    async fn open_rollouts(&self, org: &OrgName) -> Result<Vec<Rollout>, MetaError>;
 }

@@ -2,11 +2,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use protocol::name::GroupName;
 use protocol::repository::{RepositoryPattern, RepositorySettings};
-use protocol::statement::desired::{DesiredApp, DesiredState, FORMAT, PAYLOAD_TYPE};
+use protocol::rollout::{Plan, Rollout, RolloutState};
+use protocol::statement::desired::{Activation, Counter, DesiredApp, DesiredState, FORMAT, PAYLOAD_TYPE};
 
 use super::*;
-use crate::store::meta::{Retirement, TagRecord};
+use crate::store::meta::{DesiredStateRecord, Retirement, TagRecord};
 
 fn tag(text: &str) -> Tag {
     text.parse().unwrap()
@@ -124,12 +126,13 @@ async fn repositories_are_listed_in_pages() {
 /// A desired state that names version `number` of acme/web.
 fn desired(number: u64) -> DesiredStateRecord {
     let counter = Counter { epoch: 1, n: number };
-    let app = DesiredApp { version: number, rollout: "r".into(), statements: BTreeMap::new() };
+    let activation = Activation::default();
+    let app = DesiredApp { version: number, rollout: "r".parse().unwrap(), statements: BTreeMap::new(), activation, before: None };
     let apps = [("web".parse().unwrap(), app)].into();
-    let state = DesiredState { format: FORMAT, org: org(), group: "all".into(), counter, expires: NOW, apps };
+    let state = DesiredState { format: FORMAT, org: org(), group: GroupName::all(), counter, expires: NOW, apps };
     let payload = STANDARD.encode(serde_json::to_vec(&state).unwrap());
     let envelope = serde_json::json!({"payloadType": PAYLOAD_TYPE, "payload": payload, "signatures": []}).to_string();
-    DesiredStateRecord { group: "all".into(), counter, expires: NOW, envelope }
+    DesiredStateRecord { group: GroupName::all(), counter, expires: NOW, envelope }
 }
 
 #[tokio::test]
@@ -143,12 +146,14 @@ async fn a_version_is_retired_when_no_desired_state_names_it_and_not_rolled_out_
         let retirement = Retirement { at: NOW, reason: Some(reason.into()) };
         store.retire_version(&org(), &web, number, retirement).await
     };
-    let rollout =
-        |id: &str, version| RolloutRecord { id: id.into(), app: "web".parse().unwrap(), version, group: "all".into(), started: NOW };
-    store.put_desired_state(&org(), None, desired(1), Some(rollout("r1", 1))).await.unwrap();
+    let rollout = |id: &str, version| {
+        Rollout::start(id.parse().unwrap(), ("web".parse().unwrap(), version), GroupName::all(), Plan::default(), None, NOW)
+    };
+    let ended = Rollout { state: RolloutState::Done, ..rollout("r1", 1) };
+    store.put_desired_state(&org(), None, desired(1), vec![ended]).await.unwrap();
     let refused = retire(1, "broken").await;
     assert!(is_conflict(&refused) && refused.unwrap_err().to_string().contains("hedgerow rollout start acme/web --version N --group all"));
-    store.put_desired_state(&org(), Some(desired(1).counter), desired(2), Some(rollout("r2", 2))).await.unwrap();
+    store.put_desired_state(&org(), Some(desired(1).counter), desired(2), vec![rollout("r2", 2)]).await.unwrap();
     retire(1, "broken").await.unwrap();
     retire(1, "again").await.unwrap();
     assert!(is_missing(&retire(3, "").await));
@@ -159,9 +164,10 @@ async fn a_version_is_retired_when_no_desired_state_names_it_and_not_rolled_out_
     let versions = store.org_versions(&org()).await.unwrap();
     assert_eq!(versions, [retired.clone(), version(2)]);
     let again = DesiredStateRecord { counter: Counter { epoch: 1, n: 9 }, ..desired(1) };
-    let started = store.put_desired_state(&org(), Some(desired(2).counter), again, Some(rollout("r3", 1))).await;
+    let ended = Rollout { state: RolloutState::Aborted, ..rollout("r2", 2) };
+    let started = store.put_desired_state(&org(), Some(desired(2).counter), again, vec![ended, rollout("r3", 1)]).await;
     assert!(matches!(started, Err(MetaError::Retired(reason)) if reason.contains("broken")));
-    assert_eq!(store.desired_state(&org(), "all").await.unwrap(), Some(desired(2)));
+    assert_eq!(store.desired_state(&org(), &GroupName::all()).await.unwrap(), Some(desired(2)));
 }
 
 #[test]

@@ -1,0 +1,93 @@
+//! Desired states: the next one of a group, and renewal of those that grow old.
+//!
+//! Not here: what changes; see [`super::rollouts`].
+
+use protocol::name::{AppName, GroupName, OrgName};
+use protocol::rollout::Rollout;
+use protocol::rollout::documents::next_desired_state;
+use protocol::statement::desired::{Before, DesiredApp, DesiredState};
+
+use super::super::Seed;
+use super::super::api::Refused;
+use crate::clock::wall_time;
+use crate::store::meta::{DesiredStateRecord, VersionRecord};
+
+/// A desired state is acted on for this long without being renewed, in seconds: the longest that a taken seed can freeze a
+/// fleet unseen.
+pub(super) const DESIRED_SECONDS: u64 = 14 * 86_400;
+
+/// What is to become of a group's desired state.
+#[derive(Debug, Default)]
+pub(super) struct NextState {
+    /// Apps that get another entry, or go.
+    pub(super) changes: Vec<(AppName, Option<DesiredApp>)>,
+    /// Rollouts that begin or change with it.
+    pub(super) rollouts: Vec<Rollout>,
+}
+
+impl Seed {
+    /// What a group shall have now, and the record that says so.
+    pub(super) async fn desired(
+        &self,
+        org: &OrgName,
+        group: &GroupName,
+    ) -> Result<(Option<DesiredStateRecord>, Option<DesiredState>), Refused> {
+        let kept = self.store.desired_state(org, group).await?;
+        let state = kept.as_ref().map(DesiredStateRecord::state).transpose().map_err(|error| Refused::failed(error.as_ref()))?;
+        Ok((kept, state))
+    }
+
+    /// Signs the desired state that follows the one in `kept`, and keeps it with its rollouts.
+    pub(super) async fn sign_next(
+        &self,
+        org: &OrgName,
+        group: &GroupName,
+        (kept, previous): (Option<DesiredStateRecord>, Option<DesiredState>),
+        next: NextState,
+    ) -> Result<(), Refused> {
+        let epoch = self.current_epoch(org).await?;
+        let expires = wall_time().plus_seconds(DESIRED_SECONDS);
+        let state = next_desired_state(previous.as_ref(), org, group, epoch, expires, next.changes);
+        let envelope = self.signer.sign_desired_state(&state);
+        let record = DesiredStateRecord { group: group.clone(), counter: state.counter, expires, envelope };
+        self.store.put_desired_state(org, kept.map(|kept| kept.counter), record, next.rollouts).await?;
+        Ok(())
+    }
+
+    /// The same state of a group, signed again.
+    pub(super) async fn sign_again(&self, org: &OrgName, group: &GroupName) -> Result<(), Refused> {
+        let desired = self.desired(org, group).await?;
+        self.sign_next(org, group, desired, NextState::default()).await
+    }
+}
+
+/// What a rollout says in the desired state of its group; `before` is what devices have that may not start it.
+pub(super) fn entry(rollout: &Rollout, version: &VersionRecord, before: Option<Before>) -> DesiredApp {
+    DesiredApp {
+        version: rollout.version,
+        rollout: rollout.id.clone(),
+        statements: version.statements.clone(),
+        activation: rollout.activation(wall_time()),
+        before: before.filter(|_| rollout.tells_before()),
+    }
+}
+
+/// Signs an organisation's desired states again when half of their life is over, or when a new root raised the epoch.
+///
+/// # Errors
+/// When the store fails.
+pub async fn renew_desired_states(seed: &Seed, org: &OrgName) -> anyhow::Result<()> {
+    let epoch = seed.current_epoch(org).await.map_err(|refused| anyhow::anyhow!("{refused}"))?;
+    for kept in seed.store.desired_states(org).await? {
+        let is_fresh = kept.expires > wall_time().plus_seconds(DESIRED_SECONDS / 2) && kept.counter.epoch >= epoch;
+        if is_fresh {
+            continue;
+        }
+        match seed.sign_again(org, &kept.group).await {
+            Ok(()) => {}
+            Err(refused) if refused.is_conflict() => {}
+            Err(refused) => anyhow::bail!("{refused}"),
+        }
+    }
+    Ok(())
+}

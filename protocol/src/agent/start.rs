@@ -1,0 +1,168 @@
+//! Starts: one at a time, each noted durably before it begins; when one fails, the last good version is started instead.
+//!
+//! Not here: which version shall run; see [`super::wanted`].
+
+use std::collections::BTreeMap;
+
+use super::record::{FailedStart, Record, Release, Run};
+use super::{Agent, Effect, Event, Now, Outcome, backoff};
+use crate::name::AppName;
+use crate::rollout::report::short_reason;
+use crate::statement::version::VersionName;
+use crate::time::Instant;
+
+/// What is known of starts.
+#[derive(Debug)]
+pub(super) struct Start {
+    records: BTreeMap<AppName, Record>,
+    troubles: BTreeMap<AppName, Trouble>,
+    /// The start under way.
+    current: Option<(AppName, Release)>,
+    /// When a start may become possible by time alone.
+    next: Option<Instant>,
+}
+
+/// A start that is tried again: there is no other version to go to.
+#[derive(Debug)]
+struct Trouble {
+    reason: String,
+    tries: u32,
+    retry_at: Instant,
+}
+
+impl Start {
+    pub(super) const fn new(records: BTreeMap<AppName, Record>) -> Self {
+        Self { records, troubles: BTreeMap::new(), current: None, next: None }
+    }
+
+    pub(super) fn record(&self, app: &AppName) -> Record {
+        self.records.get(app).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn trouble(&self, app: &AppName) -> Option<&str> {
+        self.troubles.get(app).map(|trouble| trouble.reason.as_str())
+    }
+
+    pub(super) fn is_starting(&self, app: &AppName) -> bool {
+        self.current.as_ref().is_some_and(|(current, _)| current == app)
+    }
+
+    /// Another version is wanted of these apps, so what kept them from starting may no longer.
+    pub(super) fn forget_troubles(&mut self, stays: impl Fn(&AppName) -> bool) {
+        self.troubles.retain(|app, _| stays(app));
+    }
+
+    pub(super) const fn due(&self) -> Option<Instant> {
+        self.next
+    }
+}
+
+impl Agent {
+    /// Wants the content that is needed, starts what may be started, and says what changed.
+    pub(super) fn go_on(&mut self, now: Now) {
+        let mut needed = BTreeMap::new();
+        let mut next: Option<Instant> = None;
+        let mut possible = Vec::new();
+        for (app, wanted) in &self.apps {
+            let record = self.start.record(app);
+            let goal = wanted.goal(&record, self.floors.get(app).copied(), now.calendar);
+            let fetched = wanted.target.filter(|_| wanted.is_fetched(&record));
+            for release in fetched.into_iter().chain(goal.release) {
+                needed.insert(VersionName { app: app.clone(), version: release.version }, release.statement);
+            }
+            if let (Some(at), Some(calendar)) = (goal.next, now.calendar) {
+                let wait = at.as_unix_seconds().saturating_sub(calendar.as_unix_seconds());
+                next = earlier(next, now.monotonic + std::time::Duration::from_secs(wait));
+            }
+            let Some(release) = goal.release.filter(|release| !record.is_running(release, self.settings.activates)) else { continue };
+            match self.start.troubles.get(app) {
+                Some(trouble) if trouble.retry_at > now.monotonic => next = earlier(next, trouble.retry_at),
+                _ => possible.push((app.clone(), release)),
+            }
+        }
+        self.start.next = next;
+        self.content.need(needed, &mut self.out);
+        for (app, release) in possible {
+            let name = VersionName { app: app.clone(), version: release.version };
+            if self.start.current.is_none() && self.content.is_stored(&name, &release.statement) && self.is_allowed(&app, &release) {
+                self.start(app, release);
+            }
+        }
+        let reports = self.app_reports();
+        if let Some(report) = self.reporting.take(now.monotonic, reports) {
+            self.out.effects.push_back(Effect::Report(report));
+        }
+    }
+
+    /// Nothing below the floor is ever started, also not again.
+    fn is_allowed(&self, app: &AppName, release: &Release) -> bool {
+        self.floors.get(app).is_none_or(|floor| release.version >= *floor)
+    }
+
+    fn start(&mut self, app: AppName, release: Release) {
+        let activated = self.settings.activates;
+        let record = self.start.records.entry(app.clone()).or_default();
+        let previous = record.good.map(|good| good.version).filter(|version| *version != release.version);
+        record.running = Some(Run { release, healthy: false, activated });
+        let record = record.clone();
+        self.start.current = Some((app.clone(), release));
+        if activated {
+            self.out.effects.push_back(Effect::Activate { app, release, previous, record });
+        } else {
+            self.on_healthy(&app, release);
+        }
+    }
+
+    pub(super) fn on_activated(&mut self, now: Instant, app: &AppName, outcome: Outcome) {
+        let Some((_, release)) = self.start.current.clone().filter(|(current, _)| current == app) else { return };
+        match outcome {
+            Outcome::Healthy => self.on_healthy(app, release),
+            Outcome::Failed(reason) => self.on_failed(now, app, release, reason),
+            Outcome::NotTried(reason) => {
+                self.start.current = None;
+                self.try_later(now, app, reason);
+            }
+        }
+    }
+
+    fn on_healthy(&mut self, app: &AppName, release: Release) {
+        self.start.current = None;
+        self.start.troubles.remove(app);
+        let activated = self.settings.activates;
+        let went_back = self.apps.get(app).is_some_and(|wanted| wanted.has_failed(&self.start.record(app)));
+        let record = self.start.records.entry(app.clone()).or_default();
+        record.running = Some(Run { release, healthy: true, activated });
+        record.good = Some(release);
+        if !went_back {
+            record.failed = None;
+        }
+        self.out.effects.push_back(Effect::Keep { app: app.clone(), record: record.clone() });
+        self.out.events.push_back(Event::VersionStarted { name: VersionName { app: app.clone(), version: release.version } });
+    }
+
+    fn on_failed(&mut self, now: Instant, app: &AppName, release: Release, reason: String) {
+        self.start.current = None;
+        let reason = short_reason(reason);
+        let name = VersionName { app: app.clone(), version: release.version };
+        self.out.events.push_back(Event::VersionFailed { name, reason: reason.clone() });
+        let rollout = self.apps.get(app).and_then(|wanted| wanted.rollout.clone());
+        let record = self.start.records.entry(app.clone()).or_default();
+        if record.good == Some(release) {
+            self.try_later(now, app, reason);
+            return;
+        }
+        record.running = None;
+        record.failed = Some(FailedStart { rollout, version: release.version, reason });
+        self.out.effects.push_back(Effect::Keep { app: app.clone(), record: record.clone() });
+    }
+
+    fn try_later(&mut self, now: Instant, app: &AppName, reason: String) {
+        let tries = self.start.troubles.get(app).map_or(0, |trouble| trouble.tries);
+        let retry_at = now + backoff(tries, self.settings.interval);
+        self.start.troubles.insert(app.clone(), Trouble { reason, tries: tries.saturating_add(1), retry_at });
+    }
+}
+
+fn earlier(known: Option<Instant>, other: Instant) -> Option<Instant> {
+    Some(known.map_or(other, |known| known.min(other)))
+}

@@ -1,0 +1,172 @@
+//! How the reports of a group's devices add up.
+//!
+//! Not here: what follows from it; see [`super::judge`].
+
+use std::collections::BTreeMap;
+
+use super::machine::{Rollout, RolloutState};
+use super::report::{AppReport, DeviceReport, DeviceState};
+use super::steps::position;
+use crate::name::DeviceId;
+use crate::span::Span;
+use crate::time::WallTime;
+
+/// The most different reasons that a rollout's status names.
+pub const REASONS_MAX: usize = 20;
+/// Under this the status counts the failures whose reasons it does not name.
+pub const OTHER_REASONS: &str = "other reasons";
+/// Under this the status counts devices that did not say how they ended before the deadline.
+pub const SILENCE: &str = "no word before the deadline";
+
+/// A device of the rollout's group.
+#[derive(Clone, Copy, Debug)]
+pub struct Member<'a> {
+    /// The device.
+    pub device: &'a DeviceId,
+    /// The newest that it said.
+    pub report: Option<&'a DeviceReport>,
+}
+
+/// A rollout's devices by state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// How many devices are in each state.
+    pub devices: BTreeMap<DeviceState, u64>,
+    /// Why devices failed, and how many for each reason: at most [`REASONS_MAX`] by name, the rest under [`OTHER_REASONS`].
+    pub failures: BTreeMap<String, u64>,
+}
+
+impl Count {
+    /// All devices of the group.
+    pub fn total(&self) -> u64 {
+        self.devices.values().sum()
+    }
+
+    /// Whether there are devices, and every one is done.
+    pub fn all_done(&self) -> bool {
+        self.total() > 0 && self.devices.iter().all(|(state, devices)| state.is_done() || *devices == 0)
+    }
+
+    /// The rollout's state as people ask for it: done while every device is, running again while a new one catches up.
+    pub fn state_of(&self, rollout: &Rollout) -> RolloutState {
+        match rollout.state {
+            RolloutState::Running | RolloutState::Done if self.all_done() => RolloutState::Done,
+            RolloutState::Running | RolloutState::Done => RolloutState::Running,
+            other => other,
+        }
+    }
+}
+
+/// Counts the devices of a rollout.
+pub fn count<'a>(rollout: &Rollout, members: impl Iterator<Item = Member<'a>>, now: WallTime) -> Count {
+    let mut devices: BTreeMap<_, u64> = DeviceState::ALL.into_iter().map(|state| (state, 0)).collect();
+    let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
+    for member in members {
+        let said = member.report.and_then(|report| report.apps.get(&rollout.app)).filter(|report| is_about(report, rollout));
+        let state = said.map_or(DeviceState::Pending, |report| report.state);
+        let silent = !state.is_done() && !state.is_failure() && is_overdue(rollout, member.device, now);
+        let state = if silent { DeviceState::Silent } else { state };
+        *devices.entry(state).or_default() += 1;
+        if state.is_failure() {
+            let said = said.filter(|_| !silent).and_then(|report| report.reason.as_deref());
+            let reason = if silent { SILENCE } else { said.unwrap_or("no reason given") };
+            *reasons.entry(reason).or_default() += 1;
+        }
+    }
+    Count { devices, failures: most_frequent(reasons) }
+}
+
+fn is_about(report: &AppReport, rollout: &Rollout) -> bool {
+    report.version == rollout.version && report.rollout.as_ref().is_none_or(|id| *id == rollout.id)
+}
+
+/// Whether a device should have said how it ended: so long ago its turn came, or the next time window after that.
+fn is_overdue(rollout: &Rollout, device: &DeviceId, now: WallTime) -> bool {
+    let Some(silence) = rollout.plan.silence.map(Span::seconds).filter(|_| rollout.state == RolloutState::Running) else { return false };
+    let turn = rollout.since().plus_seconds(rollout.plan.steps.reached_after(position(&rollout.id, device)));
+    let turn = match rollout.plan.window {
+        Some(window) if !window.contains(turn) => window.opens_after(turn),
+        _ => turn,
+    };
+    turn.plus_seconds(silence) <= now
+}
+
+fn most_frequent(reasons: BTreeMap<&str, u64>) -> BTreeMap<String, u64> {
+    let mut ranked: Vec<(&str, u64)> = reasons.into_iter().collect();
+    ranked.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let (named, others) = ranked.split_at(ranked.len().min(REASONS_MAX));
+    let mut failures: BTreeMap<String, u64> = named.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect();
+    if !others.is_empty() {
+        *failures.entry(OTHER_REASONS.to_owned()).or_default() += others.iter().map(|(_, count)| count).sum::<u64>();
+    }
+    failures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::GroupName;
+    use crate::rollout::machine::Plan;
+
+    fn rollout(plan: Plan) -> Rollout {
+        Rollout::start("r-2".parse().unwrap(), ("web".parse().unwrap(), 2), GroupName::all(), plan, Some(1), WallTime::default())
+    }
+
+    fn report(version: u64, rollout: Option<&str>, state: DeviceState, reason: Option<&str>) -> DeviceReport {
+        let rollout = rollout.map(|id| id.parse().unwrap());
+        let app = AppReport { version, rollout, state, running: None, reason: reason.map(str::to_owned) };
+        DeviceReport { counter: 1, apps: [("web".parse().unwrap(), app)].into(), labels: BTreeMap::new(), refused: BTreeMap::new() }
+    }
+
+    fn counted(plan: Plan, reports: &[Option<DeviceReport>], now: u64) -> Count {
+        let devices: Vec<DeviceId> = (0..reports.len()).map(|n| format!("d{n}").parse().unwrap()).collect();
+        let members = devices.iter().zip(reports).map(|(device, report)| Member { device, report: report.as_ref() });
+        count(&rollout(plan), members, WallTime::from_unix_seconds(now))
+    }
+
+    #[test]
+    fn counts_what_devices_say_about_this_rollout() {
+        let reports = [
+            Some(report(2, Some("r-2"), DeviceState::Stored, None)),
+            Some(report(2, None, DeviceState::Stored, None)),
+            Some(report(1, None, DeviceState::Stored, None)),
+            Some(report(2, Some("r-1"), DeviceState::Failed, Some("an earlier attempt"))),
+            None,
+        ];
+        let count = counted(Plan::default(), &reports, 9);
+        assert_eq!((count.devices[&DeviceState::Stored], count.devices[&DeviceState::Pending], count.total()), (2, 3, 5));
+        assert_eq!(count.devices.len(), DeviceState::ALL.len());
+        assert!(!count.all_done() && count.failures.is_empty());
+        assert_eq!(count.state_of(&rollout(Plan::default())), RolloutState::Running);
+        let done = counted(Plan::default(), &reports[..2], 9);
+        assert_eq!(done.state_of(&rollout(Plan::default())), RolloutState::Done);
+        assert!(!counted(Plan::default(), &[], 9).all_done(), "nobody has it yet");
+    }
+
+    #[test]
+    fn silence_is_failure_after_the_deadline_and_not_before_the_devices_turn() {
+        let plan = Plan { silence: Some("30m".parse().unwrap()), ..Plan::default() };
+        let reports =
+            [None, Some(report(2, Some("r-2"), DeviceState::Healthy, None)), Some(report(2, Some("r-2"), DeviceState::Fetching, None))];
+        assert_eq!(counted(plan.clone(), &reports, 1_799).devices[&DeviceState::Silent], 0);
+        let late = counted(plan.clone(), &reports, 1_800);
+        assert_eq!((late.devices[&DeviceState::Silent], late.failures[SILENCE]), (2, 2));
+        let later = Plan { steps: "0%,1h,100%".parse().unwrap(), ..plan.clone() };
+        assert_eq!(counted(later.clone(), &reports, 5_399).devices[&DeviceState::Silent], 0);
+        assert_eq!(counted(later, &reports, 5_400).devices[&DeviceState::Silent], 2);
+        let night = Plan { window: Some("22:00-23:00".parse().unwrap()), ..plan };
+        assert_eq!(counted(night.clone(), &reports, 22 * 3_600 + 1_799).devices[&DeviceState::Silent], 0);
+        assert_eq!(counted(night, &reports, 22 * 3_600 + 1_800).devices[&DeviceState::Silent], 2);
+    }
+
+    #[test]
+    fn names_the_frequent_reasons_and_sums_the_rest() {
+        let failed = |reason: &str| Some(report(2, None, DeviceState::Failed, Some(reason)));
+        let mut reports: Vec<Option<DeviceReport>> = (0..30).map(|n| failed(&format!("reason {n}"))).collect();
+        reports.extend([failed("z frequent"), failed("z frequent"), Some(report(2, None, DeviceState::RolledBack, Some("z frequent")))]);
+        let failures = counted(Plan::default(), &reports, 0).failures;
+        assert_eq!(failures.len(), REASONS_MAX + 1);
+        assert_eq!((failures["z frequent"], failures[OTHER_REASONS]), (3, 11));
+        assert_eq!(failures.values().sum::<u64>(), 33);
+    }
+}
