@@ -199,6 +199,9 @@ pub struct DeviceStateAnswer {
     pub assignment: String,
     /// The signed desired states of the groups that the assignment names, as far as there are any.
     pub states: Vec<String>,
+    /// The organisation's signed revocations, if it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocations: Option<String>,
     /// Where other devices of the same site may be found: a hint, no more.
     pub peers: Vec<SocketAddr>,
 }

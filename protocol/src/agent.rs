@@ -292,11 +292,12 @@ impl Agent {
 
     /// Takes note that time has passed.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.go_on(now);
+        // The report comes first: the device's labels have a say in what the seed answers.
         if self.next_poll.is_some_and(|poll| poll <= now.monotonic) {
             self.next_poll = None;
             self.out.effects.push_back(Effect::Poll);
         }
-        self.go_on(now);
     }
 
     /// The next thing the driver must do.

@@ -85,7 +85,7 @@ pub struct Start {
 pub struct Status {
     /// The app, as ORG/APP.
     app: AppPath,
-    /// The group; default: the one with an open rollout, else the newest.
+    /// The group; default: that of the newest open rollout, else of the newest.
     #[arg(long)]
     group: Option<GroupName>,
     /// Print it again with each change, until the rollout is done, aborted or rolled back.
@@ -102,7 +102,7 @@ pub struct Status {
 pub struct Change {
     /// The app, as ORG/APP.
     app: AppPath,
-    /// The group; default: the one with an open rollout, else the newest.
+    /// The group; default: the only one with an open rollout, else that of the newest.
     #[arg(long)]
     group: Option<GroupName>,
     #[command(flatten)]

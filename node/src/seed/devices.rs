@@ -99,11 +99,12 @@ async fn state(
     let timestamp = seed.store.tuf_file(&org, "timestamp.json").await?.ok_or_else(missing)?.content;
     let peers: Vec<SocketAddr> = seed.sites.seen(&org, &device, client.address.ip(), poll.port, poll.site);
     let DeviceDocuments { assignment, states } = seed.documents_for(&org, &device).await?;
-    let etag = etag_of([&timestamp, &assignment].into_iter().chain(&states));
+    let revocations: Option<String> = None;
+    let etag = etag_of([&timestamp, &assignment].into_iter().chain(&states).chain(&revocations));
     if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
         return Ok((StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response());
     }
-    let answer = DeviceStateAnswer { timestamp, assignment, states, peers };
+    let answer = DeviceStateAnswer { timestamp, assignment, states, revocations, peers };
     let body = serde_json::to_vec(&answer).map_err(|error| Refused::failed(&error))?;
     Ok(([(ETAG, etag), (CONTENT_TYPE, "application/json".to_owned())], body).into_response())
 }

@@ -29,7 +29,7 @@ impl Seed {
         self.check_group(org, &app, &group).await?;
         let record = self.version_to_roll_out(org, &app, version).await?;
         check_floor(&app, version, self.floor(org, &app).await?)?;
-        if let Some(open) = self.open_rollout(org, &app, &group).await? {
+        if let Some(open) = self.open_rollouts(org, &app, Some(&group)).await?.pop() {
             if open.version == version && open.plan == plan {
                 self.tell(org, &open).await?;
                 return self.status_of(org, open).await;
@@ -56,7 +56,7 @@ impl Seed {
         group: Option<GroupName>,
         action: RolloutAction,
     ) -> Result<RolloutStatus, Refused> {
-        let rollout = self.newest(org, app, group).await?;
+        let rollout = self.the_one(org, app, group).await?;
         let command = match action {
             RolloutAction::Pause => Command::Pause,
             RolloutAction::Resume => Command::Resume,
@@ -157,21 +157,21 @@ impl Seed {
         }
     }
 
-    async fn open_rollout(&self, org: &OrgName, app: &AppName, group: &GroupName) -> Result<Option<Rollout>, Refused> {
-        let open = self.store.open_rollouts(org).await?;
-        Ok(open.into_iter().find(|rollout| rollout.app == *app && rollout.group == *group))
-    }
-
-    /// The newest rollout of an app; of one that is open if no group is named.
-    async fn newest(&self, org: &OrgName, app: &AppName, group: Option<GroupName>) -> Result<Rollout, Refused> {
-        let mut open = self.store.open_rollouts(org).await?;
-        open.retain(|rollout| rollout.app == *app && group.as_ref().is_none_or(|group| rollout.group == *group));
+    /// The rollout that a change is about: without a group there must be no doubt.
+    async fn the_one(&self, org: &OrgName, app: &AppName, group: Option<GroupName>) -> Result<Rollout, Refused> {
+        let open = self.open_rollouts(org, app, group.as_ref()).await?;
         if open.len() > 1 {
             let groups: Vec<&str> = open.iter().map(|rollout| rollout.group.as_str()).collect();
             let message = format!("rollouts of {org}/{app} are open in the groups {}; say which with --group", groups.join(", "));
             return Err(Refused::new(StatusCode::CONFLICT, "which_group", message));
         }
-        if let Some(rollout) = open.pop() {
+        self.newest(org, app, group).await
+    }
+
+    /// The newest rollout of an app, of those that are open if there are any.
+    async fn newest(&self, org: &OrgName, app: &AppName, group: Option<GroupName>) -> Result<Rollout, Refused> {
+        let open = self.open_rollouts(org, app, group.as_ref()).await?;
+        if let Some(rollout) = open.into_iter().max_by_key(|rollout| rollout.started) {
             return Ok(rollout);
         }
         self.store.rollout(org, app, group.as_ref()).await?.ok_or_else(|| {
@@ -179,6 +179,12 @@ impl Seed {
             let start = format!("hedgerow rollout start {org}/{app} --version N --group {group}");
             Refused::new(StatusCode::NOT_FOUND, "no_rollout", format!("{org}/{app} has no rollout; start one with `{start}`"))
         })
+    }
+
+    async fn open_rollouts(&self, org: &OrgName, app: &AppName, group: Option<&GroupName>) -> Result<Vec<Rollout>, Refused> {
+        let mut open = self.store.open_rollouts(org).await?;
+        open.retain(|rollout| rollout.app == *app && group.is_none_or(|group| rollout.group == *group));
+        Ok(open)
     }
 
     /// The least version that the app's key allows, as its role signs it.

@@ -308,6 +308,15 @@ fn a_device_that_goes_to_a_group_without_the_app_keeps_what_runs() {
 }
 
 #[test]
+fn a_device_says_its_labels_before_it_asks_for_the_first_time() {
+    let labels: Labels = [("site".parse().unwrap(), "north".parse().unwrap())].into();
+    let mut agent = Agent::new(Instant::ZERO, Settings { labels: labels.clone(), ..settings() });
+    agent.handle_timeout(Now { monotonic: agent.poll_timeout().unwrap(), ..START });
+    let told = effects(&mut agent);
+    assert!(matches!(told.as_slice(), [Effect::Report(report), Effect::Poll] if report.labels == labels), "{told:?}");
+}
+
+#[test]
 fn refused_documents_are_told_once_for_each_reason() {
     let mut agent = agent();
     for _ in 0..3 {
