@@ -73,9 +73,9 @@ pub struct Settings {
     /// What the device says of itself; counts for groups where the operator did not set the same key. Can be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE", env = "HEDGEROW_LABELS", value_delimiter = ',', value_parser = label)]
     labels: Vec<(String, String)>,
-    /// The command that starts a version, for `sh -c`, with HEDGEROW_APP, HEDGEROW_VERSION, HEDGEROW_MANIFEST, HEDGEROW_IMAGES and
-    /// more in its environment. Exit code 0 is healthy; else the device goes back to the last good version. It may be run
-    /// again after a crash. [default: none, versions are only stored]
+    /// The command that starts a version, for `sh -c`; its environment says which (see the README). Exit code 0 is healthy;
+    /// else the device goes back to the last good version. It may be run again after a crash. [default: none, versions are
+    /// only stored]
     #[arg(long, value_name = "COMMAND", env = "HEDGEROW_ACTIVATE_HOOK")]
     activate_hook: Option<String>,
     /// Seconds that it may take. [default: 300]

@@ -20,7 +20,7 @@ use super::hook::Hook;
 use super::metrics::{DeviceCollector, DeviceMetrics};
 use super::seed_client::SeedClient;
 use super::signer::ReportSigner;
-use super::state::{DeviceDir, Ports};
+use super::state::{DeviceDir, Enrolment, Ports};
 use super::{agent, endpoint, swarm};
 use crate::config::device::DeviceConfig;
 use crate::store::blobs::BlobStore;
@@ -43,6 +43,18 @@ pub struct Ready {
     pub swarm_addr: SocketAddr,
     /// Metrics.
     pub metrics_url: String,
+}
+
+impl Ready {
+    fn of(config: &DeviceConfig, enrolment: &Enrolment, ports: Ports, swarm_addr: SocketAddr) -> Self {
+        Self {
+            event: "ready",
+            device: enrolment.device.to_string(),
+            endpoint_url: format!("http://{}", SocketAddr::new(config.endpoint_listen.ip(), ports.endpoint)),
+            swarm_addr,
+            metrics_url: format!("http://{}/metrics", SocketAddr::new(config.metrics_listen.ip(), ports.metrics)),
+        }
+    }
 }
 
 /// Runs the device in `config.data` until the process is told to stop.
@@ -98,20 +110,8 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
     if config.discovery.peers {
         handle.learned(config.peers.clone(), true).await;
     }
-    let ready = Ready {
-        event: "ready",
-        device: enrolment.device.to_string(),
-        endpoint_url: format!("http://{}", SocketAddr::new(config.endpoint_listen.ip(), ports.endpoint)),
-        swarm_addr,
-        metrics_url: format!("http://{}/metrics", SocketAddr::new(config.metrics_listen.ip(), ports.metrics)),
-    };
-    let hook = config.activate_hook.map(|command| Hook {
-        command,
-        limit: config.activate_time,
-        org: enrolment.org.clone(),
-        blobs: dir.join("blobs").join("sha256"),
-        endpoint_url: ready.endpoint_url.clone(),
-    });
+    let ready = Ready::of(&config, &enrolment, ports, swarm_addr);
+    let hook = hook_of(&config, &enrolment, ready.endpoint_url.clone());
     let parts = agent::Parts {
         dir,
         enrolment,
@@ -151,6 +151,12 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
     while servers.join_next().await.is_some() {}
     quic_endpoint.wait_idle().await;
     telemetry::ended_by_itself(ended)
+}
+
+fn hook_of(config: &DeviceConfig, enrolment: &Enrolment, endpoint_url: String) -> Option<Hook> {
+    let command = config.activate_hook.clone()?;
+    let blobs = config.data.join("blobs").join("sha256");
+    Some(Hook { command, limit: config.activate_time, org: enrolment.org.clone(), blobs, endpoint_url })
 }
 
 fn metrics_router(metrics: &Arc<DeviceMetrics>) -> Router {

@@ -240,11 +240,7 @@ mod tests {
         dir.keep_progress(&progress).unwrap();
         assert_eq!(dir.progress().unwrap(), progress);
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
     use crate::config::device::DeviceFile;
 
     #[test]

@@ -151,10 +151,10 @@ mod tests {
         assert_eq!(counted(plan.clone(), &reports, 1_799).devices[&DeviceState::Silent], 0);
         let late = counted(plan.clone(), &reports, 1_800);
         assert_eq!((late.devices[&DeviceState::Silent], late.failures[SILENCE]), (2, 2));
-        let later = Plan { steps: "0%,1h,100%".parse().unwrap(), ..plan.clone() };
+        let night = Plan { window: Some("22:00-23:00".parse().unwrap()), ..plan.clone() };
+        let later = Plan { steps: "0%,1h,100%".parse().unwrap(), ..plan };
         assert_eq!(counted(later.clone(), &reports, 5_399).devices[&DeviceState::Silent], 0);
         assert_eq!(counted(later, &reports, 5_400).devices[&DeviceState::Silent], 2);
-        let night = Plan { window: Some("22:00-23:00".parse().unwrap()), ..plan };
         assert_eq!(counted(night.clone(), &reports, 22 * 3_600 + 1_799).devices[&DeviceState::Silent], 0);
         assert_eq!(counted(night, &reports, 22 * 3_600 + 1_800).devices[&DeviceState::Silent], 2);
     }

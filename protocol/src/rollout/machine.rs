@@ -65,7 +65,7 @@ impl RolloutState {
 }
 
 /// What the operator decided at the start.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// Which share of the devices may start when.
@@ -86,12 +86,6 @@ pub struct Plan {
     /// The devices only fetch the version, until the rollout is resumed.
     #[serde(default)]
     pub prefetch_only: bool,
-}
-
-impl Default for Plan {
-    fn default() -> Self {
-        Self { steps: Steps::at_once(), window: None, abort: None, silence: None, start_within: None, prefetch_only: false }
-    }
 }
 
 /// A rollout of a version to a group.

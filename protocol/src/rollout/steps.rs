@@ -66,7 +66,7 @@ impl Share {
 
     /// Whether it is past a device's position.
     pub fn includes(self, position: u64) -> bool {
-        u128::from(position) * u128::from(WHOLE) >> 64 < u128::from(self.0)
+        (u128::from(position) * u128::from(WHOLE)) >> 64 < u128::from(self.0)
     }
 }
 

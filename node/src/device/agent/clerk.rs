@@ -30,7 +30,7 @@ pub(super) enum Answer {
     Inputs(Vec<Input>),
     /// A statement that was accepted in an earlier run, and which of its content is stored.
     Kept {
-        statement: AcceptedStatement,
+        statement: Box<AcceptedStatement>,
         stored: Vec<Digest>,
     },
 }
@@ -72,7 +72,7 @@ impl Clerk {
         let with_content = accepted.map(|statement| {
             let content = statement.statement().content();
             let stored = content.iter().map(|blob| blob.digest).filter(|blob| blobs.path(blob).is_file()).collect();
-            Answer::Kept { statement, stored }
+            Answer::Kept { statement: Box::new(statement), stored }
         });
         with_content.collect()
     }
