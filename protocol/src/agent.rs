@@ -91,11 +91,11 @@ pub enum Input {
         /// The reason, one word.
         reason: &'static str,
     },
-    /// The app's key signed that no version below `floor` may be started; floors never sink.
+    /// The newest role of the app that was verified says that no version below `floor` may be started.
     Floor {
         /// The app.
         app: AppName,
-        /// The least version.
+        /// The least version; none if any may.
         floor: Option<u64>,
     },
     /// A wanted statement was accepted, now or in an earlier run.
@@ -349,9 +349,9 @@ impl Agent {
     }
 
     fn on_floor(&mut self, app: AppName, floor: Option<u64>) {
-        if let Some(floor) = floor {
-            let kept = self.floors.entry(app).or_insert(floor);
-            *kept = floor.max(*kept);
+        match floor {
+            Some(floor) => drop(self.floors.insert(app, floor)),
+            None => drop(self.floors.remove(&app)),
         }
     }
 

@@ -267,7 +267,6 @@ fn a_window_is_waited_for() {
 fn nothing_below_the_floor_is_started_forward_or_back() {
     let (mut agent, known) = running_one();
     agent.handle_input(START, Input::Floor { app: web(), floor: Some(2) });
-    agent.handle_input(START, Input::Floor { app: web(), floor: Some(1) });
     agent.handle_input(START, rollout("r-2", &known[1], Activation::default(), None));
     assert_eq!(activated(&settle(&mut agent, START, &known)), [2]);
     outcome(&mut agent, START, Outcome::Failed("no".into()));
@@ -276,6 +275,8 @@ fn nothing_below_the_floor_is_started_forward_or_back() {
     agent.handle_input(START, rollout("r-3", &known[0], Activation::default(), None));
     let effects = settle(&mut agent, START, &known);
     assert_eq!((activated(&effects), last_report(&effects).1), (vec![], DeviceState::Failed));
+    agent.handle_input(START, Input::Floor { app: web(), floor: None });
+    assert_eq!(activated(&settle(&mut agent, START, &known)), [1], "the owner took the floor away");
 }
 
 #[test]
@@ -347,9 +348,9 @@ fn no_sequence_of_documents_and_failures_starts_a_version_below_the_floor() {
             let now = at(step * 600);
             match pick(8) {
                 0 => {
-                    let raised = pick(5);
-                    floor = raised.max(floor);
-                    agent.handle_input(now, Input::Floor { app: web(), floor: Some(raised) });
+                    let signed = pick(5);
+                    floor = signed;
+                    agent.handle_input(now, Input::Floor { app: web(), floor: Some(signed) });
                 }
                 1 => {
                     agent = activating([(web(), record.clone())].into());
