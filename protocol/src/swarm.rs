@@ -6,7 +6,8 @@
 //! |---|---|
 //! | [`dialogue`] | what the machine hears, demands and tells |
 //! | [`wan`] | a few spans at the front are fetched over the WAN; each has one owner by rendezvous, who claims it before the fetch; a claim that stalls is taken over |
-//! | [`lan`] | what a peer holds is pulled from a random holder |
+//! | [`tree`] | how a span spreads over the site: one tree a span, which every node computes alike |
+//! | [`lan`] | what the parent in the tree holds is pulled from it; what does not come that way, from a random holder |
 //! | [`talk`] | what peers are told and what is believed of what they say |
 //! | [`upload`] | whom to serve next |
 //! | [`peer_view`] | what peers are known to hold |
@@ -24,6 +25,7 @@ pub mod parameters;
 mod peer_on_node;
 pub mod peer_view;
 mod talk;
+mod tree;
 mod upload;
 mod wan;
 
@@ -194,6 +196,8 @@ impl<V: PeerView> Swarm<V> {
         } else {
             self.next_tick.get_or_insert(now + self.parameters.tick);
         }
+        self.offer();
+        self.climb_new_trees();
         self.announce(now);
         self.pull(now);
         self.use_wan(now);
@@ -313,6 +317,7 @@ impl<V: PeerView> Swarm<V> {
             peer.wants.remove(&blob);
             peer.unfulfilled.remove(&blob);
         }
+        self.plant_anew(&blob);
     }
 
     fn on_blob_mismatched(&mut self, now: Instant, blob: Digest) {
@@ -347,6 +352,7 @@ impl<V: PeerView> Swarm<V> {
         for piece in pieces {
             download.in_flight.insert(piece, fetch);
             download.available.remove(&piece);
+            download.offered.remove(&piece);
         }
         let units = first_missing..wanted.end;
         if let Source::Peer(peer) = source

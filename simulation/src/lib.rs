@@ -12,12 +12,12 @@
 //! | `checker` | what must hold in every run |
 //! | [`report`] | what is said at the end |
 //!
-//! Modelled: each site's WAN link, shared evenly by its fetches; each device's LAN capacity up and down, a flow getting
-//! the smaller of its two even shares; a first-byte latency over the WAN; the latency of control messages, whose bytes are
+//! Modelled: each site's WAN link and each device's LAN capacity up and down, shared max-min fair by all flows over them, those
+//! of the WAN too; a first-byte latency over the WAN; the latency of control messages, whose bytes are
 //! counted; when devices start, find each other, are killed, and when the others notice.
 //!
 //! Not modelled: the seed's own egress (it is unlimited, so that sites do not touch each other and each runs by itself);
-//! loss, reordering and slow start; the share that control messages and WAN bytes take of a device's LAN capacity; disks
+//! loss, reordering and slow start; the share that control messages take of a link; disks
 //! and the time it takes to hash; peers that lie; a device that comes back. One blob a run. Payload bytes do not exist:
 //! units are proven by `protocol`'s feature `simulated`.
 //!

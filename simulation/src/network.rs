@@ -1,16 +1,23 @@
-//! How long bytes take: fluid flows over shared links, in integers.
+//! How long bytes take: fluid flows over shared links, in integers. Each device has a link up and one down, the site has one
+//! to the seed; a flow crosses two of them, so that what comes over the WAN takes its share of a device's way down too.
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`sharing`] | how links are shared: max-min fair |
+//! | [`units`] | a flow's units, and which is next |
 //!
 //! Work is counted in bits, shifted by [`FRACTION_BITS`]; a megabit a second is a bit a microsecond.
 //!
 //! Not here: control messages, which cost latency only; which bytes are fetched.
 
-pub(crate) mod lan;
-pub(crate) mod wan;
+pub(crate) mod sharing;
+pub(crate) mod units;
 
-use std::ops::Range;
-
-use protocol::geometry::Geometry;
 use protocol::swarm::FetchId;
+
+use crate::queue::{Happening, Queue};
+use sharing::{Change, Sharing};
+use units::UnitsToCome;
 
 /// Binary places below a bit: shares of links are exact to 2⁻¹⁶ bit a microsecond.
 pub(crate) const FRACTION_BITS: u32 = 16;
@@ -20,59 +27,217 @@ pub(crate) const FRACTION_BITS: u32 = 16;
 pub(crate) struct Arrival {
     pub(crate) device: u32,
     pub(crate) fetch: FetchId,
+    /// The device that sent it; none for the seed.
+    pub(crate) from: Option<u32>,
     pub(crate) unit: u32,
     /// Whether it is the last of its fetch.
     pub(crate) last: bool,
 }
 
-/// The units of a fetch as work: which is next, and how much has to be done until it is whole.
-#[derive(Clone, Debug)]
-pub(crate) struct UnitsToCome {
-    geometry: Geometry,
-    units: Range<u32>,
-    next: u32,
+#[derive(Debug)]
+struct Flow {
+    from: Option<u32>,
+    to: u32,
+    fetch: FetchId,
+    to_come: UnitsToCome,
+    done: u64,
+    rate: u64,
+    at: u64,
+    schedule: u64,
 }
 
-impl UnitsToCome {
-    pub(crate) fn new(geometry: Geometry, units: Range<u32>) -> Self {
-        Self { geometry, next: units.start, units }
+/// The links of a site and what flows over them.
+#[derive(Debug)]
+pub(crate) struct Network {
+    sharing: Sharing,
+    devices: usize,
+    flows: Vec<Option<Flow>>,
+    schedules: u64,
+    changes: Vec<Change>,
+    lan_bytes: u64,
+    wan_bytes: u64,
+    wan_first_at: Option<u64>,
+}
+
+impl Network {
+    /// A site with a WAN link of `wan_mbit` and devices with these capacities up and down each, in Mbit/s.
+    pub(crate) fn new(wan_mbit: u64, lan_mbit: &[u64]) -> Self {
+        let both_ways = lan_mbit.iter().chain(lan_mbit);
+        let capacities = both_ways.chain([&wan_mbit]).map(|mbit| mbit << FRACTION_BITS).collect();
+        Self {
+            sharing: Sharing::new(capacities),
+            devices: lan_mbit.len(),
+            flows: Vec::new(),
+            schedules: 0,
+            changes: Vec::new(),
+            lan_bytes: 0,
+            wan_bytes: 0,
+            wan_first_at: None,
+        }
     }
 
-    /// Work from the start of the fetch to the end of the next unit.
-    pub(crate) fn work_to_next(&self) -> u64 {
-        work_of(self.bytes_before(self.next + 1))
+    /// Payload bytes of whole units that came over the LAN.
+    pub(crate) const fn lan_bytes(&self) -> u64 {
+        self.lan_bytes
     }
 
-    /// Takes the next unit, and whether it is the last.
-    pub(crate) fn take_next(&mut self) -> (u32, bool) {
-        self.next += 1;
-        (self.next - 1, self.next >= self.units.end)
+    /// Payload bytes that came over the WAN, those of units that were never whole too.
+    pub(crate) const fn wan_bytes(&self) -> u64 {
+        self.wan_bytes
     }
 
-    /// Bytes of the units that are whole.
-    pub(crate) fn whole_bytes(&self) -> u64 {
-        self.bytes_before(self.next)
+    /// When the first fetch over the WAN began to arrive.
+    pub(crate) const fn wan_first_at(&self) -> Option<u64> {
+        self.wan_first_at
     }
 
-    /// Bytes that arrived when `work` was done since the start of the fetch.
-    pub(crate) fn bytes_after(&self, work: u64) -> u64 {
-        (work >> (FRACTION_BITS + 3)).clamp(self.whole_bytes(), self.bytes_before(self.units.end))
+    /// Bytes of a fetch begin to arrive, from a device or from the seed; the flow's slot.
+    pub(crate) fn start(&mut self, now: u64, from: Option<u32>, to: u32, fetch: FetchId, to_come: UnitsToCome, queue: &mut Queue) -> usize {
+        if from.is_none() {
+            self.wan_first_at.get_or_insert(now);
+        }
+        let links = [from.map_or(2 * self.devices, |device| device as usize), self.devices + to as usize];
+        let slot = self.sharing.add(links);
+        if slot == self.flows.len() {
+            self.flows.push(None);
+        }
+        self.flows[slot] = Some(Flow { from, to, fetch, to_come, done: 0, rate: 0, at: now, schedule: 0 });
+        self.share_anew(now, &links, queue);
+        slot
     }
 
-    /// The bytes of unit `unit`.
-    pub(crate) fn bytes_of_unit(&self, unit: u32) -> u64 {
-        length(self.geometry.bytes_of(unit..unit + 1))
+    /// A flow is over, or stopped.
+    pub(crate) fn stop(&mut self, now: u64, slot: usize, queue: &mut Queue) {
+        let Some(mut flow) = self.flows.get_mut(slot).and_then(Option::take) else { return };
+        if flow.from.is_none() {
+            flow.settle(now);
+            self.wan_bytes += flow.to_come.bytes_after(flow.done) - flow.to_come.whole_bytes();
+        }
+        let links = self.sharing.remove(slot);
+        self.share_anew(now, &links, queue);
     }
 
-    fn bytes_before(&self, unit: u32) -> u64 {
-        length(self.geometry.bytes_of(self.units.start..unit))
+    /// The WAN link has this capacity from now on; none at all while it is cut.
+    pub(crate) fn set_wan(&mut self, now: u64, mbit: u64, queue: &mut Queue) {
+        let wan = 2 * self.devices;
+        self.sharing.set_capacity(wan, mbit << FRACTION_BITS);
+        self.share_anew(now, &[wan], queue);
+    }
+
+    /// Takes the unit of a flow that is due, unless the flow was scheduled anew since.
+    pub(crate) fn take_due(&mut self, now: u64, slot: usize, schedule: u64, queue: &mut Queue) -> Option<Arrival> {
+        let flow = self.flows.get_mut(slot)?.as_mut().filter(|flow| flow.schedule == schedule)?;
+        flow.settle(now);
+        let (unit, last) = flow.to_come.take_next();
+        let bytes = flow.to_come.bytes_of_unit(unit);
+        let arrival = Arrival { device: flow.to, fetch: flow.fetch, from: flow.from, unit, last };
+        match flow.from {
+            Some(_) => self.lan_bytes += bytes,
+            None => self.wan_bytes += bytes,
+        }
+        if last {
+            self.stop(now, slot, queue);
+        } else {
+            self.schedule(slot, queue);
+        }
+        Some(arrival)
+    }
+
+    /// Bytes of a flow that arrived so far.
+    pub(crate) fn progress(&mut self, now: u64, slot: usize) -> u64 {
+        let Some(flow) = self.flows.get_mut(slot).and_then(Option::as_mut) else { return 0 };
+        flow.settle(now);
+        flow.to_come.bytes_after(flow.done)
+    }
+
+    fn share_anew(&mut self, now: u64, links: &[usize], queue: &mut Queue) {
+        let mut changes = std::mem::take(&mut self.changes);
+        self.sharing.settle(links, &mut changes);
+        for Change { slot, rate } in changes.drain(..) {
+            let Some(flow) = self.flows.get_mut(slot).and_then(Option::as_mut) else { continue };
+            flow.settle(now);
+            flow.rate = rate;
+            self.schedule(slot, queue);
+        }
+        self.changes = changes;
+    }
+
+    fn schedule(&mut self, slot: usize, queue: &mut Queue) {
+        let Some(flow) = self.flows.get_mut(slot).and_then(Option::as_mut) else { return };
+        self.schedules += 1;
+        flow.schedule = self.schedules;
+        let work = flow.to_come.work_to_next().saturating_sub(flow.done);
+        if flow.rate > 0 {
+            queue.push(flow.at + work.div_ceil(flow.rate), flow.to, Happening::UnitDue { slot, schedule: flow.schedule });
+        }
     }
 }
 
-const fn length(bytes: Range<u64>) -> u64 {
-    bytes.end - bytes.start
+impl Flow {
+    const fn settle(&mut self, now: u64) {
+        self.done += (now - self.at) * self.rate;
+        self.at = now;
+    }
 }
 
-const fn work_of(bytes: u64) -> u64 {
-    bytes << (FRACTION_BITS + 3)
+#[cfg(test)]
+mod tests {
+    use protocol::geometry::{Geometry, UNIT_BYTES};
+
+    use super::*;
+
+    fn units(count: u32) -> UnitsToCome {
+        UnitsToCome::new(Geometry::listed(1 << 20), 0..count)
+    }
+
+    fn arrivals(network: &mut Network, queue: &mut Queue) -> Vec<(u64, u32, u32, bool)> {
+        let mut arrivals = Vec::new();
+        while let Some((at, _, happening)) = queue.pop() {
+            if let Happening::UnitDue { slot, schedule } = happening
+                && let Some(arrival) = network.take_due(at, slot, schedule, queue)
+            {
+                arrivals.push((at, arrival.device, arrival.unit, arrival.last));
+            }
+        }
+        arrivals
+    }
+
+    #[test]
+    fn flows_from_one_device_share_its_way_up() {
+        let (mut network, mut queue) = (Network::new(8, &[8; 3]), Queue::new(3));
+        network.start(0, Some(0), 1, FetchId(0), units(1), &mut queue);
+        network.start(0, Some(0), 2, FetchId(0), units(2), &mut queue);
+        let unit_us = UNIT_BYTES;
+        assert_eq!(arrivals(&mut network, &mut queue), [(2 * unit_us, 1, 0, true), (2 * unit_us, 2, 0, false), (3 * unit_us, 2, 1, true)]);
+        assert_eq!((network.lan_bytes(), network.wan_bytes()), (3 * UNIT_BYTES, 0));
+    }
+
+    #[test]
+    fn what_comes_over_the_wan_takes_its_share_of_the_way_down() {
+        let (mut network, mut queue) = (Network::new(80, &[8; 3]), Queue::new(3));
+        network.start(0, None, 2, FetchId(0), units(1), &mut queue);
+        network.start(0, Some(0), 2, FetchId(1), units(1), &mut queue);
+        let unit_us = UNIT_BYTES;
+        assert_eq!(arrivals(&mut network, &mut queue), [(2 * unit_us, 2, 0, true), (2 * unit_us, 2, 0, true)]);
+    }
+
+    #[test]
+    fn a_stopped_flow_leaves_its_share_to_the_others_and_half_a_unit_over_the_wan_counts() {
+        let (mut network, mut queue) = (Network::new(4, &[8; 3]), Queue::new(3));
+        let stopped = network.start(0, None, 2, FetchId(0), units(1), &mut queue);
+        network.start(0, Some(1), 2, FetchId(1), units(1), &mut queue);
+        network.stop(UNIT_BYTES, stopped, &mut queue);
+        assert_eq!(arrivals(&mut network, &mut queue), [(UNIT_BYTES * 3 / 2, 2, 0, true)]);
+        assert_eq!(network.wan_bytes(), UNIT_BYTES / 2);
+    }
+
+    #[test]
+    fn nothing_comes_over_a_cut_wan_and_it_goes_on_where_it_stopped() {
+        let (mut network, mut queue) = (Network::new(8, &[8; 2]), Queue::new(2));
+        network.start(0, None, 1, FetchId(0), units(1), &mut queue);
+        network.set_wan(UNIT_BYTES / 2, 0, &mut queue);
+        assert_eq!(arrivals(&mut network, &mut queue), []);
+        network.set_wan(9 * UNIT_BYTES, 8, &mut queue);
+        assert_eq!(arrivals(&mut network, &mut queue), [(9 * UNIT_BYTES + UNIT_BYTES / 2, 1, 0, true)]);
+    }
 }

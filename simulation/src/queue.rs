@@ -37,10 +37,8 @@ pub(crate) enum Happening {
     FetchRefused { fetch: FetchId, end: FetchEnd },
     /// The first byte of a fetch over the WAN arrives.
     WanReached { fetch: FetchId },
-    /// The next unit over the site's WAN link is whole, if the link's schedule is still this one.
-    WanUnitDue { schedule: u64 },
-    /// The next unit of a flow on the LAN is whole, if the flow's schedule is still this one.
-    LanUnitDue { slot: usize, schedule: u64 },
+    /// The next unit of a flow is whole, if the flow's schedule is still this one.
+    UnitDue { slot: usize, schedule: u64 },
     /// The digest of the whole blob was checked.
     BlobVerified,
 }

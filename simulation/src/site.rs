@@ -26,8 +26,7 @@ use protocol::verify::VerifiedBlob;
 
 use crate::checker::{Checker, Violation};
 use crate::decisions::DecisionLog;
-use crate::network::lan::Lan;
-use crate::network::wan::WanLink;
+use crate::network::Network;
 use crate::node_ids::node_id;
 use crate::queue::{Happening, Queue};
 use crate::scenario::Scenario;
@@ -62,7 +61,7 @@ struct OpenFetch {
     units: Range<u32>,
     /// What the peer calls the request, once it arrived there.
     ask: Option<AskId>,
-    /// The flow on the LAN, once it runs.
+    /// The flow, once it runs.
     slot: Option<usize>,
 }
 
@@ -94,9 +93,7 @@ pub(crate) struct Site<'a> {
     now: u64,
     queue: Queue,
     devices: Vec<Device>,
-    wan: WanLink,
-    wan_schedule: u64,
-    lan: Lan,
+    network: Network,
     log: Rc<RefCell<SiteLog>>,
     decisions: DecisionLog,
     checker: Checker,
@@ -116,9 +113,7 @@ impl<'a> Site<'a> {
             geometry,
             now: 0,
             queue: Queue::new(devices.len()),
-            wan: WanLink::new(scenario.wan_mbit),
-            wan_schedule: 0,
-            lan: Lan::new(scenario.lan_mbit, devices.len()),
+            network: Network::new(scenario.wan_mbit, &vec![scenario.lan_mbit; devices.len()]),
             log: Rc::new(RefCell::new(SiteLog::new(devices.len(), geometry.pieces()))),
             decisions: DecisionLog::new(),
             checker: Checker::new(devices.len(), geometry, scenario.parameters.clone()),
@@ -159,10 +154,10 @@ impl<'a> Site<'a> {
         let survivors = self.outcome.complete;
         SiteOutcome {
             digest: self.decisions.finish(),
-            wan_bytes: self.wan.delivered(),
-            lan_bytes: self.lan.delivered(),
+            wan_bytes: self.network.wan_bytes(),
+            lan_bytes: self.network.lan_bytes(),
             stored_twice: self.checker.stored_twice(),
-            duration_us: self.wan.first_byte_at().map_or(0, |first| self.now - first),
+            duration_us: self.network.wan_first_at().map_or(0, |first| self.now - first),
             bound_us: self.scenario.bound_us(self.index, survivors),
             view_bytes: self.log.borrow().bytes() as u64,
             ..self.outcome
@@ -205,8 +200,7 @@ impl<'a> Site<'a> {
                 self.wan_reached(device, fetch);
                 Ok(())
             }
-            Happening::WanUnitDue { schedule } => self.wan_unit_due(schedule),
-            Happening::LanUnitDue { slot, schedule } => self.lan_unit_due(slot, schedule),
+            Happening::UnitDue { slot, schedule } => self.unit_due(slot, schedule),
             Happening::BlobVerified => {
                 let blob = VerifiedBlob::simulated(self.blob, self.geometry.size());
                 self.input(device, Input::BlobVerified { blob })

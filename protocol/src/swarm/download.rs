@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::tree::Place;
 use super::{FetchId, Source};
 use crate::bits::Bits;
 use crate::geometry::Geometry;
@@ -21,8 +22,16 @@ pub(super) struct Download {
     pub(super) pieces: Bits,
     /// Pieces that this node or a usable peer holds: these need no WAN.
     pub(super) on_site: Bits,
-    /// Pieces that a usable peer holds, that are missing here and not in flight.
-    pub(super) available: BTreeSet<u32>,
+    /// Pieces that a usable peer holds, that are missing here and not in flight, and since when that is known.
+    pub(super) available: BTreeMap<u32, Instant>,
+    /// Those of them that this node's parent in the span's tree holds.
+    pub(super) offered: BTreeSet<u32>,
+    /// Who brings each span over the WAN: the root of its tree.
+    pub(super) roots: BTreeMap<u32, NodeId>,
+    /// This node's places in the trees of spans, as far as they were asked for; empty again when who wants the blob changes.
+    pub(super) places: BTreeMap<u32, Place>,
+    /// Whether they were emptied since parents were last looked at.
+    pub(super) trees_changed: bool,
     /// Missing pieces on their way, and the fetch that brings each.
     pub(super) in_flight: BTreeMap<u32, FetchId>,
     /// Who fetches which span over the WAN.
@@ -35,7 +44,9 @@ pub(super) struct Download {
     pub(super) answered: BTreeSet<NodeId>,
     /// When the blob was first wanted.
     pub(super) wanted_at: Instant,
-    /// Pieces not yet announced, and since when.
+    /// Pieces that came since children were told.
+    pub(super) unoffered: Vec<u32>,
+    /// Pieces not yet announced to all, and since when.
     pub(super) unannounced: Bits,
     pub(super) unannounced_since: Option<Instant>,
     /// Only the seed is asked, front to back, because the hash list lied.
@@ -87,13 +98,18 @@ impl Download {
             on_site: pieces.clone(),
             units,
             pieces,
-            available: BTreeSet::new(),
+            available: BTreeMap::new(),
+            offered: BTreeSet::new(),
+            roots: BTreeMap::new(),
+            places: BTreeMap::new(),
+            trees_changed: false,
             in_flight: BTreeMap::new(),
             claims: BTreeMap::new(),
             unclaimed_since: BTreeMap::new(),
             first_open_span: 0,
             answered: BTreeSet::new(),
             wanted_at: now,
+            unoffered: Vec::new(),
             unannounced: Bits::new(geometry.pieces()),
             unannounced_since: None,
             seed_only,
@@ -120,12 +136,23 @@ impl Download {
         Some(start..end)
     }
 
-    /// A usable peer holds `piece`.
-    pub(super) fn note_available(&mut self, piece: u32) {
+    /// A usable peer holds `piece`, known since `since`.
+    pub(super) fn note_available(&mut self, piece: u32, since: Instant) {
         self.on_site.insert(piece);
-        if !self.pieces.contains(piece) && !self.in_flight.contains_key(&piece) {
-            self.available.insert(piece);
+        if self.lacks(piece) {
+            self.available.entry(piece).or_insert(since);
         }
+    }
+
+    /// This node's parent in the tree of the piece's span holds `piece`.
+    pub(super) fn note_offered(&mut self, piece: u32) {
+        if self.lacks(piece) {
+            self.offered.insert(piece);
+        }
+    }
+
+    fn lacks(&self, piece: u32) -> bool {
+        !self.pieces.contains(piece) && !self.in_flight.contains_key(&piece)
     }
 
     /// Takes back the pieces that `fetch` was to bring.
@@ -137,6 +164,7 @@ impl Download {
     pub(super) fn reset_site(&mut self) {
         self.on_site = self.pieces.clone();
         self.available.clear();
+        self.offered.clear();
         self.first_open_span = 0;
     }
 
@@ -157,7 +185,9 @@ impl Download {
         self.pieces.insert(piece);
         self.on_site.insert(piece);
         self.available.remove(&piece);
+        self.offered.remove(&piece);
         self.in_flight.remove(&piece);
+        self.unoffered.push(piece);
         self.unannounced.insert(piece);
         self.unannounced_since.get_or_insert(now);
         Some(piece)

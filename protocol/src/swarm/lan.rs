@@ -3,8 +3,12 @@
 //!
 //! Not here: which pieces come over the WAN; see [`super::wan`].
 
+use std::ops::Range;
+
+use super::download::Download;
 use super::peer_on_node::Peer;
 use super::peer_view::PeerView;
+use super::tree::Place;
 use super::{Ban, Effect, Event, Fetch, FetchEnd, FetchId, Source, Swarm};
 use crate::digest::Digest;
 use crate::name::NodeId;
@@ -27,31 +31,105 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
-    fn choose_pull(&mut self, now: Instant, blob: Digest) -> Option<(NodeId, std::ops::Range<u32>)> {
+    fn choose_pull(&mut self, now: Instant, blob: Digest) -> Option<(NodeId, Range<u32>)> {
         let download = self.downloads.get(&blob)?;
         if download.available.is_empty() || download.paused_until > now {
             return None;
         }
-        let (pieces, geometry) = (download.geometry.pieces(), download.geometry);
+        self.choose_offered(now, blob).or_else(|| self.choose_repair(now, blob))
+    }
+
+    /// The first piece that this node's parent in the tree of its span holds.
+    fn choose_offered(&mut self, now: Instant, blob: Digest) -> Option<(NodeId, Range<u32>)> {
+        let download = self.downloads.get(&blob)?;
+        let parent_of = |piece: u32| download.places.get(&download.geometry.span_of_piece(piece)).and_then(|place| place.parent);
+        let ready = |peer: &NodeId| self.peers.get(peer).is_some_and(|known| known.busy_until <= now && known.is_usable(&self.parameters, &blob));
+        let (first, parent) = download.offered.iter().find_map(|piece| Some((*piece, parent_of(*piece).filter(ready)?)))?;
+        Some((parent, self.run_from(blob, first, |piece| download.offered.contains(&piece) && parent_of(piece) == Some(parent))))
+    }
+
+    /// A random piece that came to nobody's children, from the less busy of two random holders.
+    fn choose_repair(&mut self, now: Instant, blob: Digest) -> Option<(NodeId, Range<u32>)> {
+        let (pieces, wait) = (self.downloads.get(&blob)?.geometry.pieces(), self.parameters.repair_wait);
         #[expect(clippy::cast_possible_truncation, reason = "below the number of pieces")]
         let start = self.draw_below(pieces as usize) as u32;
-        let available = &self.downloads.get(&blob)?.available;
+        let download = self.downloads.get(&blob)?;
+        let due = |piece: u32, since: Instant| {
+            since + wait <= now || download.places.get(&download.geometry.span_of_piece(piece)).is_none_or(|place| place.parent.is_none())
+        };
+        let around = download.available.range(start..).chain(download.available.range(..start));
         let candidates: Vec<u32> =
-            available.range(start..).chain(available.range(..start)).take(self.parameters.candidates_max).copied().collect();
+            around.filter(|(piece, since)| due(**piece, **since)).map(|(piece, _)| *piece).take(self.parameters.candidates_max).collect();
         let (first, holders) = candidates.into_iter().find_map(|piece| {
             let holders = self.idle_holders(now, &blob, piece);
             (!holders.is_empty()).then_some((piece, holders))
         })?;
         let peer = self.less_busy_of_two(&holders)?;
-        let available = &self.downloads.get(&blob)?.available;
+        let download = self.downloads.get(&blob)?;
+        let run = self.run_from(blob, first, |piece| {
+            download.available.get(&piece).is_some_and(|since| *since + wait <= now) && self.view.holds(peer, &blob, piece)
+        });
+        Some((peer, run))
+    }
+
+    /// The pieces from `first` on that may be asked for in one request, as long as they are `wanted`.
+    fn run_from(&self, blob: Digest, first: u32, wanted: impl Fn(u32) -> bool) -> Range<u32> {
+        let Some(geometry) = self.downloads.get(&blob).map(|download| download.geometry) else { return first..first };
         let fits = |piece: u32| {
             let units = geometry.units_of(first..piece + 1);
             let bytes = geometry.bytes_of(units.clone());
             units.end - units.start <= GET_UNITS_MAX && bytes.end - bytes.start <= self.parameters.pull_bytes_max
         };
-        let more =
-            (first + 1..pieces).take_while(|piece| available.contains(piece) && fits(*piece) && self.view.holds(peer, &blob, *piece));
-        Some((peer, first..more.last().unwrap_or(first) + 1))
+        let more = (first + 1..geometry.pieces()).take_while(|piece| fits(*piece) && wanted(*piece));
+        first..more.last().unwrap_or(first) + 1
+    }
+
+    /// This node's place in the tree by which `piece` spreads, if its root is known.
+    pub(super) fn place(&mut self, blob: &Digest, piece: u32) -> Option<&Place> {
+        let download = self.downloads.get_mut(blob)?;
+        let span = download.geometry.span_of_piece(piece);
+        if !download.places.contains_key(&span) {
+            let root = download.roots.get(&span)?;
+            let wanting = self.peers.iter().filter(|(id, peer)| peer.wants.contains(blob) || *id == root).map(|(id, _)| *id);
+            let mut members: Vec<NodeId> = wanting.chain([self.me]).collect();
+            members.sort_unstable();
+            download.places.insert(span, Place::of(&members, &self.me, root, span));
+        }
+        download.places.get(&span)
+    }
+
+    /// Who wants the blob has changed, and with it the trees.
+    pub(super) fn plant_anew(&mut self, blob: &Digest) {
+        if let Some(download) = self.downloads.get_mut(blob) {
+            download.places.clear();
+            download.offered.clear();
+            download.trees_changed = true;
+        }
+    }
+
+    /// Looks for what parents hold in trees that have changed.
+    pub(super) fn climb_new_trees(&mut self) {
+        let changed = |(blob, download): (&Digest, &mut Download)| {
+            std::mem::take(&mut download.trees_changed).then(|| (*blob, download.geometry.pieces()))
+        };
+        let changed: Vec<(Digest, u32)> = self.downloads.iter_mut().filter_map(changed).collect();
+        for (blob, pieces) in changed {
+            self.note_offers(blob, 0..pieces);
+        }
+    }
+
+    /// Notes which of `pieces` this node's parents hold.
+    pub(super) fn note_offers(&mut self, blob: Digest, pieces: Range<u32>) {
+        let Some(download) = self.downloads.get(&blob) else { return };
+        let available: Vec<u32> = download.available.range(pieces).map(|(piece, _)| *piece).collect();
+        for piece in available {
+            let parent = self.place(&blob, piece).and_then(|place| place.parent);
+            if parent.is_some_and(|parent| self.view.holds(parent, &blob, piece))
+                && let Some(download) = self.downloads.get_mut(&blob)
+            {
+                download.note_offered(piece);
+            }
+        }
     }
 
     fn idle_holders(&self, now: Instant, blob: &Digest, piece: u32) -> Vec<NodeId> {
@@ -108,7 +186,7 @@ impl<V: PeerView> Swarm<V> {
     pub(super) fn look_for_holders(&mut self, blob: Digest, piece: u32) {
         let held = self.peers.iter().any(|(id, peer)| peer.is_usable(&self.parameters, &blob) && self.view.holds(*id, &blob, piece));
         if let Some(download) = self.downloads.get_mut(&blob).filter(|download| held && !download.seed_only) {
-            download.note_available(piece);
+            download.note_available(piece, Instant::ZERO);
         }
     }
 
@@ -119,7 +197,7 @@ impl<V: PeerView> Swarm<V> {
         for piece in 0..download.geometry.pieces() {
             let held = self.peers.iter().any(|(id, peer)| peer.is_usable(&self.parameters, &blob) && self.view.holds(*id, &blob, piece));
             if held {
-                download.note_available(piece);
+                download.note_available(piece, Instant::ZERO);
             }
         }
     }

@@ -40,6 +40,8 @@ pub struct Parameters {
     /// New pieces are gathered this long before they are announced: one message for many, well under a unit's time on a
     /// slow WAN.
     pub have_delay: Duration,
+    /// A piece that the site holds and that did not come from this node's parent for this long is pulled from any holder.
+    pub repair_wait: Duration,
     /// A request to a peer that brought bytes, but none for this long, is given up.
     pub pull_stall: Duration,
     /// A request to a peer that brought nothing for this long is given up: until then it may wait in the peer's queue.
@@ -84,7 +86,8 @@ impl Default for Parameters {
             claim_lapse: Duration::from_secs(10),
             demotion: Duration::from_secs(60),
             tick: Duration::from_millis(250),
-            have_delay: Duration::from_millis(5),
+            have_delay: Duration::from_millis(50),
+            repair_wait: Duration::from_millis(500),
             pull_stall: Duration::from_secs(2),
             queue_wait: Duration::from_secs(10),
             wan_stall: Duration::from_secs(10),

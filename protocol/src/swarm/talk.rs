@@ -2,7 +2,7 @@
 //!
 //! Not here: what follows from it; see [`super::lan`] and [`super::wan`].
 
-use super::download::{Claim, Stage};
+use super::download::{Claim, Download, Stage};
 use super::peer_view::PeerView;
 use super::{Effect, Fetch, Source, Swarm};
 use crate::bits::Bits;
@@ -39,6 +39,7 @@ impl<V: PeerView> Swarm<V> {
         }
         let blobs: Vec<Digest> = self.downloads.keys().copied().collect();
         for blob in blobs {
+            self.plant_anew(&blob);
             self.survey_site(blob);
             self.drop_claims(now, id, blob);
             if let Some(download) = self.downloads.get_mut(&blob) {
@@ -117,7 +118,9 @@ impl<V: PeerView> Swarm<V> {
     fn note_wants(&mut self, from: NodeId, blob: Digest) {
         let relevant = self.downloads.contains_key(&blob);
         if let Some(peer) = self.peers.get_mut(&from).filter(|_| relevant) {
-            peer.wants.insert(blob);
+            if peer.wants.insert(blob) {
+                self.plant_anew(&blob);
+            }
         }
     }
 
@@ -129,16 +132,20 @@ impl<V: PeerView> Swarm<V> {
             let range = range.start..range.end.min(count);
             self.view.record(from, &blob, range.clone(), count);
             for piece in range {
-                if usable {
-                    download.note_available(piece);
-                }
                 let span = download.geometry.span_of_piece(piece);
+                if usable {
+                    download.note_available(piece, now);
+                }
                 if let Some(claim) = download.claims.get_mut(&span).filter(|claim| claim.owner == from) {
                     claim.progressed_at = now;
                     self.wan_progressed_at = now;
                 }
             }
         }
+        for range in pieces.iter().filter(|range| usable && range.start < count) {
+            self.note_offers(blob, range.start..range.end.min(count));
+        }
+        let Some(download) = self.downloads.get_mut(&blob) else { return };
         download.claims.retain(|span, claim| {
             let pieces = download.geometry.pieces_of_span(*span);
             claim.stage != Stage::Foreign || !download.on_site.contains_all(pieces)
@@ -183,8 +190,12 @@ impl<V: PeerView> Swarm<V> {
             return;
         }
         let foreign = Claim { owner: from, progressed_at: now, bytes: 0, stage: Stage::Foreign };
+        download.roots.insert(span, from);
+        download.places.remove(&span);
         let withdrawn = download.claims.insert(span, foreign).is_some_and(|claim| claim.owner == me);
         download.unclaimed_since.remove(&span);
+        let pieces = download.geometry.pieces_of_span(span);
+        self.note_offers(blob, pieces);
         if withdrawn {
             self.tell_wanting(&blob, &Message::Release { blob, span });
         }
@@ -239,6 +250,20 @@ impl<V: PeerView> Swarm<V> {
         }
         for (blob, pieces) in due {
             self.tell_pieces(blob, &pieces);
+        }
+    }
+
+    /// Tells new pieces to this node's children in the trees of their spans, at once.
+    pub(super) fn offer(&mut self) {
+        let fresh = |download: &mut Download| std::mem::take(&mut download.unoffered);
+        let fresh: Vec<(Digest, Vec<u32>)> = self.downloads.iter_mut().map(|(blob, download)| (*blob, fresh(download))).collect();
+        for (blob, pieces) in fresh {
+            for piece in pieces {
+                let Some(place) = self.place(&blob, piece) else { continue };
+                for child in place.children.clone() {
+                    self.tell(child, Message::Have { blob, pieces: vec![PieceRange { start: piece, end: piece + 1 }] });
+                }
+            }
         }
     }
 

@@ -85,6 +85,8 @@ impl<V: PeerView> Swarm<V> {
         if let Some(download) = self.downloads.get_mut(&blob) {
             download.unclaimed_since.remove(&span);
             download.claims.insert(span, claim);
+            download.roots.insert(span, self.me);
+            download.places.remove(&span);
         }
         if has_rivals {
             self.tell_wanting(&blob, &Message::Claim { blob, span });
@@ -118,6 +120,9 @@ impl<V: PeerView> Swarm<V> {
         match end {
             FetchEnd::Complete => {
                 let Some(span) = self.span_of(fetch) else { return };
+                if let Some(download) = self.downloads.get_mut(&fetch.blob) {
+                    download.unannounced_since = download.unannounced_since.map(|_| Instant::ZERO);
+                }
                 self.start_claim(now, fetch.blob, span);
             }
             FetchEnd::Failed | FetchEnd::Busy => {

@@ -69,7 +69,7 @@ impl Site<'_> {
 
     fn cancel(&mut self, device: u32, fetch: FetchId) {
         let Some(open) = self.close_fetch(device, fetch) else { return };
-        self.stop_flow(device, fetch, &open);
+        self.stop_flow(&open);
         if let (Some(server), Some(ask)) = (open.server, open.ask) {
             self.queue.push(self.now + self.scenario.lan_latency_us, server, Happening::AskEnded { ask });
         }

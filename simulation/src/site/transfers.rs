@@ -8,7 +8,8 @@ use protocol::swarm::{AskId, FetchEnd, FetchId, Input};
 use protocol::verify::UnitProof;
 
 use super::{OpenFetch, Site};
-use crate::network::{Arrival, UnitsToCome};
+use crate::network::Arrival;
+use crate::network::units::UnitsToCome;
 use crate::queue::Happening;
 
 impl Site<'_> {
@@ -34,7 +35,7 @@ impl Site<'_> {
         let Some(open) = self.devices[device as usize].fetches.get(&fetch).filter(|open| open.ask == Some(ask)) else { return };
         let Some(server) = open.server.filter(|server| self.devices[*server as usize].alive) else { return };
         let to_come = UnitsToCome::new(self.geometry, open.units.clone());
-        let slot = self.lan.start(self.now, server, device, fetch, to_come, &mut self.queue);
+        let slot = self.network.start(self.now, Some(server), device, fetch, to_come, &mut self.queue);
         if let Some(open) = self.devices[device as usize].fetches.get_mut(&fetch) {
             open.slot = Some(slot);
         }
@@ -43,26 +44,19 @@ impl Site<'_> {
     pub(super) fn wan_reached(&mut self, device: u32, fetch: FetchId) {
         let Some(open) = self.devices[device as usize].fetches.get(&fetch) else { return };
         let to_come = UnitsToCome::new(self.geometry, open.units.clone());
-        self.wan.start(self.now, device, fetch, to_come);
-        self.schedule_wan();
-    }
-
-    pub(super) fn wan_unit_due(&mut self, schedule: u64) -> Result<(), String> {
-        if schedule != self.wan_schedule {
-            return Ok(());
+        let slot = self.network.start(self.now, None, device, fetch, to_come, &mut self.queue);
+        if let Some(open) = self.devices[device as usize].fetches.get_mut(&fetch) {
+            open.slot = Some(slot);
         }
-        let arrival = self.wan.take_due(self.now);
-        self.schedule_wan();
-        arrival.map_or(Ok(()), |arrival| self.arrived(arrival))
     }
 
-    pub(super) fn lan_unit_due(&mut self, slot: usize, schedule: u64) -> Result<(), String> {
-        let arrival = self.lan.take_due(self.now, slot, schedule, &mut self.queue);
+    pub(super) fn unit_due(&mut self, slot: usize, schedule: u64) -> Result<(), String> {
+        let arrival = self.network.take_due(self.now, slot, schedule, &mut self.queue);
         arrival.map_or(Ok(()), |arrival| self.arrived(arrival))
     }
 
     fn arrived(&mut self, arrival: Arrival) -> Result<(), String> {
-        let Arrival { device, fetch, unit, last } = arrival;
+        let Arrival { device, fetch, unit, last, .. } = arrival;
         self.checker.unit_arrived(device, fetch, unit)?;
         if let Some(open) = self.devices[device as usize].fetches.get_mut(&fetch).filter(|_| last) {
             open.slot = None;
@@ -86,12 +80,9 @@ impl Site<'_> {
     }
 
     /// Stops the flow of a fetch, if it has one.
-    pub(super) fn stop_flow(&mut self, device: u32, fetch: FetchId, open: &OpenFetch) {
+    pub(super) fn stop_flow(&mut self, open: &OpenFetch) {
         if let Some(slot) = open.slot {
-            self.lan.stop(self.now, slot, &mut self.queue);
-        } else if open.server.is_none() {
-            self.wan.stop(self.now, device, fetch);
-            self.schedule_wan();
+            self.network.stop(self.now, slot, &mut self.queue);
         }
     }
 
@@ -100,14 +91,14 @@ impl Site<'_> {
         let fetches = self.devices[peer as usize].fetches.values_mut();
         let slots: Vec<usize> = fetches.filter(|open| open.server == Some(device)).filter_map(|open| open.slot.take()).collect();
         for slot in slots {
-            self.lan.stop(self.now, slot, &mut self.queue);
+            self.network.stop(self.now, slot, &mut self.queue);
         }
     }
 
     /// Stops every flow to and from a device that died.
     pub(super) fn stop_all_flows_of(&mut self, device: u32) {
-        for (fetch, open) in std::mem::take(&mut self.devices[device as usize].fetches) {
-            self.stop_flow(device, fetch, &open);
+        for open in std::mem::take(&mut self.devices[device as usize].fetches).into_values() {
+            self.stop_flow(&open);
         }
         for peer in 0..self.count() {
             self.stop_flows_between(device, peer);
@@ -117,25 +108,13 @@ impl Site<'_> {
     /// Says how many bytes of each fetch arrived, units that are not whole too.
     pub(super) fn report_progress(&mut self, device: u32) -> Result<(), String> {
         let open = &self.devices[device as usize].fetches;
-        let flows: Vec<(FetchId, Option<usize>, bool)> =
-            open.iter().map(|(fetch, open)| (*fetch, open.slot, open.server.is_none())).collect();
-        for (fetch, slot, over_wan) in flows {
-            let bytes = match slot {
-                Some(slot) => self.lan.progress(self.now, slot),
-                None if over_wan => self.wan.progress(self.now, device, fetch),
-                None => 0,
-            };
+        let flows: Vec<(FetchId, usize)> = open.iter().filter_map(|(fetch, open)| Some((*fetch, open.slot?))).collect();
+        for (fetch, slot) in flows {
+            let bytes = self.network.progress(self.now, slot);
             if bytes > 0 {
                 self.input(device, Input::Progressed { fetch, bytes })?;
             }
         }
         Ok(())
-    }
-
-    fn schedule_wan(&mut self) {
-        self.wan_schedule += 1;
-        if let Some((at, device)) = self.wan.next_due() {
-            self.queue.push(at, device, Happening::WanUnitDue { schedule: self.wan_schedule });
-        }
     }
 }
