@@ -7,6 +7,7 @@
 //! | [`dialogue`] | what the machine hears, demands and tells |
 //! | [`wan`] | a few spans at the front are fetched over the WAN; each has one owner by rendezvous, who claims it before the fetch; a claim that stalls is taken over |
 //! | [`tree`] | how a span spreads over the site: one tree a span, which every node computes alike |
+//! | [`window`] | how many spans that are |
 //! | [`lan`] | what the parent in the tree holds is pulled from it; what does not come that way, from a random holder |
 //! | [`talk`] | what peers are told and what is believed of what they say |
 //! | [`upload`] | whom to serve next |
@@ -28,6 +29,7 @@ mod talk;
 mod tree;
 mod upload;
 mod wan;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -47,6 +49,7 @@ use parameters::Parameters;
 use peer_on_node::Peer;
 use peer_view::PeerView;
 use upload::Uploads;
+use window::Window;
 
 #[derive(Clone, Debug)]
 struct Fetch {
@@ -54,6 +57,7 @@ struct Fetch {
     blob: Digest,
     units: Range<u32>,
     bytes: u64,
+    started_at: Instant,
     progressed_at: Instant,
 }
 
@@ -78,6 +82,7 @@ pub struct Swarm<V> {
     wan_failures: u32,
     wan_retry_at: Instant,
     wan_progressed_at: Instant,
+    window: Window,
     next_tick: Option<Instant>,
     effects: VecDeque<Effect>,
     events: VecDeque<Event>,
@@ -94,6 +99,7 @@ impl<V: PeerView> Swarm<V> {
     pub fn new(now: Instant, me: NodeId, seed: u64, parameters: Parameters, view: V) -> Self {
         Self {
             me,
+            window: Window::new(now, &parameters),
             parameters,
             seed,
             draws: 0,
@@ -144,6 +150,7 @@ impl<V: PeerView> Swarm<V> {
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.next_tick.is_some_and(|tick| tick <= now) {
             self.next_tick = Some(now + self.parameters.tick);
+            self.window.handle_timeout(now, &self.parameters);
             self.give_up_stalled_fetches(now);
             self.check_again(now);
             self.lapse_stalled_claims(now);
@@ -236,13 +243,25 @@ impl<V: PeerView> Swarm<V> {
     fn on_unit_stored(&mut self, now: Instant, fetch: FetchId, proof: UnitProof) {
         let Some(known) = self.fetches.get_mut(&fetch).filter(|known| known.blob == proof.blob()) else { return };
         known.progressed_at = now;
-        let source = known.source;
+        let (source, first) = (known.source, known.bytes == 0);
+        let delay = now.since(known.started_at);
         let Some(download) = self.downloads.get_mut(&proof.blob()) else { return };
         let so_far = download.geometry.bytes_of(known.units.start..proof.unit() + 1);
+        let known_bytes = known.bytes.min(so_far.end - so_far.start);
         known.bytes = known.bytes.max(so_far.end - so_far.start);
         if source == Source::Wan {
             self.wan_progressed_at = now;
             self.wan_failures = 0;
+            self.window.note_bytes(so_far.end - so_far.start - known_bytes);
+            if first {
+                self.window.note_first_byte(delay);
+            }
+        }
+        if let Source::Peer(peer) = source
+            && let Some(peer) = self.peers.get_mut(&peer)
+        {
+            peer.delivered_at = Some(now);
+            peer.unfulfilled.remove(&proof.blob());
         }
         download.store_unit(now, proof.unit(), source);
         if download.units.is_full() {
@@ -276,10 +295,15 @@ impl<V: PeerView> Swarm<V> {
 
     fn on_progressed(&mut self, now: Instant, fetch: FetchId, bytes: u64) {
         let Some(known) = self.fetches.get_mut(&fetch).filter(|known| bytes > known.bytes) else { return };
+        let (new, first, delay) = (bytes - known.bytes, known.bytes == 0, now.since(known.started_at));
         known.bytes = bytes;
         known.progressed_at = now;
         if known.source == Source::Wan {
             self.wan_progressed_at = now;
+            self.window.note_bytes(new);
+            if first {
+                self.window.note_first_byte(delay);
+            }
         }
     }
 
@@ -360,7 +384,7 @@ impl<V: PeerView> Swarm<V> {
         {
             peer.pulls += 1;
         }
-        self.fetches.insert(fetch, Fetch { source, blob, units: units.clone(), bytes: 0, progressed_at: now });
+        self.fetches.insert(fetch, Fetch { source, blob, units: units.clone(), bytes: 0, started_at: now, progressed_at: now });
         self.effects.push_back(Effect::Fetch { fetch, source, blob, units });
         Some(fetch)
     }
@@ -407,12 +431,16 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
-    /// How long a fetch may go without progress. A request that has brought nothing yet may be waiting in the peer's queue.
-    const fn patience(&self, fetch: &Fetch) -> Duration {
+    /// How long a fetch may go without progress. A request that has brought nothing yet may be waiting in the queue of a peer
+    /// that delivers otherwise.
+    fn patience(&self, fetch: &Fetch) -> Duration {
         match fetch.source {
             Source::Wan => self.parameters.wan_stall,
-            Source::Peer(_) if fetch.bytes == 0 => self.parameters.queue_wait,
-            Source::Peer(_) => self.parameters.pull_stall,
+            Source::Peer(_) if fetch.bytes > 0 => self.parameters.pull_stall,
+            Source::Peer(peer) if self.peers.get(&peer).is_some_and(|peer| peer.delivered_at >= Some(fetch.started_at)) => {
+                self.parameters.queue_wait
+            }
+            Source::Peer(_) => self.parameters.first_byte_wait,
         }
     }
 

@@ -6,7 +6,7 @@
 //! - a unit comes only from a fetch that was asked for and is neither over nor stopped, in order, within what was asked;
 //! - a device serves only what it has stored, and a request only once;
 //! - fetches over the WAN, requests to peers and requests served stay within `claims_max`, `pulls_max` and `uploads_max`;
-//! - nobody is refused, banned or told to start over: nobody lies here.
+//! - units of those who lie, and of nobody else, are refused, and they alone are banned; nothing starts over.
 //!
 //! Counted, not judged: WAN payload (bytes that came, not bytes that were planned), units stored twice, time over the bound.
 //!
@@ -19,8 +19,11 @@ use std::ops::Range;
 
 use protocol::bits::Bits;
 use protocol::geometry::Geometry;
+use protocol::name::NodeId;
 use protocol::swarm::parameters::Parameters;
 use protocol::swarm::{AskId, Event, FetchId, Source};
+
+use crate::node_ids::index_of;
 
 /// A rule that did not hold, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,14 +62,16 @@ pub(crate) struct Checker {
     limits: Parameters,
     devices: Vec<Books>,
     stored_twice: u64,
+    liars: BTreeSet<u32>,
 }
 
 type Verdict = Result<(), String>;
 
 impl Checker {
-    pub(crate) fn new(devices: usize, geometry: Geometry, limits: Parameters) -> Self {
+    /// The books of a site of `devices`, of which `liars` send wrong bytes.
+    pub(crate) fn new(devices: usize, liars: BTreeSet<u32>, geometry: Geometry, limits: Parameters) -> Self {
         let books = || Books { stored: Bits::new(geometry.units()), fetches: BTreeMap::new(), served: BTreeSet::new() };
-        Self { geometry, limits, devices: std::iter::repeat_with(books).take(devices).collect(), stored_twice: 0 }
+        Self { geometry, limits, devices: std::iter::repeat_with(books).take(devices).collect(), stored_twice: 0, liars }
     }
 
     /// Units that a device stored although it had them.
@@ -84,7 +89,7 @@ impl Checker {
         }
         let wan = books.fetches.values().filter(|(source, _)| *source == Source::Wan).count();
         let lan = books.fetches.len() - wan;
-        within(device, "fetches over the WAN", wan, self.limits.claims_max)?;
+        within(device, "fetches over the WAN", wan, self.limits.claims_max.max(self.limits.window_spans_max))?;
         within(device, "requests to peers", lan, self.limits.pulls_max)
     }
 
@@ -121,8 +126,10 @@ impl Checker {
 
     /// Whether the news that a device gives its owner is news of an honest site.
     pub(crate) fn told(&self, device: u32, event: &Event) -> Verdict {
-        let Event::BlobComplete { wan_bytes, lan_bytes, .. } = event else {
-            return Err(format!("device {device} reports {event:?}, though nobody lies"));
+        let (wan_bytes, lan_bytes) = match event {
+            Event::BlobComplete { wan_bytes, lan_bytes, .. } => (wan_bytes, lan_bytes),
+            Event::UnitRefused { source: Source::Peer(peer), .. } | Event::PeerBanned { peer, .. } if self.lies(peer) => return Ok(()),
+            _ => return Err(format!("device {device} reports {event:?}, though nobody lied")),
         };
         let stored = &self.devices[device as usize].stored;
         if !stored.is_full() {
@@ -133,6 +140,10 @@ impl Checker {
         } else {
             Err(format!("device {device} counts {wan_bytes} + {lan_bytes} bytes of {}", self.geometry.size()))
         }
+    }
+
+    fn lies(&self, peer: &NodeId) -> bool {
+        self.liars.contains(&index_of(peer))
     }
 
     /// How much of the blob a device has, in words.
@@ -153,7 +164,7 @@ mod tests {
     use super::*;
 
     fn checker() -> Checker {
-        Checker::new(2, Geometry::listed(1 << 20), Parameters::default())
+        Checker::new(2, BTreeSet::new(), Geometry::listed(1 << 20), Parameters::default())
     }
 
     #[test]

@@ -19,6 +19,10 @@ pub(crate) enum Happening {
     Discovered,
     /// It dies without a word.
     Killed,
+    /// The first device of the site that is fetching over the WAN dies.
+    OwnerKilled,
+    /// The site's WAN link has another capacity.
+    WanChanged { mbit: u64 },
     /// Its timer rings.
     TimerRang,
     /// It is connected to a peer.

@@ -1,7 +1,7 @@
 //! What a run is asked to do: flags over a scenario file over defaults.
 //!
 //! A scenario file is TOML. Its keys are those of [`Choices`], `[[kill]]` tables with `site`, `device` (its index at the
-//! site) and `at_ms`, and a table `[parameters]` with those of [`Rules`]. What a run decides depends on nothing else:
+//! site) and `at_ms`, and tables `[faults]` with those of [`Faults`] and `[parameters]` with those of [`Rules`]. What a run decides depends on nothing else:
 //! neither on threads nor on the machine.
 //!
 //! ```toml
@@ -20,6 +20,7 @@
 //!
 //! Not here: what happens then; see [`crate::fleet`].
 
+mod faults;
 mod rules;
 
 use std::fmt::Write as _;
@@ -32,6 +33,8 @@ use protocol::geometry::{Geometry, UNIT_BYTES};
 use protocol::swarm::parameters::Parameters;
 use serde::Deserialize;
 
+pub use faults::Faults;
+pub(crate) use faults::Role;
 pub use rules::Rules;
 
 /// The death of a device.
@@ -103,6 +106,9 @@ pub struct Choices {
     /// Kills a device, at a moment of virtual time; may be given again
     #[arg(long, value_name = "SITE:DEVICE@MS")]
     pub kill: Vec<Kill>,
+    /// What goes wrong.
+    #[command(flatten)]
+    pub faults: Faults,
     /// Rules of the swarm that differ from those of a node.
     #[command(flatten)]
     pub parameters: Rules,
@@ -141,6 +147,7 @@ impl Choices {
             loss_ms: self.loss_ms.or(others.loss_ms),
             limit_ms: self.limit_ms.or(others.limit_ms),
             kill: self.kill.into_iter().chain(others.kill).collect(),
+            faults: self.faults.or(others.faults),
             parameters: self.parameters.or(others.parameters),
         }
     }
@@ -165,6 +172,7 @@ pub struct Scenario {
     pub(crate) discovery_ms: u64,
     pub(crate) loss_ms: u64,
     pub(crate) kills: Vec<Kill>,
+    pub(crate) faults: Faults,
     pub(crate) parameters: Parameters,
     limit_ms: Option<u64>,
     rules: Rules,
@@ -194,6 +202,7 @@ impl TryFrom<Choices> for Scenario {
             loss_ms: choices.loss_ms.unwrap_or(15_000),
             limit_ms: choices.limit_ms,
             kills,
+            faults: choices.faults,
             parameters: choices.parameters.applied(Parameters::default()),
             rules: choices.parameters,
         };
@@ -217,10 +226,19 @@ impl Scenario {
             ("discovery_ms", self.discovery_ms),
             ("loss_ms", self.loss_ms),
             ("limit_ms", self.limit_ms.unwrap_or(0)),
+            ("late_ms", self.faults.late_ms.unwrap_or(0)),
+            ("kill_owner_ms", self.faults.kill_owner_ms.unwrap_or(0)),
+            ("kill_half_ms", self.faults.kill_half_ms.unwrap_or(0)),
+            ("wan_cut_ms", self.faults.wan_cut_ms.unwrap_or(0)),
+            ("wan_cut_for_ms", self.faults.wan_cut_for_ms.unwrap_or(0)),
         ];
         for (name, time) in times.into_iter().chain(self.kills.iter().map(|kill| ("at_ms", kill.at_ms))) {
             ensure!(time <= MS_MAX, "`{name}` is {time}, more than {MS_MAX}");
         }
+        ensure!(self.faults.slow_percent.unwrap_or(0) <= 100, "`slow_percent` must be at most 100");
+        let smallest = self.devices_of(self.sites - 1);
+        let others = self.faults.liars.unwrap_or(0).saturating_add(self.faults.withholders.unwrap_or(0));
+        ensure!(others < smallest, "`liars` and `withholders` leave no device of the {smallest} at a site that wants the blob");
         for Kill { site, device, .. } in &self.kills {
             ensure!(*site < self.sites, "`kill` names site {site}, but the last one is {}", self.sites - 1);
             let last = self.devices_of(*site) - 1;
@@ -247,15 +265,22 @@ impl Scenario {
     /// The least time in which the blob can reach the `receivers` devices of a site that survive:
     /// max(F/w, F/d, nF/(w+Σu)), in microseconds.
     pub(crate) fn bound_us(&self, site: u32, receivers: u32) -> u64 {
-        let bits = self.geometry().size() * 8;
-        let all = self.wan_mbit + u64::from(self.devices_of(site)) * self.lan_mbit;
-        (bits / self.wan_mbit).max(bits / self.lan_mbit).max(bits * u64::from(receivers) / all)
+        let (bits, devices) = (self.geometry().size() * 8, self.devices_of(site));
+        let capacities = || (0..devices).filter(|index| self.faults.role(*index, devices).receives()).map(|index| self.lan_mbit(index, devices));
+        let (slowest, all) = (capacities().min().unwrap_or(self.lan_mbit), self.wan_mbit + capacities().sum::<u64>());
+        (bits / self.wan_mbit).max(bits / slowest).max(bits * u64::from(receivers) / all)
+    }
+
+    /// The LAN capacity of the device with `index` at a site of `devices`.
+    pub(crate) fn lan_mbit(&self, index: u32, devices: u32) -> u64 {
+        self.faults.lan_mbit(index, devices, self.lan_mbit)
     }
 
     /// The virtual time after which a site that is not done has failed, in microseconds.
     pub(crate) fn limit_us(&self, site: u32) -> u64 {
         let kills = self.kills.iter().filter(|kill| kill.site == site).map(|kill| kill.at_ms + self.loss_ms).sum::<u64>();
         let bound_ms = self.bound_us(site, self.devices_of(site)) / 1000;
+        let kills = kills + self.faults.late_ms.unwrap_or(0) + self.faults.wan_cut_for_ms.unwrap_or(0) + self.loss_ms;
         let usual = 60_000 + 4 * bound_ms + self.start_spread_ms + self.discovery_ms + kills;
         self.limit_ms.unwrap_or(usual) * 1000
     }
@@ -278,7 +303,7 @@ impl Scenario {
         ];
         let limit = self.limit_ms.map(|limit| ("limit-ms", limit));
         let numbers = numbers.into_iter().chain(limit).map(|(flag, number)| (flag, number.to_string()));
-        for (flag, number) in numbers.chain(self.rules.flags()) {
+        for (flag, number) in numbers.chain(self.faults.flags()).chain(self.rules.flags()) {
             let _infallible = write!(command, " --{flag} {number}");
         }
         for Kill { site, device, at_ms } in &self.kills {

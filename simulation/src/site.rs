@@ -29,7 +29,7 @@ use crate::decisions::DecisionLog;
 use crate::network::Network;
 use crate::node_ids::node_id;
 use crate::queue::{Happening, Queue};
-use crate::scenario::Scenario;
+use crate::scenario::{Role, Scenario};
 use crate::site_log::{SiteLog, SiteView};
 
 /// What is drawn for a device, so that one draw does not repeat another.
@@ -42,6 +42,7 @@ mod purpose {
 struct Device {
     id: NodeId,
     starts_at: u64,
+    role: Role,
     alive: bool,
     complete: bool,
     machine: Option<Swarm<SiteView>>,
@@ -106,6 +107,7 @@ impl<'a> Site<'a> {
         let geometry = scenario.geometry();
         let count = scenario.devices_of(index);
         let devices: Vec<Device> = (0..count).map(|device| Device::new(scenario, index, device)).collect();
+        let liars = (0..count).filter(|device| devices[*device as usize].role == Role::Liar).collect();
         let mut site = Self {
             scenario,
             index,
@@ -113,11 +115,11 @@ impl<'a> Site<'a> {
             geometry,
             now: 0,
             queue: Queue::new(devices.len()),
-            network: Network::new(scenario.wan_mbit, &vec![scenario.lan_mbit; devices.len()]),
+            network: Network::new(scenario.wan_mbit, &(0..count).map(|device| scenario.lan_mbit(device, count)).collect::<Vec<_>>()),
             log: Rc::new(RefCell::new(SiteLog::new(devices.len(), geometry.pieces()))),
             decisions: DecisionLog::new(),
-            checker: Checker::new(devices.len(), geometry, scenario.parameters.clone()),
-            incomplete: count,
+            checker: Checker::new(devices.len(), liars, geometry, scenario.parameters.clone()),
+            incomplete: scenario.faults.receivers(count),
             outcome: SiteOutcome::default(),
             devices,
         };
@@ -128,7 +130,26 @@ impl<'a> Site<'a> {
         for kill in scenario.kills.iter().filter(|kill| kill.site == index) {
             site.queue.push(kill.at_ms * 1000, kill.device, Happening::Killed);
         }
+        site.plan_faults();
         site
+    }
+
+    /// Puts what goes wrong at every site into the queue.
+    fn plan_faults(&mut self) {
+        let (faults, count) = (self.scenario.faults, self.count());
+        if let Some(at_ms) = faults.kill_owner_ms {
+            self.queue.push(at_ms * 1000, 0, Happening::OwnerKilled);
+        }
+        if let Some(at_ms) = faults.kill_half_ms {
+            for device in (1..count).step_by(2) {
+                self.queue.push(at_ms * 1000, device, Happening::Killed);
+            }
+        }
+        if let Some(at_ms) = faults.wan_cut_ms {
+            let until_ms = at_ms + faults.wan_cut_for_ms.unwrap_or(5000);
+            self.queue.push(at_ms * 1000, 0, Happening::WanChanged { mbit: 0 });
+            self.queue.push(until_ms * 1000, 0, Happening::WanChanged { mbit: self.scenario.wan_mbit });
+        }
     }
 
     /// Runs until every device that survives is complete.
@@ -143,7 +164,8 @@ impl<'a> Site<'a> {
                 return Err(self.violation(format!("not done after {seconds} s of virtual time: {}", self.laggards())));
             }
             self.now = at;
-            if self.devices[device as usize].alive {
+            let of_the_site = matches!(happening, Happening::OwnerKilled | Happening::WanChanged { .. });
+            if of_the_site || self.devices[device as usize].alive {
                 self.happen(device, happening).map_err(|what| self.violation(what))?;
             }
         }
@@ -185,6 +207,16 @@ impl<'a> Site<'a> {
                 self.kill(device);
                 Ok(())
             }
+            Happening::OwnerKilled => {
+                if let Some(owner) = (0..self.count()).find(|device| self.devices[*device as usize].fetches_over_wan()) {
+                    self.kill(owner);
+                }
+                Ok(())
+            }
+            Happening::WanChanged { mbit } => {
+                self.network.set_wan(self.now, mbit, &mut self.queue);
+                Ok(())
+            }
             Happening::TimerRang => self.timer_rang(device),
             Happening::PeerJoined { peer } => self.input(device, Input::PeerJoined { peer: self.id(peer) }),
             Happening::PeerLeft { peer } => self.peer_left(device, peer),
@@ -214,8 +246,13 @@ impl<'a> Site<'a> {
         let (id, parameters) = (self.id(index), self.scenario.parameters.clone());
         self.devices[index as usize].machine = Some(Swarm::new(Instant::from_micros(self.now), id, seed, parameters, view));
         self.queue.push(self.now + self.scenario.discovery_ms * 1000, index, Happening::Discovered);
-        let held = Bits::new(self.geometry.units());
-        self.input(index, Input::Wanted { blob: self.blob, geometry: self.geometry, held })
+        let geometry = self.geometry;
+        if self.devices[index as usize].role.receives() {
+            let held = Bits::new(geometry.units());
+            self.input(index, Input::Wanted { blob: self.blob, geometry, held })
+        } else {
+            self.input(index, Input::Held { blob: VerifiedBlob::simulated(self.blob, geometry.size()), geometry })
+        }
     }
 
     /// Connects a device with all that started before it.
@@ -236,7 +273,7 @@ impl<'a> Site<'a> {
         if device.complete {
             device.complete = false;
             self.outcome.complete -= 1;
-        } else {
+        } else if device.role.receives() {
             self.incomplete -= 1;
         }
         self.stop_all_flows_of(index);
@@ -302,9 +339,12 @@ impl<'a> Site<'a> {
 
 impl Device {
     fn new(scenario: &Scenario, site: u32, index: u32) -> Self {
+        let role = scenario.faults.role(index, scenario.devices_of(site));
+        let late_ms = if role == Role::Late { scenario.faults.late_ms.unwrap_or(5000) } else { 0 };
         Self {
             id: node_id(scenario.seed, site, index),
-            starts_at: draw(scenario.seed, site, index, purpose::START) % (scenario.start_spread_ms * 1000 + 1),
+            starts_at: late_ms * 1000 + draw(scenario.seed, site, index, purpose::START) % (scenario.start_spread_ms * 1000 + 1),
+            role,
             alive: true,
             complete: false,
             machine: None,
@@ -313,6 +353,12 @@ impl Device {
             asks: BTreeMap::new(),
             next_ask: 0,
         }
+    }
+}
+
+impl Device {
+    fn fetches_over_wan(&self) -> bool {
+        self.alive && self.fetches.values().any(|open| open.server.is_none())
     }
 }
 

@@ -10,7 +10,11 @@ pub struct Parameters {
     /// How many incomplete spans, from the front, are fetched over the WAN at a time. Eight keep a 100 Mbit/s link busy at
     /// 300 ms RTT, and leave the order sequential enough that peers find what they miss.
     pub window_spans: usize,
-    /// Spans that one node claims at a time: the next is claimed while the one before still arrives.
+    /// The largest window: 32 MiB in flight fill a gigabit at 125 ms, and bound what requests in flight cost.
+    pub window_spans_max: usize,
+    /// The window is opened or closed this often: a round trip to a far seed, and some.
+    pub window_interval: Duration,
+    /// Spans that one node claims at a time, more if the site's nodes are too few to fill the window: the next is claimed while the one before still arrives.
     pub claims_max: usize,
     /// Claims of one peer that are believed at a time: an honest one has [`Self::claims_max`], and some that it has just
     /// released.
@@ -44,7 +48,10 @@ pub struct Parameters {
     pub repair_wait: Duration,
     /// A request to a peer that brought bytes, but none for this long, is given up.
     pub pull_stall: Duration,
-    /// A request to a peer that brought nothing for this long is given up: until then it may wait in the peer's queue.
+    /// A request is given up after this long if the peer delivered nothing at all since: it withholds, or is gone.
+    pub first_byte_wait: Duration,
+    /// A request to a peer that delivers, but brought nothing for this long, is given up: until then it may wait in the peer's
+    /// queue.
     pub queue_wait: Duration,
     /// A fetch over the WAN without progress for this long is given up.
     pub wan_stall: Duration,
@@ -73,10 +80,12 @@ impl Default for Parameters {
     fn default() -> Self {
         Self {
             window_spans: 8,
+            window_spans_max: 64,
+            window_interval: Duration::from_secs(1),
             claims_max: 2,
             foreign_claims_max: 6,
             candidates_max: 16,
-            pulls_max: 8,
+            pulls_max: 16,
             pull_bytes_max: 256 << 10,
             hold_off: Duration::from_secs(2),
             answer_wait: Duration::from_millis(500),
@@ -87,8 +96,9 @@ impl Default for Parameters {
             demotion: Duration::from_secs(60),
             tick: Duration::from_millis(250),
             have_delay: Duration::from_millis(50),
-            repair_wait: Duration::from_millis(500),
+            repair_wait: Duration::from_millis(1500),
             pull_stall: Duration::from_secs(2),
+            first_byte_wait: Duration::from_secs(3),
             queue_wait: Duration::from_secs(10),
             wan_stall: Duration::from_secs(10),
             unfulfilled_max: 3,

@@ -17,6 +17,8 @@ pub(super) struct Peer {
     pub(super) unfulfilled: BTreeMap<Digest, u32>,
     /// This node's requests to the peer in flight.
     pub(super) pulls: usize,
+    /// When it last delivered a unit.
+    pub(super) delivered_at: Option<Instant>,
     /// Until when it is left alone after answering `Busy`.
     pub(super) busy_until: Instant,
     /// Until when it owns no spans, because a claim of its was taken over.

@@ -133,6 +133,10 @@ impl<V: PeerView> Swarm<V> {
             self.view.record(from, &blob, range.clone(), count);
             for piece in range {
                 let span = download.geometry.span_of_piece(piece);
+                if !download.on_site.contains(piece) {
+                    let bytes = download.geometry.bytes_of(download.geometry.units_of(piece..piece + 1));
+                    self.window.note_bytes(bytes.end - bytes.start);
+                }
                 if usable {
                     download.note_available(piece, now);
                 }
@@ -183,12 +187,24 @@ impl<V: PeerView> Swarm<V> {
         let stands = match download.claims.get(&span) {
             None => true,
             Some(claim) if claim.owner == from => false,
-            Some(Claim { stage: Stage::Fetching(_), .. }) => false,
-            Some(claim) => theirs > rendezvous::weight(&blob, span, &claim.owner),
+            Some(claim) if theirs <= rendezvous::weight(&blob, span, &claim.owner) => false,
+            Some(Claim { stage: Stage::Fetching(fetch), .. }) => self.fetches.get(fetch).is_none_or(|fetch| {
+                let span = download.geometry.bytes_of(fetch.units.clone());
+                fetch.bytes < (span.end - span.start) / 2
+            }),
+            Some(_) => true,
         };
         if !stands {
             return;
         }
+        let yielded = download.claims.get(&span).and_then(|claim| match claim.stage {
+            Stage::Fetching(fetch) => Some(fetch),
+            Stage::Announced(_) | Stage::Foreign => None,
+        });
+        if let Some(fetch) = yielded {
+            self.cancel_fetch(fetch);
+        }
+        let Some(download) = self.downloads.get_mut(&blob) else { return };
         let foreign = Claim { owner: from, progressed_at: now, bytes: 0, stage: Stage::Foreign };
         download.roots.insert(span, from);
         download.places.remove(&span);

@@ -21,8 +21,8 @@ impl<V: PeerView> Swarm<V> {
             return;
         }
         self.start_due_claims(now);
-        let mut room = self.parameters.claims_max.saturating_sub(self.own_claims().count());
-        let mut window = self.parameters.window_spans;
+        let mut window = self.window.spans();
+        let mut room = self.claims_max(window).saturating_sub(self.own_claims().count());
         let blobs: Vec<Digest> = self.order.iter().map(|(_, blob)| *blob).collect();
         for blob in blobs {
             if room == 0 || window == 0 {
@@ -30,6 +30,11 @@ impl<V: PeerView> Swarm<V> {
             }
             self.claim_in_window(now, blob, &mut window, &mut room);
         }
+    }
+
+    /// Claims of this node at a time: enough that the site's nodes together fill the window.
+    fn claims_max(&self, window: usize) -> usize {
+        window.div_ceil(self.peers.len() + 1).max(self.parameters.claims_max)
     }
 
     fn claim_in_window(&mut self, now: Instant, blob: Digest, window: &mut usize, room: &mut usize) {

@@ -9,6 +9,7 @@ use protocol::swarm::{AskId, Effect, Event, FetchEnd, FetchId, Source};
 use super::{OpenFetch, Site};
 use crate::node_ids::index_of;
 use crate::queue::Happening;
+use crate::scenario::Role;
 
 impl Site<'_> {
     /// Takes everything that a machine has to say.
@@ -78,7 +79,11 @@ impl Site<'_> {
     fn serve(&mut self, device: u32, ask: AskId) -> Result<(), String> {
         let Some((asker, fetch)) = self.devices[device as usize].asks.get(&ask).copied() else { return Ok(()) };
         let Some(units) = self.devices[asker as usize].fetches.get(&fetch).map(|open| open.units.clone()) else { return Ok(()) };
-        self.checker.serving(device, ask, units)?;
+        match self.devices[device as usize].role {
+            Role::Honest | Role::Late => self.checker.serving(device, ask, units)?,
+            Role::Withholder => return Ok(()),
+            Role::Liar => {}
+        }
         self.queue.push(self.now + self.scenario.lan_latency_us, asker, Happening::ServingReached { ask, fetch });
         Ok(())
     }

@@ -11,6 +11,7 @@ use super::{OpenFetch, Site};
 use crate::network::Arrival;
 use crate::network::units::UnitsToCome;
 use crate::queue::Happening;
+use crate::scenario::Role;
 
 impl Site<'_> {
     /// A request arrives, unless it was cancelled on its way.
@@ -56,13 +57,24 @@ impl Site<'_> {
     }
 
     fn arrived(&mut self, arrival: Arrival) -> Result<(), String> {
-        let Arrival { device, fetch, unit, last, .. } = arrival;
+        let Arrival { device, fetch, from, unit, last } = arrival;
+        if from.is_some_and(|from| self.devices[from as usize].role == Role::Liar) {
+            return self.refused(device, fetch, unit);
+        }
         self.checker.unit_arrived(device, fetch, unit)?;
         if let Some(open) = self.devices[device as usize].fetches.get_mut(&fetch).filter(|_| last) {
             open.slot = None;
         }
         self.input(device, Input::UnitStored { fetch, proof: UnitProof::simulated(self.blob, unit) })?;
         if last { self.end_fetch(device, fetch, FetchEnd::Complete) } else { Ok(()) }
+    }
+
+    /// A unit does not match its hash: nothing more of the fetch is read.
+    fn refused(&mut self, device: u32, fetch: FetchId, unit: u32) -> Result<(), String> {
+        if let Some(open) = self.devices[device as usize].fetches.get(&fetch).cloned() {
+            self.stop_flow(&open);
+        }
+        self.end_fetch(device, fetch, FetchEnd::Refused { unit })
     }
 
     /// A fetch is over, unless it was cancelled before.
