@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`scenario`] | what a run is asked to do: flags, scenario file, defaults |
+//! | [`matrix`] | the cases in which the swarm is measured, and what it must reach in each |
 //! | [`fleet`] | sites shared out over threads, their outcomes put together |
 //! | `site` | one site: its devices, what happens to them, what they decide |
 //! | `network` | how long bytes take: the site's WAN link and its LAN |
@@ -26,6 +27,7 @@
 mod checker;
 mod decisions;
 pub mod fleet;
+pub mod matrix;
 mod network;
 mod node_ids;
 mod queue;

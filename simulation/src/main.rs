@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use simulation::fleet;
+use simulation::{fleet, matrix};
 use simulation::scenario::{Choices, Scenario};
 
 /// Hedgerow's swarm in virtual time: the same decisions as on devices, the same digest from the same seed.
@@ -24,6 +24,27 @@ enum Command {
     /// Runs a fleet until every device has the blob.
     #[command(after_long_help = SCENARIO_HELP)]
     Run(RunFlags),
+    /// Measures the swarm in the cases that it was made for, and compares with the goals; exit code 1 if one is not reached.
+    Matrix(MatrixFlags),
+}
+
+#[derive(Args, Debug)]
+struct MatrixFlags {
+    /// Sites of each case: independent samples, of which the median counts
+    #[arg(long, value_name = "S", default_value = "5")]
+    sites: u32,
+    /// Where identities, start times and random choices come from
+    #[arg(long, value_name = "K", default_value = "1")]
+    seed: u64,
+    /// Runs only cases whose name contains this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
+    /// Threads to share the sites of a case over [default: all cores]
+    #[arg(long, value_name = "T")]
+    threads: Option<NonZeroUsize>,
+    /// Reports each case in one JSON object on one line
+    #[arg(long)]
+    json: bool,
 }
 
 const SCENARIO_HELP: &str = "\
@@ -42,7 +63,7 @@ rules stand in a table [parameters], kills in [[kill]] tables with `site`, `devi
     [parameters]
     window_spans = 4
 
-Not modelled: the seed's own egress, loss, disks, peers that lie or come back.";
+Faults stand in a table [faults]. Not modelled: the seed's own egress, loss, disks, devices that come back.";
 
 #[derive(Args, Debug)]
 struct RunFlags {
@@ -60,7 +81,10 @@ struct RunFlags {
 }
 
 fn main() -> ExitCode {
-    let Command::Run(flags) = Cli::parse().command;
+    let flags = match Cli::parse().command {
+        Command::Run(flags) => flags,
+        Command::Matrix(flags) => return exit_code(measure(&flags)),
+    };
     let (json, threads) = (flags.json, flags.threads.unwrap_or_else(all_cores));
     let scenario = match scenario(flags) {
         Ok(scenario) => scenario,
@@ -69,7 +93,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match run(&scenario, threads, json) {
+    exit_code(run(&scenario, threads, json))
+}
+
+fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -101,6 +129,26 @@ fn run(scenario: &Scenario, threads: NonZeroUsize, json: bool) -> anyhow::Result
     } else {
         writeln!(out, "{report}")?;
     }
+    Ok(())
+}
+
+fn measure(flags: &MatrixFlags) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if !flags.json {
+        writeln!(out, "{}", matrix::Row::HEAD)?;
+    }
+    let mut missed = 0;
+    for cell in matrix::cells().iter().filter(|cell| cell.name.contains(&flags.only)) {
+        let row = cell.run(flags.sites.max(1), flags.seed, flags.threads.unwrap_or_else(all_cores))?;
+        missed += u32::from(!row.reached);
+        if flags.json {
+            writeln!(out, "{}", serde_json::to_string(&row)?)?;
+        } else {
+            writeln!(out, "{row}")?;
+        }
+        out.flush()?;
+    }
+    anyhow::ensure!(missed == 0, "{missed} cases did not reach their goal");
     Ok(())
 }
 

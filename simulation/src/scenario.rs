@@ -263,12 +263,14 @@ impl Scenario {
     }
 
     /// The least time in which the blob can reach the `receivers` devices of a site that survive:
-    /// max(F/w, F/d, nF/(w+Σu)), in microseconds.
+    /// max(F/w, F/d, nF/(w+Σu)), in microseconds; the time
+    /// for which the WAN is cut is added to the first.
     pub(crate) fn bound_us(&self, site: u32, receivers: u32) -> u64 {
         let (bits, devices) = (self.geometry().size() * 8, self.devices_of(site));
         let capacities = || (0..devices).filter(|index| self.faults.role(*index, devices).receives()).map(|index| self.lan_mbit(index, devices));
+        let cut = self.faults.wan_cut_ms.map_or(0, |_| self.faults.wan_cut_for_ms() * 1000);
         let (slowest, all) = (capacities().min().unwrap_or(self.lan_mbit), self.wan_mbit + capacities().sum::<u64>());
-        (bits / self.wan_mbit).max(bits / slowest).max(bits * u64::from(receivers) / all)
+        (bits / self.wan_mbit + cut).max(bits / slowest).max(bits * u64::from(receivers) / all)
     }
 
     /// The LAN capacity of the device with `index` at a site of `devices`.
@@ -280,7 +282,7 @@ impl Scenario {
     pub(crate) fn limit_us(&self, site: u32) -> u64 {
         let kills = self.kills.iter().filter(|kill| kill.site == site).map(|kill| kill.at_ms + self.loss_ms).sum::<u64>();
         let bound_ms = self.bound_us(site, self.devices_of(site)) / 1000;
-        let kills = kills + self.faults.late_ms.unwrap_or(0) + self.faults.wan_cut_for_ms.unwrap_or(0) + self.loss_ms;
+        let kills = kills + self.faults.late_ms.unwrap_or(0) + self.faults.wan_cut_for_ms() + self.loss_ms;
         let usual = 60_000 + 4 * bound_ms + self.start_spread_ms + self.discovery_ms + kills;
         self.limit_ms.unwrap_or(usual) * 1000
     }

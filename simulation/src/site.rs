@@ -146,7 +146,7 @@ impl<'a> Site<'a> {
             }
         }
         if let Some(at_ms) = faults.wan_cut_ms {
-            let until_ms = at_ms + faults.wan_cut_for_ms.unwrap_or(5000);
+            let until_ms = at_ms + faults.wan_cut_for_ms();
             self.queue.push(at_ms * 1000, 0, Happening::WanChanged { mbit: 0 });
             self.queue.push(until_ms * 1000, 0, Happening::WanChanged { mbit: self.scenario.wan_mbit });
         }

@@ -81,7 +81,7 @@ impl Default for Parameters {
         Self {
             window_spans: 8,
             window_spans_max: 64,
-            window_interval: Duration::from_secs(1),
+            window_interval: Duration::from_millis(500),
             claims_max: 2,
             foreign_claims_max: 6,
             candidates_max: 16,

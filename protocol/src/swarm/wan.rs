@@ -22,7 +22,9 @@ impl<V: PeerView> Swarm<V> {
         }
         self.start_due_claims(now);
         let mut window = self.window.spans();
-        let mut room = self.claims_max(window).saturating_sub(self.own_claims().count());
+        let under_way = self.own_claims().filter(|(blob, span, _)| self.is_half_way(blob, *span)).count();
+        let mut room = self.claims_max(window).saturating_sub(self.own_claims().count() - under_way.div_ceil(2));
+        window *= 2;
         let blobs: Vec<Digest> = self.order.iter().map(|(_, blob)| *blob).collect();
         for blob in blobs {
             if room == 0 || window == 0 {
@@ -35,6 +37,19 @@ impl<V: PeerView> Swarm<V> {
     /// Claims of this node at a time: enough that the site's nodes together fill the window.
     fn claims_max(&self, window: usize) -> usize {
         window.div_ceil(self.peers.len() + 1).max(self.parameters.claims_max)
+    }
+
+    /// Whether half of a claimed span came already: it counts half then, so that the next requests are on their way before
+    /// the ones before end, which they may do all at once.
+    fn is_half_way(&self, blob: &Digest, span: u32) -> bool {
+        let Some(download) = self.downloads.get(blob) else { return false };
+        let Some(claim) = download.claims.get(&span) else { return false };
+        let bytes = match claim.stage {
+            Stage::Fetching(fetch) => self.fetches.get(&fetch).map_or(0, |fetch| fetch.bytes),
+            Stage::Announced(_) | Stage::Foreign => claim.bytes,
+        };
+        let whole = download.geometry.bytes_of(download.geometry.units_of(download.geometry.pieces_of_span(span)));
+        bytes >= (whole.end - whole.start) / 2
     }
 
     fn claim_in_window(&mut self, now: Instant, blob: Digest, window: &mut usize, room: &mut usize) {
@@ -54,7 +69,8 @@ impl<V: PeerView> Swarm<V> {
             if !download.is_open(span) {
                 continue;
             }
-            *window -= 1;
+            *window = window.saturating_sub(if self.is_half_way(&blob, span) { 1 } else { 2 });
+            let Some(download) = self.downloads.get_mut(&blob) else { return };
             if download.claims.contains_key(&span) || !answered {
                 continue;
             }
@@ -190,9 +206,10 @@ impl<V: PeerView> Swarm<V> {
 
     /// Takes note of other nodes' claims that do not progress, so that the next in line can take them over.
     pub(super) fn lapse_stalled_claims(&mut self, now: Instant) {
-        let wan_lives = now.since(self.wan_progressed_at) < self.parameters.claim_stall;
-        let patience = if wan_lives { self.parameters.claim_stall } else { self.parameters.claim_lapse };
-        let stalled = |claim: &Claim| claim.stage == Stage::Foreign && now.since(claim.progressed_at) >= patience;
+        let (stall, lapse, others_progressed_at) = (self.parameters.claim_stall, self.parameters.claim_lapse, self.wan_progressed_at);
+        let alone = |claim: &Claim| others_progressed_at.since(claim.progressed_at) >= stall;
+        let stalled =
+            |claim: &Claim| claim.stage == Stage::Foreign && (alone(claim) || now.since(claim.progressed_at) >= lapse);
         for download in self.downloads.values_mut() {
             let lapsed: Vec<(u32, NodeId)> =
                 download.claims.iter().filter(|(_, claim)| stalled(claim)).map(|(span, claim)| (*span, claim.owner)).collect();

@@ -47,7 +47,7 @@ impl Window {
         }
         let in_pipe = u128::from(self.bytes) * self.first_byte.as_micros() / elapsed.as_micros().max(1);
         let spans = usize::try_from((2 * in_pipe).div_ceil(u128::from(SPAN_BYTES))).unwrap_or(usize::MAX);
-        self.spans = spans.clamp(parameters.window_spans, parameters.window_spans_max);
+        self.spans = spans.max(self.spans - 1).clamp(parameters.window_spans, parameters.window_spans_max);
         (self.since, self.bytes) = (now, 0);
     }
 }

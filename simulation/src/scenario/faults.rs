@@ -89,6 +89,11 @@ impl Faults {
         }
     }
 
+    /// How long the WAN stays cut, if it is.
+    pub(crate) fn wan_cut_for_ms(&self) -> u64 {
+        self.wan_cut_for_ms.unwrap_or(5000)
+    }
+
     /// Devices that want the blob, of `devices` at a site.
     pub(crate) fn receivers(&self, devices: u32) -> u32 {
         devices.saturating_sub(self.liars.unwrap_or(0) + self.withholders.unwrap_or(0))
