@@ -82,6 +82,8 @@ pub struct Swarm<V> {
     wan_failures: u32,
     wan_retry_at: Instant,
     wan_progressed_at: Instant,
+    /// Since when there was progress without a pause.
+    wan_lives_since: Instant,
     window: Window,
     next_tick: Option<Instant>,
     effects: VecDeque<Effect>,
@@ -116,6 +118,7 @@ impl<V: PeerView> Swarm<V> {
             wan_failures: 0,
             wan_retry_at: Instant::ZERO,
             wan_progressed_at: Instant::ZERO,
+            wan_lives_since: Instant::ZERO,
             next_tick: None,
             effects: VecDeque::new(),
             events: VecDeque::new(),
@@ -241,31 +244,39 @@ impl<V: PeerView> Swarm<V> {
     }
 
     fn on_unit_stored(&mut self, now: Instant, fetch: FetchId, proof: UnitProof) {
-        let Some(known) = self.fetches.get_mut(&fetch).filter(|known| known.blob == proof.blob()) else { return };
+        let (blob, unit) = (proof.blob(), proof.unit());
+        let Some(known) = self.fetches.get(&fetch).filter(|known| known.blob == blob) else { return };
+        let (source, start) = (known.source, known.units.start);
+        let Some(download) = self.downloads.get_mut(&blob) else { return };
+        let so_far = download.geometry.bytes_of(start..unit + 1);
+        download.store_unit(now, unit, source);
+        if download.units.is_full() {
+            self.check_whole(blob);
+        }
+        self.note_fetched(now, fetch, so_far.end - so_far.start);
+        match source {
+            Source::Wan => self.wan_failures = 0,
+            Source::Peer(peer) => {
+                if let Some(peer) = self.peers.get_mut(&peer) {
+                    peer.delivered_at = Some(now);
+                    peer.unfulfilled.remove(&blob);
+                }
+            }
+        }
+    }
+
+    /// Takes note that a fetch has brought `bytes` by now.
+    fn note_fetched(&mut self, now: Instant, fetch: FetchId, bytes: u64) {
+        let Some(known) = self.fetches.get_mut(&fetch) else { return };
         known.progressed_at = now;
-        let (source, first) = (known.source, known.bytes == 0);
-        let delay = now.since(known.started_at);
-        let Some(download) = self.downloads.get_mut(&proof.blob()) else { return };
-        let so_far = download.geometry.bytes_of(known.units.start..proof.unit() + 1);
-        let known_bytes = known.bytes.min(so_far.end - so_far.start);
-        known.bytes = known.bytes.max(so_far.end - so_far.start);
-        if source == Source::Wan {
-            self.wan_progressed_at = now;
-            self.wan_failures = 0;
-            self.window.note_bytes(so_far.end - so_far.start - known_bytes);
+        let (new, first, delay) = (bytes.saturating_sub(known.bytes), known.bytes == 0, now.since(known.started_at));
+        known.bytes = known.bytes.max(bytes);
+        if known.source == Source::Wan {
+            self.note_wan_progress(now);
+            self.window.note_bytes(new);
             if first {
                 self.window.note_first_byte(delay);
             }
-        }
-        if let Source::Peer(peer) = source
-            && let Some(peer) = self.peers.get_mut(&peer)
-        {
-            peer.delivered_at = Some(now);
-            peer.unfulfilled.remove(&proof.blob());
-        }
-        download.store_unit(now, proof.unit(), source);
-        if download.units.is_full() {
-            self.check_whole(proof.blob());
         }
     }
 
@@ -294,16 +305,8 @@ impl<V: PeerView> Swarm<V> {
     }
 
     fn on_progressed(&mut self, now: Instant, fetch: FetchId, bytes: u64) {
-        let Some(known) = self.fetches.get_mut(&fetch).filter(|known| bytes > known.bytes) else { return };
-        let (new, first, delay) = (bytes - known.bytes, known.bytes == 0, now.since(known.started_at));
-        known.bytes = bytes;
-        known.progressed_at = now;
-        if known.source == Source::Wan {
-            self.wan_progressed_at = now;
-            self.window.note_bytes(new);
-            if first {
-                self.window.note_first_byte(delay);
-            }
+        if self.fetches.get(&fetch).is_some_and(|known| bytes > known.bytes) {
+            self.note_fetched(now, fetch, bytes);
         }
     }
 

@@ -16,6 +16,8 @@ pub struct Parameters {
     pub window_interval: Duration,
     /// Spans that one node claims at a time, more if the site's nodes are too few to fill the window: the next is claimed while the one before still arrives.
     pub claims_max: usize,
+    /// A node that misses more bytes than this of what its site holds claims nothing.
+    pub backlog_max: u64,
     /// Claims of one peer that are believed at a time: an honest one has [`Self::claims_max`], and some that it has just
     /// released.
     pub foreign_claims_max: usize,
@@ -35,6 +37,8 @@ pub struct Parameters {
     pub rank_step: Duration,
     /// A claim without progress for this long, while other claims progress, is taken over.
     pub claim_stall: Duration,
+    /// When no claim progressed for this long, the WAN was slow or cut, and stalls are counted from its return.
+    pub wan_pause: Duration,
     /// A claim without progress for this long is taken over even if nothing else progresses.
     pub claim_lapse: Duration,
     /// How long a node whose claim was taken over is not asked to own spans.
@@ -83,6 +87,7 @@ impl Default for Parameters {
             window_spans_max: 64,
             window_interval: Duration::from_millis(500),
             claims_max: 2,
+            backlog_max: 8 << 20,
             foreign_claims_max: 6,
             candidates_max: 16,
             pulls_max: 16,
@@ -92,6 +97,7 @@ impl Default for Parameters {
             claim_wait: Duration::from_millis(10),
             rank_step: Duration::from_millis(100),
             claim_stall: Duration::from_millis(1500),
+            wan_pause: Duration::from_secs(1),
             claim_lapse: Duration::from_secs(10),
             demotion: Duration::from_secs(60),
             tick: Duration::from_millis(250),

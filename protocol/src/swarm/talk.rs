@@ -128,6 +128,7 @@ impl<V: PeerView> Swarm<V> {
         let usable = self.peers.get(&from).is_some_and(|peer| peer.is_usable(&self.parameters, &blob));
         let Some(download) = self.downloads.get_mut(&blob).filter(|download| !download.seed_only) else { return };
         let count = download.geometry.pieces();
+        let mut wan_lives = false;
         for range in pieces.iter().filter(|range| range.start < count) {
             let range = range.start..range.end.min(count);
             self.view.record(from, &blob, range.clone(), count);
@@ -142,7 +143,7 @@ impl<V: PeerView> Swarm<V> {
                 }
                 if let Some(claim) = download.claims.get_mut(&span).filter(|claim| claim.owner == from) {
                     claim.progressed_at = now;
-                    self.wan_progressed_at = now;
+                    wan_lives = true;
                 }
             }
         }
@@ -154,6 +155,9 @@ impl<V: PeerView> Swarm<V> {
             let pieces = download.geometry.pieces_of_span(*span);
             claim.stage != Stage::Foreign || !download.on_site.contains_all(pieces)
         });
+        if wan_lives {
+            self.note_wan_progress(now);
+        }
         self.cancel_superseded(now, blob);
     }
 
@@ -222,6 +226,7 @@ impl<V: PeerView> Swarm<V> {
     }
 
     fn note_progress(&mut self, now: Instant, from: NodeId, progress: &[ClaimProgress]) {
+        let mut wan_lives = false;
         for told in progress {
             let Some(download) = self.downloads.get_mut(&told.blob) else { continue };
             let span = download.geometry.bytes_of(download.geometry.units_of(download.geometry.pieces_of_span(told.span)));
@@ -230,8 +235,11 @@ impl<V: PeerView> Swarm<V> {
             if bytes > claim.bytes {
                 claim.bytes = bytes;
                 claim.progressed_at = now;
-                self.wan_progressed_at = now;
+                wan_lives = true;
             }
+        }
+        if wan_lives {
+            self.note_wan_progress(now);
         }
     }
 

@@ -21,6 +21,9 @@ impl<V: PeerView> Swarm<V> {
             return;
         }
         self.start_due_claims(now);
+        if self.backlog_bytes() > self.parameters.backlog_max {
+            return;
+        }
         let mut window = self.window.spans();
         let under_way = self.own_claims().filter(|(blob, span, _)| self.is_half_way(blob, *span)).count();
         let mut room = self.claims_max(window).saturating_sub(self.own_claims().count() - under_way.div_ceil(2));
@@ -32,6 +35,15 @@ impl<V: PeerView> Swarm<V> {
             }
             self.claim_in_window(now, blob, &mut window, &mut room);
         }
+    }
+
+    /// Bytes that the site holds and this node does not. A node that is behind owns nothing: what it fetched would wait on it,
+    /// and if all are behind, the LAN is the narrow place.
+    fn backlog_bytes(&self) -> u64 {
+        let behind = |download: &Download| {
+            (download.available.len() + download.in_flight.len()) as u64 * download.geometry.piece_bytes()
+        };
+        self.downloads.values().map(behind).sum()
     }
 
     /// Claims of this node at a time: enough that the site's nodes together fill the window.
@@ -204,10 +216,19 @@ impl<V: PeerView> Swarm<V> {
         Some(geometry.span_of_piece(geometry.piece_of_unit(fetch.units.start)))
     }
 
+    /// Takes note that somebody's fetch over the WAN goes on.
+    pub(super) fn note_wan_progress(&mut self, now: Instant) {
+        if now.since(self.wan_progressed_at) >= self.parameters.wan_pause {
+            self.wan_lives_since = now;
+        }
+        self.wan_progressed_at = now;
+    }
+
     /// Takes note of other nodes' claims that do not progress, so that the next in line can take them over.
     pub(super) fn lapse_stalled_claims(&mut self, now: Instant) {
-        let (stall, lapse, others_progressed_at) = (self.parameters.claim_stall, self.parameters.claim_lapse, self.wan_progressed_at);
-        let alone = |claim: &Claim| others_progressed_at.since(claim.progressed_at) >= stall;
+        let (stall, lapse) = (self.parameters.claim_stall, self.parameters.claim_lapse);
+        let (lives_since, lives_until) = (self.wan_lives_since, self.wan_progressed_at);
+        let alone = |claim: &Claim| lives_until.since(claim.progressed_at.max(lives_since)) >= stall;
         let stalled =
             |claim: &Claim| claim.stage == Stage::Foreign && (alone(claim) || now.since(claim.progressed_at) >= lapse);
         for download in self.downloads.values_mut() {

@@ -49,6 +49,7 @@ rules! {
         claims_max: usize = "claims-max",
         pulls_max: usize = "pulls-max",
         pull_bytes_max: u64 = "pull-bytes-max",
+        backlog_max: u64 = "backlog-max",
         uploads_max: usize = "uploads-max",
         queue_per_peer_max: usize = "queue-per-peer-max",
         unfulfilled_max: u32 = "unfulfilled-max",
