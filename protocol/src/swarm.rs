@@ -10,6 +10,7 @@
 //! | [`window`] | how many spans that are |
 //! | [`lan`] | what the parent in the tree holds is pulled from it; what does not come that way, from a random holder |
 //! | [`talk`] | what peers are told and what is believed of what they say |
+//! | [`ban`] | what follows from a wrong unit |
 //! | [`upload`] | whom to serve next |
 //! | [`peer_view`] | what peers are known to hold |
 //! | [`parameters`] | every number, with its reason |
@@ -19,6 +20,7 @@
 //!
 //! Not here: sockets, files, discovery of peers, what a blob is for.
 
+mod ban;
 pub mod dialogue;
 mod download;
 mod lan;
@@ -43,6 +45,7 @@ use crate::rendezvous;
 use crate::time::Instant;
 use crate::verify::{UnitProof, VerifiedBlob};
 use crate::wire::Message;
+use ban::Ban;
 pub use dialogue::{AskId, Effect, Event, FetchEnd, FetchId, Input, Source};
 use download::Download;
 use parameters::Parameters;
@@ -72,6 +75,8 @@ pub struct Swarm<V> {
     view: V,
     peers: BTreeMap<NodeId, Peer>,
     bans: BTreeMap<NodeId, Ban>,
+    /// When stored blobs were hashed again because a peer was not content.
+    rechecked_at: BTreeMap<Digest, Instant>,
     downloads: BTreeMap<Digest, Download>,
     /// The downloads, small ones first.
     order: BTreeSet<(u64, Digest)>,
@@ -90,12 +95,6 @@ pub struct Swarm<V> {
     events: VecDeque<Event>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Ban {
-    until: Instant,
-    count: u32,
-}
-
 impl<V: PeerView> Swarm<V> {
     /// The machine of node `me`, which joins its site at `now`; `seed` makes its random choices reproducible.
     pub fn new(now: Instant, me: NodeId, seed: u64, parameters: Parameters, view: V) -> Self {
@@ -109,6 +108,7 @@ impl<V: PeerView> Swarm<V> {
             view,
             peers: BTreeMap::new(),
             bans: BTreeMap::new(),
+            rechecked_at: BTreeMap::new(),
             downloads: BTreeMap::new(),
             order: BTreeSet::new(),
             held: BTreeMap::new(),
@@ -137,6 +137,7 @@ impl<V: PeerView> Swarm<V> {
                 self.held.insert(blob.blob(), geometry);
             }
             Input::Dropped { blob } => self.on_dropped(blob),
+            Input::Rotten { blob } => self.on_rotten(blob),
             Input::UnitStored { fetch, proof } => self.on_unit_stored(now, fetch, proof),
             Input::Progressed { fetch, bytes } => self.on_progressed(now, fetch, bytes),
             Input::FetchEnded { fetch, end } => self.on_fetch_ended(now, fetch, end),
@@ -156,6 +157,7 @@ impl<V: PeerView> Swarm<V> {
             self.window.handle_timeout(now, &self.parameters);
             self.give_up_stalled_fetches(now);
             self.check_again(now);
+            self.end_bans(now);
             self.lapse_stalled_claims(now);
             self.tell_progress();
         }
@@ -189,7 +191,7 @@ impl<V: PeerView> Swarm<V> {
 
     /// Until when `peer` is banned, if it is at `now`.
     pub fn banned_until(&self, now: Instant, peer: NodeId) -> Option<Instant> {
-        self.bans.get(&peer).map(|ban| ban.until).filter(|until| *until > now)
+        self.ban_left(now, &peer).map(|left| now + left)
     }
 
     /// What is missing: for each wanted blob its bytes and how many of them are stored.
@@ -358,14 +360,17 @@ impl<V: PeerView> Swarm<V> {
     }
 
     fn on_asked(&mut self, peer: NodeId, ask: AskId, blob: Digest, units: Range<u32>) {
-        let held = match (self.held.get(&blob), self.downloads.get(&blob)) {
-            (Some(geometry), _) => units.end <= geometry.units(),
-            (None, Some(download)) => download.units.contains_all(units),
-            (None, None) => false,
+        let geometry = match (self.held.get(&blob), self.downloads.get(&blob)) {
+            (Some(geometry), _) => Some(*geometry).filter(|geometry| units.end <= geometry.units()),
+            (None, Some(download)) => Some(download.geometry).filter(|_| download.units.contains_all(units.clone())),
+            (None, None) => None,
         };
-        if !held || !self.peers.contains_key(&peer) {
+        let Some(geometry) = geometry.filter(|_| self.peers.contains_key(&peer)) else {
             self.effects.push_back(Effect::RefuseNotHeld { ask });
-        } else if !self.uploads.ask(peer, ask, &self.parameters) {
+            return;
+        };
+        let bytes = geometry.bytes_of(units);
+        if !self.uploads.ask(peer, ask, bytes.end - bytes.start, &self.parameters) {
             self.effects.push_back(Effect::RefuseBusy { ask });
         }
     }

@@ -22,7 +22,7 @@ use crate::digest::Digest;
 pub const ALPN: &[u8] = b"hedgerow-blob/1";
 
 /// The version that [`Message::Hello`] carries.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// A run of pieces, from `start` up to but without `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +113,18 @@ pub enum Message {
     },
     /// The sender no longer holds anything of a blob.
     Dropped {
+        /// The blob.
+        blob: Digest,
+    },
+    /// The receiver sent the sender a unit that does not match its hash.
+    Refused {
+        /// The blob.
+        blob: Digest,
+        /// The unit.
+        unit: u32,
+    },
+    /// The sender found that its blob had rotted, and threw it away.
+    Mended {
         /// The blob.
         blob: Digest,
     },

@@ -50,6 +50,7 @@ impl DecisionLog {
                 self.head_of_blob(at, device, 4, blob);
                 self.buffer.extend(geometry.unit_bytes().to_le_bytes());
             }
+            Effect::Recheck { blob } => self.head_of_blob(at, device, 9, blob),
             Effect::Serve { ask } => self.head(at, device, 5, ask.0),
             Effect::RefuseNotHeld { ask } => self.head(at, device, 6, ask.0),
             Effect::RefuseBusy { ask } => self.head(at, device, 7, ask.0),

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use simulation::{fleet, matrix};
 use simulation::scenario::{Choices, Scenario};
+use simulation::{fleet, matrix};
 
 /// Hedgerow's swarm in virtual time: the same decisions as on devices, the same digest from the same seed.
 #[derive(Parser, Debug)]

@@ -267,7 +267,8 @@ impl Scenario {
     /// for which the WAN is cut is added to the first.
     pub(crate) fn bound_us(&self, site: u32, receivers: u32) -> u64 {
         let (bits, devices) = (self.geometry().size() * 8, self.devices_of(site));
-        let capacities = || (0..devices).filter(|index| self.faults.role(*index, devices).receives()).map(|index| self.lan_mbit(index, devices));
+        let capacities =
+            || (0..devices).filter(|index| self.faults.role(*index, devices).receives()).map(|index| self.lan_mbit(index, devices));
         let cut = self.faults.wan_cut_ms.map_or(0, |_| self.faults.wan_cut_for_ms() * 1000);
         let (slowest, all) = (capacities().min().unwrap_or(self.lan_mbit), self.wan_mbit + capacities().sum::<u64>());
         (bits / self.wan_mbit + cut).max(bits / slowest).max(bits * u64::from(receivers) / all)

@@ -79,6 +79,8 @@ pub(crate) enum Command {
     Closed { peer: NodeId, connection: usize },
     /// A peer asks for units.
     Asked(Ask),
+    /// A stored blob was hashed again: whether it is sound, or the disk's error.
+    Rechecked { blob: Digest, sound: Result<bool, String> },
 }
 
 /// The way to the driver from other parts of the device.
@@ -143,6 +145,7 @@ pub fn start(parts: Parts) -> (SwarmHandle, mpsc::Receiver<News>, JoinHandle<()>
         next_ask: 0,
         wants: BTreeMap::new(),
         next_want: 0,
+        stored: BTreeMap::new(),
         verifying: JoinSet::new(),
         news,
         endpoint: parts.endpoint,
@@ -175,6 +178,8 @@ struct Driver {
     next_ask: u64,
     wants: BTreeMap<Digest, Want>,
     next_want: u64,
+    /// Stored blobs, as they were wanted: what has rotted is fetched again.
+    stored: BTreeMap<Digest, Want>,
     verifying: JoinSet<()>,
     news: mpsc::Sender<News>,
     endpoint: Endpoint,
@@ -219,6 +224,7 @@ impl Driver {
             Command::TryAgain { .. } => {}
             Command::Unwant { blob } => {
                 self.wants.remove(&blob);
+                self.stored.remove(&blob);
                 self.swarm.handle_input(now, Input::Dropped { blob });
                 self.content.discard(&blob);
             }
@@ -234,6 +240,7 @@ impl Driver {
             Command::DialFailed { address } => self.dialer.on_failed(now, address),
             Command::Closed { peer, connection } => self.on_closed(peer, connection),
             Command::Asked(ask) => self.on_asked(ask),
+            Command::Rechecked { blob, sound } => self.on_rechecked(blob, sound),
         }
     }
 
@@ -271,7 +278,7 @@ impl Driver {
         }
         match opened {
             Ok(content::Opened::Whole { proof, geometry }) => {
-                self.wants.remove(&blob);
+                self.stored.extend(self.wants.remove_entry(&blob));
                 self.content.insert(blob, Held::Whole { geometry });
                 self.swarm.handle_input(now, Input::Held { blob: proof, geometry });
                 self.tell_agent(News::Stored(blob));
@@ -391,6 +398,7 @@ impl Driver {
                 }
             }
             Effect::VerifyBlob { blob } => self.verify(blob),
+            Effect::Recheck { blob } => self.recheck(blob),
             Effect::DiscardUnits { blob, geometry } => {
                 if let Err(error) = self.content.start_over(&blob, geometry) {
                     tracing::error!(%blob, error = format!("{error:#}"), "the blob cannot be fetched anew");
@@ -447,12 +455,34 @@ impl Driver {
         });
     }
 
+    fn recheck(&self, blob: Digest) {
+        let (checking, commands) = (self.content.recheck(blob), self.commands.clone());
+        tokio::spawn(async move {
+            let sound = checking.await.map_err(|error| format!("{error:#}"));
+            let _ = commands.send(Command::Rechecked { blob, sound }).await;
+        });
+    }
+
+    fn on_rechecked(&mut self, blob: Digest, sound: Result<bool, String>) {
+        match sound {
+            Ok(true) => tracing::info!(%blob, "a peer got a wrong unit of a blob that is sound here"),
+            Ok(false) => {
+                self.content.forget(&blob);
+                self.swarm.handle_input(self.clock.now(), Input::Rotten { blob });
+                if let Some(Want { size, proof, .. }) = self.stored.remove(&blob) {
+                    self.on_command(Command::Want { blob, size, proof });
+                }
+            }
+            Err(error) => tracing::error!(event = "storage_failed", %blob, error, "a stored blob cannot be read; check the disk"),
+        }
+    }
+
     fn on_event(&mut self, event: &Event) {
         match event {
             Event::BlobComplete { blob, wan_bytes, lan_bytes } => {
                 tracing::info!(event = "blob_stored", %blob, wan_bytes, lan_bytes, "blob stored");
                 self.metrics.add_stored(*wan_bytes, *lan_bytes);
-                self.wants.remove(blob);
+                self.stored.extend(self.wants.remove_entry(blob));
                 if let Some(Held::Partial { partial, .. }) = self.content.get(blob) {
                     let geometry = partial.geometry();
                     partial.forget_map();
@@ -473,6 +503,7 @@ impl Driver {
                 tracing::warn!(event = "peer_banned", peer = self.device_name(*peer), seconds, "peer banned");
                 self.dialer.on_banned(*peer, *until);
             }
+            Event::StorageFault { blob } => tracing::info!(%blob, "peers were told that the blob had rotted here"),
             Event::HashListLied { blob } => {
                 tracing::error!(event = "hash_list_lied", %blob, "the hash list does not describe the blob; fetching it from the seed alone");
             }

@@ -90,6 +90,11 @@ pub enum Input {
         /// The blob.
         blob: Digest,
     },
+    /// A stored blob was hashed again, had rotted, and is gone.
+    Rotten {
+        /// The blob.
+        blob: Digest,
+    },
     /// A unit was verified and stored.
     UnitStored {
         /// The fetch that brought it.
@@ -175,6 +180,11 @@ pub enum Effect {
         /// The blob.
         blob: Digest,
     },
+    /// Hash a stored blob again, because a peer got a wrong unit of it; throw it away if it has rotted, and say so.
+    Recheck {
+        /// The blob.
+        blob: Digest,
+    },
     /// Throw away all stored units of a blob: its hash list lied.
     DiscardUnits {
         /// The blob.
@@ -225,12 +235,17 @@ pub enum Event {
         /// The unit.
         unit: u32,
     },
-    /// A peer is not talked to until then.
+    /// Nothing that a peer says or holds counts until then.
     PeerBanned {
         /// The peer.
         peer: NodeId,
         /// The end of the ban.
         until: Instant,
+    },
+    /// A stored blob had rotted on this node's disk.
+    StorageFault {
+        /// The blob.
+        blob: Digest,
     },
     /// A blob's hash list does not describe the blob.
     HashListLied {

@@ -9,7 +9,7 @@ use super::download::Download;
 use super::peer_on_node::Peer;
 use super::peer_view::PeerView;
 use super::tree::Place;
-use super::{Ban, Effect, Event, Fetch, FetchEnd, FetchId, Source, Swarm};
+use super::{Fetch, FetchEnd, FetchId, Source, Swarm};
 use crate::digest::Digest;
 use crate::name::NodeId;
 use crate::time::Instant;
@@ -43,7 +43,8 @@ impl<V: PeerView> Swarm<V> {
     fn choose_offered(&mut self, now: Instant, blob: Digest) -> Option<(NodeId, Range<u32>)> {
         let download = self.downloads.get(&blob)?;
         let parent_of = |piece: u32| download.places.get(&download.geometry.span_of_piece(piece)).and_then(|place| place.parent);
-        let ready = |peer: &NodeId| self.peers.get(peer).is_some_and(|known| known.busy_until <= now && known.is_usable(&self.parameters, &blob));
+        let ready =
+            |peer: &NodeId| self.peers.get(peer).is_some_and(|known| known.busy_until <= now && known.is_usable(&self.parameters, &blob));
         let (first, parent) = download.offered.iter().find_map(|piece| Some((*piece, parent_of(*piece).filter(ready)?)))?;
         Some((parent, self.run_from(blob, first, |piece| download.offered.contains(&piece) && parent_of(piece) == Some(parent))))
     }
@@ -90,7 +91,8 @@ impl<V: PeerView> Swarm<V> {
         let span = download.geometry.span_of_piece(piece);
         if !download.places.contains_key(&span) {
             let root = download.roots.get(&span)?;
-            let wanting = self.peers.iter().filter(|(id, peer)| peer.wants.contains(blob) || *id == root).map(|(id, _)| *id);
+            let wanting =
+                self.peers.iter().filter(|(id, peer)| (peer.wants.contains(blob) && !peer.distrusted) || *id == root).map(|(id, _)| *id);
             let mut members: Vec<NodeId> = wanting.chain([self.me]).collect();
             members.sort_unstable();
             download.places.insert(span, Place::of(&members, &self.me, root, span));
@@ -160,7 +162,7 @@ impl<V: PeerView> Swarm<V> {
             }
             FetchEnd::Failed | FetchEnd::NotHeld => self.count_unfulfilled(id, fetch.blob),
             FetchEnd::StorageFailed => {}
-            FetchEnd::Refused { .. } => self.ban(now, id),
+            FetchEnd::Refused { unit } => self.ban(now, id, fetch.blob, unit),
         }
     }
 
@@ -171,15 +173,6 @@ impl<V: PeerView> Swarm<V> {
         if *count == self.parameters.unfulfilled_max {
             self.survey_site(blob);
         }
-    }
-
-    fn ban(&mut self, now: Instant, id: NodeId) {
-        let count = self.bans.get(&id).map_or(0, |ban| ban.count);
-        let until = now + self.parameters.ban.saturating_mul(1 << count.min(10));
-        self.bans.insert(id, Ban { until, count: count + 1 });
-        self.events.push_back(Event::PeerBanned { peer: id, until });
-        self.effects.push_back(Effect::Disconnect { peer: id });
-        self.on_peer_left(now, id);
     }
 
     /// Whether `peer` holds `piece` and may be asked for it.

@@ -21,13 +21,16 @@ pub(super) struct Peer {
     pub(super) delivered_at: Option<Instant>,
     /// Until when it is left alone after answering `Busy`.
     pub(super) busy_until: Instant,
+    /// It sent a wrong unit: nothing that it says or holds counts.
+    pub(super) distrusted: bool,
     /// Until when it owns no spans, because a claim of its was taken over.
     pub(super) demoted_until: Instant,
 }
 
 impl Peer {
-    /// Whether the peer may be asked for `blob`: not after it failed to deliver what it said it holds.
+    /// Whether the peer may be asked for `blob`: not after it failed to deliver what it said it holds, or
+    /// sent a wrong unit.
     pub(super) fn is_usable(&self, parameters: &Parameters, blob: &Digest) -> bool {
-        self.unfulfilled.get(blob).is_none_or(|count| *count < parameters.unfulfilled_max)
+        !self.distrusted && self.unfulfilled.get(blob).is_none_or(|count| *count < parameters.unfulfilled_max)
     }
 }

@@ -37,14 +37,19 @@ impl<V: PeerView> Swarm<V> {
         for fetch in self.fetches_from(id) {
             self.cancel_fetch(fetch);
         }
+        for download in self.downloads.values_mut() {
+            download.answered.remove(&id);
+        }
+        self.forget_source(now, id);
+    }
+
+    /// What a peer claimed is free, and what it holds is to be seen anew.
+    pub(super) fn forget_source(&mut self, now: Instant, id: NodeId) {
         let blobs: Vec<Digest> = self.downloads.keys().copied().collect();
         for blob in blobs {
             self.plant_anew(&blob);
             self.survey_site(blob);
             self.drop_claims(now, id, blob);
-            if let Some(download) = self.downloads.get_mut(&blob) {
-                download.answered.remove(&id);
-            }
         }
     }
 
@@ -81,6 +86,12 @@ impl<V: PeerView> Swarm<V> {
                 }
             }
             Message::Progress { claims } => self.note_progress(now, from, &claims),
+            Message::Refused { blob, unit: _ } => self.on_accused(now, blob),
+            Message::Mended { blob } => {
+                self.view.forget_blob(from, &blob);
+                self.on_mended(now, from);
+                self.survey_site(blob);
+            }
             Message::Dropped { blob } => {
                 self.view.forget_blob(from, &blob);
                 self.drop_claims(now, from, blob);
@@ -182,7 +193,7 @@ impl<V: PeerView> Swarm<V> {
 
     fn note_claim(&mut self, now: Instant, from: NodeId, blob: Digest, span: u32) {
         let me = self.me;
-        let demoted = self.peers.get(&from).is_none_or(|peer| peer.demoted_until > now);
+        let demoted = self.peers.get(&from).is_none_or(|peer| peer.distrusted || peer.demoted_until > now);
         if demoted || self.claims_of(from) >= self.parameters.foreign_claims_max {
             return;
         }
@@ -311,7 +322,7 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
-    fn tell(&mut self, peer: NodeId, message: Message) {
+    pub(super) fn tell(&mut self, peer: NodeId, message: Message) {
         self.effects.push_back(Effect::Send { peer, message });
     }
 }

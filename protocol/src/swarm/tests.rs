@@ -128,12 +128,58 @@ fn a_wrong_unit_names_its_sender_and_bans_it() {
     device.handle_input(now, Input::FetchEnded { fetch, end: FetchEnd::Refused { unit: units.start } });
     assert_eq!(device.poll_event(), Some(Event::UnitRefused { source: Source::Peer(node(2)), blob, unit: units.start }));
     assert!(matches!(device.poll_event(), Some(Event::PeerBanned { peer, .. }) if peer == node(2)));
-    assert!(effects(&mut device).contains(&Effect::Disconnect { peer: node(2) }));
+    let told = effects(&mut device);
+    assert!(told.contains(&Effect::Send { peer: node(2), message: Message::Refused { blob, unit: units.start } }));
+    assert!(!told.contains(&Effect::Disconnect { peer: node(2) }), "its disk may be at fault, and it needs good bytes itself");
+    device.handle_input(now, Input::Received { peer: node(2), message: holding(blob, 8) });
+    assert_eq!(fetches(&effects(&mut device)), [], "what it says it holds does not count");
+    device.handle_input(now, Input::PeerLeft { peer: node(2) });
     device.handle_input(now + SECOND, Input::PeerJoined { peer: node(2) });
     let sent = effects(&mut device);
     assert!(sent.contains(&Effect::Disconnect { peer: node(2) }) && !sent.iter().any(|effect| matches!(effect, Effect::Send { .. })));
     device.handle_input(now + 3601 * SECOND, Input::PeerJoined { peer: node(2) });
     assert!(effects(&mut device).contains(&Effect::Send { peer: node(2), message: Message::Interest { blob } }));
+}
+
+#[test]
+fn a_peer_that_mended_its_disk_is_trusted_again_once_and_disconnected_the_next_time() {
+    let (_, verifier) = content(1);
+    let (blob, now) = (verifier.blob(), START);
+    let mut device = beside_a_peer(&verifier, [holding(blob, 8)]);
+    let mut refuse = |device: &mut Swarm<OwnView>| {
+        let (fetch, _, units) = fetches(&effects(device)).remove(0);
+        device.handle_input(now, Input::FetchEnded { fetch, end: FetchEnd::Refused { unit: units.start } });
+        effects(device).contains(&Effect::Disconnect { peer: node(2) })
+    };
+    assert!(!refuse(&mut device));
+    device.handle_input(now, Input::Received { peer: node(2), message: Message::Mended { blob } });
+    assert_eq!(device.banned_until(now, node(2)), None);
+    assert_eq!(fetches(&effects(&mut device)), [], "what it threw away it does not hold");
+    device.handle_input(now, Input::Received { peer: node(2), message: holding(blob, 8) });
+    assert!(refuse(&mut device));
+    assert_eq!(device.banned_until(now, node(2)), Some(now + 7200 * SECOND));
+}
+
+#[test]
+fn a_node_told_of_a_wrong_unit_hashes_its_blob_again_now_and_then_and_owns_up_to_rot() {
+    let (bytes, verifier) = content(1);
+    let (blob, now) = (verifier.blob(), START);
+    let mut hasher = BlobHasher::of(&blob);
+    hasher.update(&bytes);
+    let mut device = machine(1);
+    device.handle_input(now, Input::Held { blob: hasher.finish(blob).unwrap(), geometry: verifier.geometry() });
+    device.handle_input(now, Input::PeerJoined { peer: node(2) });
+    let mut accused = |at, blob| {
+        device.handle_input(at, Input::Received { peer: node(2), message: Message::Refused { blob, unit: 0 } });
+        effects(&mut device)
+    };
+    assert_eq!(accused(now, Digest::sha256(b"unknown")), []);
+    assert_eq!(accused(now, blob), [Effect::Recheck { blob }]);
+    assert_eq!(accused(now + SECOND, blob), [], "hashing costs more than a message");
+    assert_eq!(accused(now + 601 * SECOND, blob), [Effect::Recheck { blob }]);
+    device.handle_input(now, Input::Rotten { blob });
+    assert_eq!(effects(&mut device), [Effect::Send { peer: node(2), message: Message::Mended { blob } }]);
+    assert_eq!(device.poll_event(), Some(Event::StorageFault { blob }));
 }
 
 #[test]

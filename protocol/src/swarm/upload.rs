@@ -1,5 +1,6 @@
-//! Whom to serve next: a bounded number at a time, the peer that is served least first, so that no peer can crowd out the
-//! others.
+//! Whom to serve next: a bounded number at a time, and of those that wait the peer that is served least, first by requests
+//! being served, then by the bytes it was given, so that no peer can crowd out the others. It is deficit round robin with
+//! bytes as the measure: a peer that comes back starts level with the least served that wait, and saves nothing up.
 //!
 //! Not here: what may be served; see [`super::Swarm`].
 
@@ -13,18 +14,28 @@ use crate::name::NodeId;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Uploads {
     serving: BTreeMap<AskId, NodeId>,
-    waiting: BTreeMap<NodeId, VecDeque<AskId>>,
+    waiting: BTreeMap<NodeId, Queue>,
+    /// Bytes given to each peer that was served since all queues were empty.
+    given: BTreeMap<NodeId, u64>,
+    /// Bytes given to the peer that was served last, before that.
+    level: u64,
 }
 
+type Queue = VecDeque<(AskId, u64)>;
+
 impl Uploads {
-    /// Takes a request; false if the peer has too many waiting already.
-    pub(super) fn ask(&mut self, peer: NodeId, ask: AskId, parameters: &Parameters) -> bool {
+    /// Takes a request for so many bytes; false if the peer has too many waiting already.
+    pub(super) fn ask(&mut self, peer: NodeId, ask: AskId, bytes: u64, parameters: &Parameters) -> bool {
         let crowded = self.waiting.values().map(VecDeque::len).sum::<usize>() >= parameters.uploads_max;
         let queue = self.waiting.entry(peer).or_default();
         if queue.len() >= if crowded { 1 } else { parameters.queue_per_peer_max } {
             return false;
         }
-        queue.push_back(ask);
+        if queue.is_empty() {
+            let given = self.given.entry(peer).or_default();
+            *given = (*given).max(self.level);
+        }
+        queue.push_back((ask, bytes));
         true
     }
 
@@ -34,13 +45,18 @@ impl Uploads {
             return None;
         }
         let served = |peer: &NodeId| self.serving.values().filter(|served| *served == peer).count();
-        let peer = *self.waiting.iter().filter(|(_, queue)| !queue.is_empty()).min_by_key(|(peer, _)| served(peer))?.0;
+        let given = |peer: &NodeId| self.given.get(peer).copied().unwrap_or(0);
+        let peer = *self.waiting.iter().filter(|(_, queue)| !queue.is_empty()).min_by_key(|(peer, _)| (served(peer), given(peer)))?.0;
         let queue = self.waiting.get_mut(&peer)?;
-        let ask = queue.pop_front()?;
+        let (ask, bytes) = queue.pop_front()?;
         if queue.is_empty() {
             self.waiting.remove(&peer);
         }
         self.serving.insert(ask, peer);
+        let given = self.given.entry(peer).or_default();
+        self.level = *given;
+        *given += bytes;
+        self.settle();
         Some(ask)
     }
 
@@ -48,15 +64,25 @@ impl Uploads {
     pub(super) fn ended(&mut self, ask: AskId) {
         self.serving.remove(&ask);
         self.waiting.retain(|_, queue| {
-            queue.retain(|waiting| *waiting != ask);
+            queue.retain(|(waiting, _)| *waiting != ask);
             !queue.is_empty()
         });
+        self.settle();
     }
 
     /// Nothing of `peer` is served any more: the requests that were waiting.
-    pub(super) fn forget(&mut self, peer: NodeId) -> VecDeque<AskId> {
+    pub(super) fn forget(&mut self, peer: NodeId) -> impl Iterator<Item = AskId> + use<> {
         self.serving.retain(|_, served| *served != peer);
-        self.waiting.remove(&peer).unwrap_or_default()
+        self.given.remove(&peer);
+        self.waiting.remove(&peer).unwrap_or_default().into_iter().map(|(ask, _)| ask)
+    }
+
+    /// Nobody is owed anything once nobody asks.
+    fn settle(&mut self) {
+        if self.serving.is_empty() && self.waiting.is_empty() {
+            self.given.clear();
+            self.level = 0;
+        }
     }
 }
 
@@ -69,17 +95,40 @@ mod tests {
         let parameters = Parameters { uploads_max: 2, queue_per_peer_max: 3, ..Parameters::default() };
         let (greedy, modest) = (NodeId([1; 32]), NodeId([2; 32]));
         let mut uploads = Uploads::default();
-        assert!((0..2).all(|ask| uploads.ask(greedy, AskId(ask), &parameters)));
-        assert!(!uploads.ask(greedy, AskId(3), &parameters), "as many wait as are served, so one a peer may wait");
-        assert!(uploads.ask(modest, AskId(9), &parameters));
-        assert!(!uploads.ask(modest, AskId(10), &parameters));
+        assert!((0..2).all(|ask| uploads.ask(greedy, AskId(ask), 1, &parameters)));
+        assert!(!uploads.ask(greedy, AskId(3), 1, &parameters), "as many wait as are served, so one a peer may wait");
+        assert!(uploads.ask(modest, AskId(9), 1, &parameters));
+        assert!(!uploads.ask(modest, AskId(10), 1, &parameters));
         assert_eq!(uploads.next(&parameters), Some(AskId(0)));
         assert_eq!(uploads.next(&parameters), Some(AskId(9)));
         assert_eq!(uploads.next(&parameters), None);
         uploads.ended(AskId(0));
         assert_eq!(uploads.next(&parameters), Some(AskId(1)));
-        assert!(uploads.ask(greedy, AskId(2), &parameters));
-        assert_eq!(uploads.forget(greedy), [AskId(2)]);
+        assert!(uploads.ask(greedy, AskId(2), 1, &parameters));
+        assert_eq!(uploads.forget(greedy).collect::<Vec<_>>(), [AskId(2)]);
         assert_eq!(uploads.next(&parameters), None);
+    }
+
+    #[test]
+    fn peers_that_always_ask_are_given_as_many_bytes_whatever_they_ask_for_and_whoever_they_are() {
+        let parameters = Parameters { uploads_max: 1, queue_per_peer_max: 2, ..Parameters::default() };
+        let (mut uploads, mut given, mut next) = (Uploads::default(), [0u64; 5], 0);
+        let bytes = |peer: usize| [1000, 100, 300, 50, 700][peer];
+        let mut asked: BTreeMap<u64, usize> = BTreeMap::new();
+        for _ in 0..5000 {
+            for peer in 0..5usize {
+                let id = NodeId([peer as u8; 32]);
+                if uploads.waiting.get(&id).is_none_or(VecDeque::is_empty) && uploads.ask(id, AskId(next), bytes(peer), &parameters) {
+                    asked.insert(next, peer);
+                    next += 1;
+                }
+            }
+            let served = uploads.next(&parameters).unwrap();
+            let peer = asked[&served.0];
+            given[peer] += bytes(peer);
+            uploads.ended(served);
+        }
+        let (least, most) = (given.iter().min().unwrap(), given.iter().max().unwrap());
+        assert!(most - least <= 2000, "{given:?}");
     }
 }

@@ -21,7 +21,7 @@ impl<V: PeerView> Swarm<V> {
             return;
         }
         self.start_due_claims(now);
-        if self.backlog_bytes() > self.parameters.backlog_max {
+        if self.is_behind() {
             return;
         }
         let mut window = self.window.spans();
@@ -37,13 +37,13 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
-    /// Bytes that the site holds and this node does not. A node that is behind owns nothing: what it fetched would wait on it,
-    /// and if all are behind, the LAN is the narrow place.
-    fn backlog_bytes(&self) -> u64 {
-        let behind = |download: &Download| {
-            (download.available.len() + download.in_flight.len()) as u64 * download.geometry.piece_bytes()
-        };
-        self.downloads.values().map(behind).sum()
+    /// Whether this node lacks much of what its site holds. It owns nothing then: what it fetched would wait on it, and if all
+    /// are behind, the LAN is the narrow place.
+    fn is_behind(&self) -> bool {
+        self.downloads.values().any(|download| {
+            let lacking = download.available.len() + download.in_flight.len();
+            lacking > self.parameters.pulls_max && lacking as u64 * download.geometry.piece_bytes() > self.parameters.backlog_max
+        })
     }
 
     /// Claims of this node at a time: enough that the site's nodes together fill the window.
@@ -109,7 +109,11 @@ impl<V: PeerView> Swarm<V> {
         if self.downloads.get(blob).is_some_and(|download| download.seed_only) {
             return Vec::new();
         }
-        self.peers.iter().filter(|(_, peer)| peer.wants.contains(blob) && peer.demoted_until <= now).map(|(id, _)| *id).collect()
+        self.peers
+            .iter()
+            .filter(|(_, peer)| peer.wants.contains(blob) && !peer.distrusted && peer.demoted_until <= now)
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     fn claim(&mut self, now: Instant, blob: Digest, span: u32, has_rivals: bool) {
@@ -229,8 +233,7 @@ impl<V: PeerView> Swarm<V> {
         let (stall, lapse) = (self.parameters.claim_stall, self.parameters.claim_lapse);
         let (lives_since, lives_until) = (self.wan_lives_since, self.wan_progressed_at);
         let alone = |claim: &Claim| lives_until.since(claim.progressed_at.max(lives_since)) >= stall;
-        let stalled =
-            |claim: &Claim| claim.stage == Stage::Foreign && (alone(claim) || now.since(claim.progressed_at) >= lapse);
+        let stalled = |claim: &Claim| claim.stage == Stage::Foreign && (alone(claim) || now.since(claim.progressed_at) >= lapse);
         for download in self.downloads.values_mut() {
             let lapsed: Vec<(u32, NodeId)> =
                 download.claims.iter().filter(|(_, claim)| stalled(claim)).map(|(span, claim)| (*span, claim.owner)).collect();

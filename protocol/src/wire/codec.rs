@@ -82,7 +82,9 @@ impl Framed for Message {
             | Self::Claim { .. }
             | Self::Release { .. }
             | Self::Progress { .. }
-            | Self::Dropped { .. } => Ok(()),
+            | Self::Dropped { .. }
+            | Self::Refused { .. }
+            | Self::Mended { .. } => Ok(()),
         }
     }
 }
@@ -133,6 +135,8 @@ mod tests {
             Message::Holding { blob, wanted: true, pieces: vec![(0..3).into(), (7..8).into()] },
             Message::Progress { claims: vec![super::super::ClaimProgress { blob, span: 3, bytes: 1 << 40 }] },
             Message::Dropped { blob },
+            Message::Refused { blob, unit: 7 },
+            Message::Mended { blob },
         ];
         for message in messages {
             assert_eq!(round_trip(&message), Ok(message));

@@ -157,10 +157,12 @@ mod tests {
         let mut left: Vec<f64> = capacities.iter().map(|capacity| *capacity as f64).collect();
         let mut rates = vec![None; routes.len()];
         while rates.iter().any(Option::is_none) {
-            let open = |link: usize, rates: &[Option<f64>]| routes.iter().zip(rates).filter(|(route, rate)| rate.is_none() && route.contains(&link)).count();
-            let narrowest = (0..left.len()).filter(|link| open(*link, &rates) > 0).min_by(|one, other| {
-                (left[*one] / open(*one, &rates) as f64).total_cmp(&(left[*other] / open(*other, &rates) as f64))
-            });
+            let open = |link: usize, rates: &[Option<f64>]| {
+                routes.iter().zip(rates).filter(|(route, rate)| rate.is_none() && route.contains(&link)).count()
+            };
+            let narrowest = (0..left.len())
+                .filter(|link| open(*link, &rates) > 0)
+                .min_by(|one, other| (left[*one] / open(*one, &rates) as f64).total_cmp(&(left[*other] / open(*other, &rates) as f64)));
             let narrowest = narrowest.unwrap();
             let share = left[narrowest] / open(narrowest, &rates) as f64;
             for (index, route) in routes.iter().enumerate() {

@@ -41,6 +41,8 @@ impl Site<'_> {
             Effect::Fetch { fetch, source, blob: _, units } => self.fetch(device, fetch, source, units)?,
             Effect::Cancel { fetch } => self.cancel(device, fetch),
             Effect::VerifyBlob { .. } => self.queue.push(self.now, device, Happening::BlobVerified),
+            Effect::Recheck { .. } if self.devices[device as usize].role == Role::Liar => {}
+            Effect::Recheck { .. } => return Err(format!("device {device} hashes its blob again, though it sent no wrong unit")),
             Effect::DiscardUnits { .. } => return Err(format!("device {device} throws its units away, though no list lies")),
             Effect::Serve { ask } => self.serve(device, ask)?,
             Effect::RefuseNotHeld { ask } => self.refuse(device, ask, FetchEnd::NotHeld),

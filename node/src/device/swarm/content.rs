@@ -76,6 +76,20 @@ impl Content {
         }
     }
 
+    /// Hashes a stored blob again and removes it if it has rotted; false then.
+    pub(super) fn recheck(&self, blob: Digest) -> impl Future<Output = anyhow::Result<bool>> + use<> {
+        let store = self.store.clone();
+        async move {
+            let checked = tokio::task::spawn_blocking(move || verify_stored(&store, &blob)).await;
+            Ok(checked.context("hashing a blob was interrupted")??.is_some())
+        }
+    }
+
+    /// Forgets a blob whose file is gone.
+    pub(super) fn forget(&mut self, blob: &Digest) {
+        self.held.remove(blob);
+    }
+
     /// Forgets a partial blob and its files.
     pub(super) fn discard(&mut self, blob: &Digest) {
         if let Some(Held::Partial { partial, .. }) = self.held.get(blob) {
