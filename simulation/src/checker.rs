@@ -5,7 +5,7 @@
 //! - a device says that it is complete only when every unit was brought to it, and its count of bytes is the blob's size;
 //! - a unit comes only from a fetch that was asked for and is neither over nor stopped, in order, within what was asked;
 //! - a device serves only what it has stored, and a request only once;
-//! - fetches over the WAN, requests to peers and requests served stay within `claims_max`, `pulls_max` and `uploads_max`;
+//! - fetches over the WAN, requests to peers and requests served stay within twice `window_spans_max`, `pulls_max` and `uploads_max`;
 //! - units of those who lie, and of nobody else, are refused, and they alone are banned; nothing starts over.
 //!
 //! Counted, not judged: WAN payload (bytes that came, not bytes that were planned), units stored twice, time over the bound.
@@ -89,7 +89,7 @@ impl Checker {
         }
         let wan = books.fetches.values().filter(|(source, _)| *source == Source::Wan).count();
         let lan = books.fetches.len() - wan;
-        within(device, "fetches over the WAN", wan, self.limits.claims_max.max(self.limits.window_spans_max))?;
+        within(device, "fetches over the WAN", wan, 2 * self.limits.window_spans_max)?;
         within(device, "requests to peers", lan, self.limits.pulls_max)
     }
 
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn more_fetches_than_the_parameters_allow_are_seen() {
         let mut checker = checker();
-        let most = Parameters::default().claims_max as u64;
+        let most = 2 * Parameters::default().window_spans_max as u64;
         for fetch in 0..most {
             assert_eq!(checker.fetch_asked(0, FetchId(fetch), Source::Wan, 0..1), Ok(()));
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::peer_view::OwnView;
+use super::tree::Place;
 use super::*;
 use crate::geometry::{SPAN_BYTES, UNIT_BYTES};
 use crate::hash_list::HashListBuilder;
@@ -93,7 +94,8 @@ fn alone_on_its_site_it_waits_for_the_hold_off_and_then_fetches_from_the_front()
     assert!(now >= Instant::ZERO + Parameters::default().hold_off);
     assert_eq!(
         found.iter().map(|(_, source, units)| (*source, units.clone())).collect::<Vec<_>>(),
-        [(Source::Wan, 0..8), (Source::Wan, 8..16)]
+        [(Source::Wan, 0..8), (Source::Wan, 8..16), (Source::Wan, 16..24), (Source::Wan, 24..32)],
+        "nobody else fills the window"
     );
 }
 
@@ -146,7 +148,7 @@ fn a_peer_that_mended_its_disk_is_trusted_again_once_and_disconnected_the_next_t
     let (_, verifier) = content(1);
     let (blob, now) = (verifier.blob(), START);
     let mut device = beside_a_peer(&verifier, [holding(blob, 8)]);
-    let mut refuse = |device: &mut Swarm<OwnView>| {
+    let refuse = |device: &mut Swarm<OwnView>| {
         let (fetch, _, units) = fetches(&effects(device)).remove(0);
         device.handle_input(now, Input::FetchEnded { fetch, end: FetchEnd::Refused { unit: units.start } });
         effects(device).contains(&Effect::Disconnect { peer: node(2) })
@@ -180,6 +182,99 @@ fn a_node_told_of_a_wrong_unit_hashes_its_blob_again_now_and_then_and_owns_up_to
     device.handle_input(now, Input::Rotten { blob });
     assert_eq!(effects(&mut device), [Effect::Send { peer: node(2), message: Message::Mended { blob } }]);
     assert_eq!(device.poll_event(), Some(Event::StorageFault { blob }));
+}
+
+/// A node that at [`START`] is joined by nodes 2 to 6, all of whom want the blob; node 2 has claimed its first span.
+fn among_peers(verifier: &UnitVerifier) -> (Swarm<OwnView>, Place) {
+    let blob = verifier.blob();
+    let mut device = machine(1);
+    for peer in (2..=6).map(node) {
+        device.handle_input(START, Input::PeerJoined { peer });
+    }
+    device.handle_input(START, want(verifier));
+    for peer in (2..=6).map(node) {
+        let wants = Message::Holding { blob, wanted: true, pieces: vec![] };
+        device.handle_input(START, Input::Received { peer, message: wants });
+    }
+    device.handle_input(START, Input::Received { peer: node(2), message: Message::Claim { blob, span: 0 } });
+    effects(&mut device);
+    let mut members: Vec<NodeId> = (1..=6).map(node).collect();
+    members.sort_unstable();
+    (device, Place::of(&members, &node(1), &node(2), 0))
+}
+
+fn have(blob: Digest, start: u32, end: u32) -> Message {
+    Message::Have { blob, pieces: vec![PieceRange { start, end }] }
+}
+
+#[test]
+fn a_new_piece_is_pulled_from_the_parent_and_after_a_while_from_anyone() {
+    let (_, verifier) = content(1);
+    let blob = verifier.blob();
+    let (mut device, place) = among_peers(&verifier);
+    let parent = place.parent.unwrap();
+    let other = (2..=6).map(node).find(|peer| *peer != parent).unwrap();
+    device.handle_input(START, Input::Received { peer: other, message: have(blob, 0, 2) });
+    assert_eq!(fetches(&effects(&mut device)), [], "everyone would ask the first holder");
+    device.handle_input(START, Input::Received { peer: parent, message: have(blob, 0, 1) });
+    let found = fetches(&effects(&mut device));
+    assert_eq!(found.iter().map(|(_, source, units)| (*source, units.clone())).collect::<Vec<_>>(), [(Source::Peer(parent), 0..1)]);
+    device.handle_timeout(START + Parameters::default().repair_wait);
+    let found = fetches(&effects(&mut device));
+    assert_eq!(found.iter().map(|(_, source, units)| (*source, units.clone())).collect::<Vec<_>>(), [(Source::Peer(other), 1..2)]);
+}
+
+#[test]
+fn children_hear_of_a_piece_at_once_and_the_others_a_little_later() {
+    let (bytes, verifier) = content(1);
+    let blob = verifier.blob();
+    let (mut device, place) = among_peers(&verifier);
+    let parent = place.parent.unwrap();
+    device.handle_input(START, Input::Received { peer: parent, message: have(blob, 0, 1) });
+    let (fetch, _, _) = fetches(&effects(&mut device)).remove(0);
+    device.handle_input(START, Input::UnitStored { fetch, proof: unit(&bytes, &verifier, 0) });
+    let told = |device: &mut Swarm<OwnView>| -> BTreeSet<NodeId> {
+        let to = |effect: Effect| match effect {
+            Effect::Send { peer, message: Message::Have { .. } } => Some(peer),
+            _ => None,
+        };
+        effects(device).into_iter().filter_map(to).collect()
+    };
+    assert_eq!(told(&mut device), place.children.into_iter().collect());
+    device.handle_timeout(START + Parameters::default().have_delay);
+    assert_eq!(told(&mut device), (2..=6).map(node).collect());
+}
+
+#[test]
+fn a_node_that_lacks_much_of_what_its_site_holds_leaves_the_wan_to_others() {
+    let (_, verifier) = content(24);
+    let (blob, pieces) = (verifier.blob(), verifier.geometry().pieces());
+    let limit = u32::try_from(Parameters::default().backlog_max / UNIT_BYTES).unwrap();
+    for (held, claims) in [(limit, true), (limit + 1, false)] {
+        assert!(held < pieces);
+        let wants = Message::Holding { blob, wanted: true, pieces: vec![PieceRange { start: 0, end: held }] };
+        let mut device = beside_a_peer(&verifier, [wants]);
+        let start = START + Duration::from_millis(200);
+        device.handle_timeout(start);
+        let claimed = effects(&mut device).iter().any(|effect| matches!(effect, Effect::Send { message: Message::Claim { .. }, .. }));
+        assert_eq!(claimed, claims, "{held}");
+    }
+}
+
+#[test]
+fn of_two_nodes_that_fetch_a_span_unknown_to_each_other_the_first_in_line_goes_on() {
+    let (_, verifier) = content(1);
+    let blob = verifier.blob();
+    let ahead = |one: u8, other: u8| rendezvous::rank(&blob, 0, &node(one), [node(other)].iter()) == 0;
+    for (yields, peer) in [(true, (2..9).find(|n| ahead(*n, 1)).unwrap()), (false, (2..9).find(|n| ahead(1, *n)).unwrap())] {
+        let mut device = machine(1);
+        let mut now = START;
+        device.handle_input(now, want(&verifier));
+        let (fetch, _, _) = next_fetches(&mut device, &mut now).remove(0);
+        device.handle_input(now, Input::PeerJoined { peer: node(peer) });
+        device.handle_input(now, Input::Received { peer: node(peer), message: Message::Claim { blob, span: 0 } });
+        assert_eq!(effects(&mut device).contains(&Effect::Cancel { fetch }), yields);
+    }
 }
 
 #[test]
@@ -253,17 +348,33 @@ fn progress_within_a_unit_keeps_a_slow_claim() {
 }
 
 #[test]
-fn waiting_in_a_peers_queue_does_not_count_against_it_and_what_it_holds_still_needs_no_wan() {
-    let (_, verifier) = content(4);
-    let (blob, start) = (verifier.blob(), START);
-    let mut device = beside_a_peer(&verifier, [holding(blob, 32)]);
-    assert!(!fetches(&effects(&mut device)).is_empty());
-    let mut now = start;
-    while now < start + Parameters::default().queue_wait - Duration::from_millis(500) {
+fn waiting_in_the_queue_of_a_peer_that_delivers_does_not_count_against_it_and_what_it_holds_still_needs_no_wan() {
+    let (bytes, verifier) = content(4);
+    let mut device = beside_a_peer(&verifier, [holding(verifier.blob(), 32)]);
+    let (fetch, _, units) = fetches(&effects(&mut device)).remove(0);
+    for index in units {
+        device.handle_input(START, Input::UnitStored { fetch, proof: unit(&bytes, &verifier, index) });
+    }
+    device.handle_input(START, Input::FetchEnded { fetch, end: FetchEnd::Complete });
+    effects(&mut device);
+    let mut now = START;
+    while now < START + Parameters::default().queue_wait - Duration::from_millis(500) {
         now = device.poll_timeout().unwrap();
         device.handle_timeout(now);
         assert_eq!(effects(&mut device), []);
     }
+}
+
+#[test]
+fn a_peer_that_delivers_nothing_at_all_is_not_waited_for() {
+    let (_, verifier) = content(4);
+    let mut device = beside_a_peer(&verifier, [holding(verifier.blob(), 32)]);
+    effects(&mut device);
+    let mut now = START;
+    let found = next_fetches(&mut device, &mut now);
+    let parameters = Parameters::default();
+    assert!(found.iter().all(|(_, source, _)| *source == Source::Wan));
+    assert!((parameters.first_byte_wait..=parameters.first_byte_wait + 2 * parameters.tick).contains(&now.since(START)));
 }
 
 #[test]
