@@ -1,7 +1,5 @@
 //! The cases in which the swarm is measured, at one site each: what it must reach, it reaches.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
 use std::num::NonZeroUsize;
 
 use simulation::matrix::cells;

@@ -128,10 +128,9 @@ impl<V: PeerView> Swarm<V> {
 
     fn note_wants(&mut self, from: NodeId, blob: Digest) {
         let relevant = self.downloads.contains_key(&blob);
-        if let Some(peer) = self.peers.get_mut(&from).filter(|_| relevant) {
-            if peer.wants.insert(blob) {
-                self.plant_anew(&blob);
-            }
+        let new = self.peers.get_mut(&from).filter(|_| relevant).is_some_and(|peer| peer.wants.insert(blob));
+        if new {
+            self.plant_anew(&blob);
         }
     }
 
@@ -200,14 +199,13 @@ impl<V: PeerView> Swarm<V> {
         let Some(download) = self.downloads.get_mut(&blob).filter(|download| span < download.geometry.spans()) else { return };
         let theirs = rendezvous::weight(&blob, span, &from);
         let stands = match download.claims.get(&span) {
-            None => true,
             Some(claim) if claim.owner == from => false,
             Some(claim) if theirs <= rendezvous::weight(&blob, span, &claim.owner) => false,
             Some(Claim { stage: Stage::Fetching(fetch), .. }) => self.fetches.get(fetch).is_none_or(|fetch| {
                 let span = download.geometry.bytes_of(fetch.units.clone());
                 fetch.bytes < (span.end - span.start) / 2
             }),
-            Some(_) => true,
+            None | Some(_) => true,
         };
         if !stands {
             return;
