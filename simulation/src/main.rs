@@ -23,7 +23,7 @@ struct Cli {
 enum Command {
     /// Runs a fleet until every device has the blob.
     #[command(after_long_help = SCENARIO_HELP)]
-    Run(RunFlags),
+    Run(Box<RunFlags>),
     /// Measures the swarm in the cases that it was made for, and compares with the goals; exit code 1 if one is not reached.
     Matrix(MatrixFlags),
 }
@@ -82,7 +82,7 @@ struct RunFlags {
 
 fn main() -> ExitCode {
     let flags = match Cli::parse().command {
-        Command::Run(flags) => flags,
+        Command::Run(flags) => *flags,
         Command::Matrix(flags) => return exit_code(measure(&flags)),
     };
     let (json, threads) = (flags.json, flags.threads.unwrap_or_else(all_cores));

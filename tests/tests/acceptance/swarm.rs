@@ -173,5 +173,8 @@ fn a_peer_that_sends_a_wrong_byte_is_named_and_the_download_still_completes() {
         assert_eq!(event["unit"], middle / UNIT_BYTES, "{event}");
     }
     assert!(honest.metric("hedgerow_device_units_refused_total") >= 1);
+    let mended = || fs::read(liar.blob_path(layer)).is_ok_and(|bytes| digest(&bytes) == *layer);
+    wait::until("the device that was told of it to find its disk at fault and fetch the blob again", mended);
+    assert_eq!(liar.log.events("storage_fault").len(), 1);
     seed.await_done("acme/web", 2);
 }
