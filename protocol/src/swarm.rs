@@ -100,7 +100,7 @@ impl<V: PeerView> Swarm<V> {
     pub fn new(now: Instant, me: NodeId, seed: u64, parameters: Parameters, view: V) -> Self {
         Self {
             me,
-            window: Window::new(now, &parameters),
+            window: Window::new(now),
             parameters,
             seed,
             draws: 0,

@@ -24,9 +24,10 @@ impl<V: PeerView> Swarm<V> {
         if self.is_behind() {
             return;
         }
-        let mut window = self.window.spans();
+        let mut window = self.window.spans(&self.parameters);
         let under_way = self.own_claims().filter(|(blob, span, _)| self.is_half_way(blob, *span)).count();
-        let mut room = self.claims_max(window).saturating_sub(self.own_claims().count() - under_way.div_ceil(2));
+        let most = self.window.spans_of_one(self.peers.len(), &self.parameters);
+        let mut room = most.saturating_sub(self.own_claims().count() - under_way.div_ceil(2));
         window *= 2;
         let blobs: Vec<Digest> = self.order.iter().map(|(_, blob)| *blob).collect();
         for blob in blobs {
@@ -44,11 +45,6 @@ impl<V: PeerView> Swarm<V> {
             let lacking = download.available.len() + download.in_flight.len();
             lacking > self.parameters.pulls_max && lacking as u64 * download.geometry.piece_bytes() > self.parameters.backlog_max
         })
-    }
-
-    /// Claims of this node at a time: enough that the site's nodes together fill the window.
-    fn claims_max(&self, window: usize) -> usize {
-        window.div_ceil(self.peers.len() + 1).max(self.parameters.claims_max)
     }
 
     /// Whether half of a claimed span came already: it counts half then, so that the next requests are on their way before

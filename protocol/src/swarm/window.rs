@@ -13,20 +13,27 @@ use crate::time::Instant;
 /// The window, and what was measured for it.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
-    spans: usize,
+    /// Twice what is in the pipe, in spans.
+    pipe_spans: usize,
     since: Instant,
     bytes: u64,
     first_byte: Duration,
 }
 
 impl Window {
-    pub(super) const fn new(now: Instant, parameters: &Parameters) -> Self {
-        Self { spans: parameters.window_spans, since: now, bytes: 0, first_byte: Duration::ZERO }
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { pipe_spans: 1, since: now, bytes: 0, first_byte: Duration::ZERO }
     }
 
-    /// Spans fetched at a time.
-    pub(super) const fn spans(&self) -> usize {
-        self.spans
+    /// Spans that the site fetches at a time.
+    pub(super) fn spans(&self, parameters: &Parameters) -> usize {
+        self.pipe_spans.clamp(parameters.window_spans, parameters.window_spans_max)
+    }
+
+    /// Of these, the spans of a node that shares them with `others`: what fills the pipe, and at least a second request under
+    /// way before the first ends.
+    pub(super) fn spans_of_one(&self, others: usize, parameters: &Parameters) -> usize {
+        self.pipe_spans.min(parameters.window_spans_max).div_ceil(others + 1).max(parameters.claims_max)
     }
 
     /// Bytes are new on the site.
@@ -47,7 +54,7 @@ impl Window {
         }
         let in_pipe = u128::from(self.bytes) * self.first_byte.as_micros() / elapsed.as_micros().max(1);
         let spans = usize::try_from((2 * in_pipe).div_ceil(u128::from(SPAN_BYTES))).unwrap_or(usize::MAX);
-        self.spans = spans.max(self.spans - 1).clamp(parameters.window_spans, parameters.window_spans_max);
+        self.pipe_spans = spans.clamp(self.pipe_spans - 1, parameters.window_spans_max).max(1);
         (self.since, self.bytes) = (now, 0);
     }
 }
@@ -61,22 +68,22 @@ mod tests {
     /// The window after a minute on a link that brings `rate` bytes a second after `delay`.
     fn settled(rate: u64, delay: Duration) -> usize {
         let parameters = Parameters::default();
-        let (mut now, mut window) = (Instant::ZERO, Window::new(Instant::ZERO, &parameters));
+        let (mut now, mut window) = (Instant::ZERO, Window::new(Instant::ZERO));
         for _ in 0..60 {
-            let in_flight = window.spans() as u64 * SPAN_BYTES;
+            let in_flight = window.spans_of_one(0, &parameters) as u64 * SPAN_BYTES;
             let brought = rate.min(in_flight * 1_000_000 / (delay.as_micros() as u64 + in_flight * 1_000_000 / rate));
-            let queued = Duration::from_micros(window.spans() as u64 * 65_536 * 1_000_000 / rate);
+            let queued = Duration::from_micros(window.spans_of_one(0, &parameters) as u64 * 65_536 * 1_000_000 / rate);
             window.note_first_byte(delay + queued);
             window.note_bytes(brought);
             now = now + SECOND;
             window.handle_timeout(now, &parameters);
         }
-        window.spans()
+        window.spans_of_one(0, &parameters)
     }
 
     #[test]
     fn it_covers_a_fast_and_distant_seed_and_stays_small_on_a_slow_link() {
-        assert_eq!(settled(1_000_000, 20 * SECOND / 1000), Parameters::default().window_spans);
+        assert_eq!(settled(1_000_000, 20 * SECOND / 1000), Parameters::default().claims_max);
         let pipe_spans = 12_500_000 * 6 / 10 / SPAN_BYTES as usize;
         assert!((pipe_spans..=4 * pipe_spans).contains(&settled(12_500_000, 600 * SECOND / 1000)));
         assert_eq!(settled(1_000_000_000, SECOND), Parameters::default().window_spans_max);
