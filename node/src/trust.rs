@@ -8,7 +8,8 @@
 //! | [`repository`] | a new repository, and the online files that keep it fresh | operator, seed |
 //! | [`publication`] | a new version: made by the operator, checked by the seed | operator, seed |
 //! | [`source`] | where metadata comes from, and the limits on it | all |
-//! | [`client`] | verification, with floors that survive a restart | device, operator |
+//! | [`updater`] | a TUF client for any repository, with floors that survive a restart | client |
+//! | [`client`] | what an organisation's repository asks for besides TUF | device, operator |
 //! | `rules` | checks that the TUF library leaves to its caller | client, publication |
 //! | `cache`, `key_file` | verified metadata on disk; keys in PEM form | all |
 //! | [`refused`] | why something is not believed | all |
@@ -27,11 +28,12 @@ pub mod refused;
 pub mod repository;
 mod rules;
 pub mod source;
+pub mod updater;
 
 #[cfg(test)]
 pub(crate) mod fixture;
 
-pub use client::{Refreshed, VerifiedRepository};
+pub use client::VerifiedRepository;
 pub use key_file::KeyError;
 pub use metadata::statement_digest;
 pub use online_key::OnlineSigner;
@@ -39,5 +41,6 @@ pub use operator_keys::OperatorKeys;
 pub use publication::{CheckedPublication, Publication, PublicationRefused, check_publication, prepare_version};
 pub use refused::TrustRefused;
 pub use repository::{RepositoryFiles, new_repository, renewal_due};
-pub use rules::PublishedVersions;
+pub use rules::{PublishedVersions, check_target};
 pub use source::{MetadataSource, SourceError, StoredMetadata};
+pub use updater::{AnyRoot, Refreshed, RootRules, Updater};

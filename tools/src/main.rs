@@ -20,6 +20,7 @@ mod steps;
 mod test;
 mod tidy;
 mod tokens;
+mod tuf_suite;
 
 use std::path::Path;
 use std::process::ExitCode;

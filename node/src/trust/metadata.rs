@@ -89,6 +89,25 @@ pub(super) fn unversioned(role: &str) -> String {
     format!("{role}.json")
 }
 
+/// A role's name as it stands in file names and addresses: what is not unreserved (RFC 3986 §2.3) is escaped.
+pub(super) fn encoded(role: &str) -> String {
+    let mut encoded = String::with_capacity(role.len());
+    for byte in role.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push('%');
+            encoded.push_str(&hex::encode_upper([byte]));
+        }
+    }
+    encoded
+}
+
+/// Whether the name belongs to a role that no targets role may delegate.
+pub(super) fn is_top_level(role: &str) -> bool {
+    ["root", "timestamp", "snapshot", "targets"].contains(&role)
+}
+
 /// The paths that the role of `app` may sign (TUF 1.0 §4.5, PATHPATTERN).
 pub(super) fn path_pattern(app: &AppName) -> String {
     format!("{app}/*/*.json")
@@ -119,10 +138,17 @@ pub(super) fn target_entry(bytes: &[u8]) -> Value {
     json!({ "length": bytes.len(), "hashes": { "sha256": Digest::sha256(bytes).hex() } })
 }
 
-/// The SHA-256 that `target` must have.
+/// The digest by which `target` is served: its SHA-256, or else its SHA-512.
 pub(super) fn target_digest(path: &str, target: &TargetFile) -> Result<Digest, TrustRefused> {
-    let digest = target.hashes.get("sha256").and_then(|hex| format!("sha256:{hex}").parse().ok());
-    digest.ok_or_else(|| TrustRefused::Malformed { file: path.to_owned(), detail: "its role names no SHA-256 for it".to_owned() })
+    target_digests(target).next().ok_or_else(|| TrustRefused::Malformed {
+        file: path.to_owned(),
+        detail: "its role names neither a SHA-256 nor a SHA-512 for it".to_owned(),
+    })
+}
+
+/// The hashes of `target` that are understood, SHA-256 first.
+pub(super) fn target_digests(target: &TargetFile) -> impl Iterator<Item = Digest> {
+    ["sha256", "sha512"].into_iter().filter_map(|name| format!("{name}:{}", target.hashes.get(name)?).parse().ok())
 }
 
 /// `now` as the TUF library takes it; times beyond its calendar are its last moment, at which everything has expired.
@@ -234,7 +260,7 @@ fn header(role: &str, version: u64, expires: WallTime) -> Value {
 
 /// Canonical JSON (TUF 1.0 §4.1).
 #[expect(clippy::unwrap_used, reason = "writing to memory does not fail, and no floating point number is ever put in")]
-fn canonical(value: &Value) -> Vec<u8> {
+pub(super) fn canonical(value: &Value) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, CanonicalFormatter::new());
     value.serialize(&mut serializer).unwrap();

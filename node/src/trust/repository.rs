@@ -13,12 +13,12 @@ use protocol::time::WallTime;
 use sigstore_tuf::metadata::{Metadata, Role};
 use sigstore_tuf::{Snapshot, Targets, Timestamp, TrustedMetadataSet};
 
-use super::client::ROOT_ROTATIONS_MAX;
 use super::metadata::{self, RootContent, SNAPSHOT_SECONDS, TIMESTAMP_FILE, TIMESTAMP_RENEWAL_SECONDS, TIMESTAMP_SECONDS};
 use super::online_key::OnlineSigner;
 use super::operator_keys::OperatorKeys;
 use super::refused::TrustRefused;
 use super::source::{self, MetadataSource, ROOT_BYTES_MAX, SNAPSHOT_BYTES_MAX, TARGETS_BYTES_MAX, TIMESTAMP_BYTES_MAX};
+use super::updater::ROOT_ROTATIONS_MAX;
 use crate::store::meta::TufFile;
 
 /// The seed trusts its own store: what it stored may have expired, and is renewed.

@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::digest::Digest;
 use protocol::name::{AppName, Platform};
 use sigstore_tuf::metadata::{Metadata, Role};
 use sigstore_tuf::{Error, Snapshot, TargetFile, Targets, TrustedMetadataSet};
@@ -49,14 +48,20 @@ pub(super) fn check_path(targets: Option<&Targets>, app: &AppName, path: &str) -
     }
 }
 
-/// `bytes` must have the length and SHA-256 of `target` (TUF 1.0 §5.7.3).
-pub(super) fn check_target(path: &str, target: &TargetFile, bytes: &[u8]) -> Result<(), TrustRefused> {
+/// `bytes` must have the length of `target` and each hash of it that is understood, one at least (TUF 1.0 §5.7.3).
+pub fn check_target(path: &str, target: &TargetFile, bytes: &[u8]) -> Result<(), TrustRefused> {
     let mismatch = |detail: String| TrustRefused::Mismatch { file: path.to_owned(), detail };
     if bytes.len() as u64 != target.length {
         return Err(mismatch(format!("{} bytes instead of {}", bytes.len(), target.length)));
     }
-    let (wanted, found) = (metadata::target_digest(path, target)?, Digest::sha256(bytes));
-    if wanted == found { Ok(()) } else { Err(mismatch(format!("{found} instead of {wanted}"))) }
+    metadata::target_digest(path, target)?;
+    for wanted in metadata::target_digests(target) {
+        let found = wanted.same_algorithm(bytes);
+        if found != wanted {
+            return Err(mismatch(format!("{found} instead of {wanted}")));
+        }
+    }
+    Ok(())
 }
 
 /// The snapshot in `bytes`, if the root's keys signed it; whether a timestamp names it is not checked.

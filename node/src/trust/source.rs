@@ -25,6 +25,12 @@ pub const TARGETS_BYTES_MAX: usize = 10 << 20;
 #[error("{0:#}")]
 pub struct SourceError(#[from] pub anyhow::Error);
 
+impl From<std::io::Error> for SourceError {
+    fn from(error: std::io::Error) -> Self {
+        Self(error.into())
+    }
+}
+
 /// A source of TUF files by name, for one organisation.
 #[async_trait]
 pub trait MetadataSource: Send + Sync {

@@ -1,5 +1,6 @@
 //! Claims about what a device or operator believes and what it refuses.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
