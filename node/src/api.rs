@@ -2,7 +2,7 @@
 //!
 //! Not here: routes; see `seed::api`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use protocol::digest::Digest;
@@ -58,6 +58,13 @@ pub struct NewOrg {
     pub org: OrgName,
     /// `1.root.json` and `1.targets.json`.
     pub files: Vec<TufFile>,
+}
+
+/// `GET /api/v1/orgs/{org}/apps/{app}/deployed`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Deployed {
+    /// The versions that some group shall have.
+    pub versions: BTreeSet<u64>,
 }
 
 /// The answer to [`NewOrg`].

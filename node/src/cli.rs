@@ -18,6 +18,7 @@ pub mod repo;
 pub mod rollout;
 pub mod seed;
 pub mod store;
+pub mod trust;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use protocol::statement::TrustToken;
@@ -52,6 +53,9 @@ enum Command {
     /// Apps and their signed versions.
     #[command(subcommand)]
     App(app::Command),
+    /// Who may sign what for an organisation: keys, thresholds, expiries, proposals that several people sign.
+    #[command(subcommand)]
+    Trust(trust::Command),
     /// Repositories: who may pull, which tags stay, which expire.
     #[command(subcommand)]
     Repo(repo::Command),
@@ -126,6 +130,7 @@ pub fn run(cli: Cli, token: TrustToken) -> anyhow::Result<()> {
             Command::Org(command) => command.run().await,
             Command::Key(command) => command.run().await,
             Command::App(command) => command.run().await,
+            Command::Trust(command) => command.run().await,
             Command::Repo(command) => command.run().await,
             Command::Fleet(command) => command.run().await,
             Command::Rollout(command) => command.run().await,

@@ -8,6 +8,7 @@
 //! Not here: signing itself; see [`crate::trust`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use oci_spec::image::{ImageConfiguration, ImageIndex, ImageManifest};
@@ -21,7 +22,9 @@ use serde::Serialize;
 use crate::api::{self, HashListQuery, HashLists};
 use crate::cli::operator::SeedApi;
 use crate::clock::wall_time;
-use crate::trust::{OperatorKeys, TrustRefused, VerifiedRepository, prepare_version};
+use crate::files::{self, Access};
+use crate::trust::proposal::{Change, Proposal};
+use crate::trust::{NewVersion, OperatorKeys, TrustRefused, VerifiedRepository, prepare_version};
 
 /// The largest image configuration that is read for its platform.
 const CONFIG_BYTES_MAX: usize = 4 << 20;
@@ -46,6 +49,12 @@ pub struct Request {
     pub digest: Option<Digest>,
     /// The version's number, if not the next one.
     pub number: Option<u64>,
+    /// The least version that devices may start from now on, if it changes.
+    pub floor: Option<u64>,
+    /// Whether the floor may be lowered.
+    pub lower_floor: bool,
+    /// Where the signed version is written, if it shall not be published yet.
+    pub out: Option<PathBuf>,
 }
 
 /// What was published.
@@ -59,6 +68,9 @@ pub struct Published {
     pub digest: Digest,
     /// The platforms of the version.
     pub platforms: Vec<Platform>,
+    /// The file that it was written to instead of being published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proposal: Option<PathBuf>,
 }
 
 /// What a tag names: at most one image for each platform.
@@ -73,7 +85,7 @@ struct Resolved {
 /// # Errors
 /// When the tag names no image, the keys may not sign for the app, or another version was published meanwhile.
 pub async fn publish(api: &SeedApi, keys: &OperatorKeys, request: Request) -> anyhow::Result<Published> {
-    let Request { org, app, repository, tag, digest, number } = request;
+    let Request { org, app, repository, tag, digest, number, floor, lower_floor, out } = request;
     let source = api.metadata_of(&org);
     let mut view = VerifiedRepository::open(&keys.dir().join("trust"), &org, &keys.trusted_root()?)?;
     match view.refresh(wall_time(), &source, None).await {
@@ -116,9 +128,17 @@ pub async fn publish(api: &SeedApi, keys: &OperatorKeys, request: Request) -> an
     let platforms: Vec<&str> = statements.keys().map(Platform::as_str).collect();
     let platforms = platforms.join(", ");
     tracing::info!(%repository, %tag, digest = %resolved.digest, version = name.version, platforms, "signing");
-    let publication = prepare_version(&view, keys, &name, statements, wall_time())?;
-    let done: api::Published = api.post(&format!("/api/v1/orgs/{org}/versions"), &publication).await?;
-    Ok(Published { app: done.app, version: done.version, digest: resolved.digest, platforms: resolved.images.into_keys().collect() })
+    let deployed: api::Deployed = api.get(&format!("/api/v1/orgs/{org}/apps/{app}/deployed")).await?;
+    let new = NewVersion { name, statements, deployed: deployed.versions, floor, lower_floor };
+    let publication = prepare_version(&view, keys, new, wall_time())?;
+    let (version, digest, platforms) = (publication.version, resolved.digest, resolved.images.into_keys().collect());
+    if let Some(out) = &out {
+        let proposal = Proposal::new(&view, &source, Change::Version(publication)).await?;
+        files::replace(out, proposal.to_text().as_bytes(), Access::Public)?;
+    } else {
+        let _: api::Published = api.post(&format!("/api/v1/orgs/{org}/versions"), &publication).await?;
+    }
+    Ok(Published { app, version, digest, platforms, proposal: out })
 }
 
 async fn resolve(api: &SeedApi, repository: &RepositoryName, tag: &Tag, expected: Option<&Digest>) -> anyhow::Result<Resolved> {

@@ -28,6 +28,7 @@ const TOOLS: &[Tool] = &[
     Tool { executable: "dockerd", package: "docker.io", purpose: "the second of the two container engines" },
     Tool { executable: "buildah", package: "buildah", purpose: "makes images and pushes them without an engine" },
     Tool { executable: "curl", package: "curl", purpose: "asks the registry and the API as a client that is not ours" },
+    Tool { executable: "openssl", package: "openssl", purpose: "opens sealed keys as a tool that is not ours" },
     Tool { executable: "docker-registry", package: "docker-registry", purpose: "mirrors our registry, and is what it is measured against" },
     Tool { executable: "nginx", package: "nginx-light", purpose: "serves the same bytes as files, as the limit to measure against" },
     Tool { executable: "ip", package: "iproute2", purpose: "makes the network namespaces of the lab" },

@@ -1,6 +1,12 @@
 //! `hedgerow app …`: apps and their signed versions.
 //!
+//! | module | holds |
+//! |---|---|
+//! | `grant` | grants, for devices that cannot ask the seed |
+//!
 //! Not here: pushing images, which any OCI client does.
+
+mod grant;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,6 +34,8 @@ pub enum Command {
     Versions(Versions),
     /// Show a version: its images, platform by platform, and whether it is retired.
     Show(Show),
+    /// Sign a grant: a group or device that cannot ask the seed may run a version until a moment. Needs no network.
+    Grant(grant::Grant),
     /// Take a version out of use: it cannot be rolled out any more, and its content may be removed; its statement stays.
     Retire(Retire),
 }
@@ -62,6 +70,15 @@ pub struct Publish {
     /// The version's number; default: the next one. A number that is taken is a conflict.
     #[arg(long, value_name = "N")]
     number: Option<u64>,
+    /// The least version that devices may start from now on: older ones are refused, whatever the seed says.
+    #[arg(long, value_name = "N")]
+    floor: Option<u64>,
+    /// Let the floor go down: devices may start versions again that were ruled out.
+    #[arg(long, requires = "floor")]
+    lower_floor: bool,
+    /// Write the signed version to this file, for others to sign too, instead of publishing it: `trust sign`, `trust publish`.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// Where the organisation's keys are.
     #[arg(long, value_name = "DIR", env = "HEDGEROW_KEYS")]
     keys: PathBuf,
@@ -123,6 +140,7 @@ impl Command {
             Self::Publish(publish) => publish.run().await,
             Self::Versions(versions) => versions.run().await,
             Self::Show(show) => show.run().await,
+            Self::Grant(grant) => grant.run(),
             Self::Retire(retire) => retire.run().await,
         }
     }
@@ -134,11 +152,17 @@ impl Publish {
         let AppPath { org, app } = self.image.path;
         let keys = OperatorKeys::load(&self.keys, &org)?;
         let repository = RepositoryName::of_app(&org, &app);
-        let request = Request { org, app, repository, tag: self.image.tag, digest: self.image.digest, number: self.number };
+        let (tag, digest, number) = (self.image.tag, self.image.digest, self.number);
+        let request =
+            Request { org, app, repository, tag, digest, number, floor: self.floor, lower_floor: self.lower_floor, out: self.out };
         let published: Published = publish(&api, &keys, request).await?;
         self.output.print(&published, || {
             let platforms: Vec<&str> = published.platforms.iter().map(protocol::name::Platform::as_str).collect();
-            format!("{} version {} published for {} ({})", published.app, published.version, platforms.join(", "), published.digest)
+            let (app, version, platforms, digest) = (&published.app, published.version, platforms.join(", "), published.digest);
+            match &published.proposal {
+                None => format!("{app} version {version} published for {platforms} ({digest})"),
+                Some(file) => format!("{app} version {version} for {platforms} ({digest}) written to {}, not published", file.display()),
+            }
         })
     }
 }

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::device::seed_client::{bounded, checked};
 use crate::files;
 use crate::transport::tls;
-use crate::trust::{MetadataSource, SourceError, publication};
+use crate::trust::{MetadataSource, SourceError, TrustChange, publication};
 
 /// Where the seed is, and who asks.
 #[derive(Clone, Debug, Args)]
@@ -117,6 +117,14 @@ impl SeedApi {
     /// When the seed cannot be reached or refuses.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
         self.json(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// Hands over a change of who may sign for `org`.
+    ///
+    /// # Errors
+    /// When the seed cannot be reached or refuses.
+    pub async fn put_trust(&self, org: &OrgName, change: &TrustChange) -> anyhow::Result<()> {
+        self.send(self.request(Method::POST, &format!("/api/v1/orgs/{org}/trust")).json(change)).await.map(drop)
     }
 
     /// Has `path` removed.

@@ -2,7 +2,7 @@
 //!
 //! Not here: access keys of an organisation; see [`super::key`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -15,7 +15,7 @@ use super::operator::Operator;
 use crate::api::{NewOrg, OrgCreated, OrgListed, SeedTrust};
 use crate::clock::wall_time;
 use crate::files;
-use crate::trust::{OperatorKeys, new_repository};
+use crate::trust::{KeyError, OperatorKeys, new_repository, passphrase};
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -69,8 +69,8 @@ impl Create {
         let online = hex::decode(&trust.online_key).ok().and_then(|raw| VerifyingKey::try_from(raw.as_slice()).ok());
         let online = online.context("the seed's online key cannot be read")?;
         files::create_private_dir(&self.keys)?;
-        let keys = OperatorKeys::generate(&self.keys, &self.org)?;
-        let metadata = new_repository(&keys, &online, wall_time());
+        let keys = keys_for(&self.keys, &self.org)?;
+        let metadata = new_repository(&keys, &online, wall_time())?;
         let root = metadata.first().context("a new repository has a root")?.content.clone();
         // Before the seed knows the organisation: without its root its keys would be of no use.
         keys.store_trusted_root(root.as_bytes())?;
@@ -83,7 +83,9 @@ impl Create {
                     self.org
                 )
             })?;
-        tracing::warn!("{}", keys.unsealed_warning());
+        if let Some(warning) = keys.unsealed_warning() {
+            tracing::warn!("{warning}");
+        }
         self.output.print(&created, || {
             format!(
                 "organisation {} created, keys in {}\naccess key {} (shown once)",
@@ -92,6 +94,14 @@ impl Create {
                 created.access_key
             )
         })
+    }
+}
+
+/// The keys that `trust init` made for an organisation that was never created, or else new ones.
+fn keys_for(dir: &Path, org: &OrgName) -> anyhow::Result<OperatorKeys> {
+    match OperatorKeys::load(dir, org) {
+        Ok(made) if matches!(made.trusted_root(), Err(KeyError::Missing(_))) => Ok(made),
+        _ => Ok(OperatorKeys::generate(dir, org, passphrase::for_new()?.as_deref())?),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::seed::run::run;
 use crate::store::backup::{Copied, Progress, Source, Step, backup, complete, restore};
 use crate::store::check::JOURNAL;
 use crate::store::journal::extent::Extent;
+use crate::trust::passphrase;
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -185,7 +186,7 @@ impl Init {
             ..SeedFile::new(self.listen, self.device_listen)
         };
         let data = self.data.clone();
-        let made = init(NewSeed { data: self.data, keys: self.keys, org: self.org, settings }).await?;
+        let made = init(NewSeed { data: self.data, keys: self.keys, passphrase: passphrase::for_new()?, org: self.org, settings }).await?;
         self.output.print(&made, || {
             let ca = if made.ca_file.is_empty() { String::new() } else { format!("\nCA certificate {}", made.ca_file) };
             format!(

@@ -72,6 +72,9 @@ pub enum ActivityKind {
     /// A version was published.
     #[serde(rename = "version.publish")]
     VersionPublish,
+    /// It was changed who may sign what.
+    #[serde(rename = "trust.change")]
+    TrustChange,
     /// A version was retired.
     #[serde(rename = "version.retire")]
     VersionRetire,

@@ -41,7 +41,7 @@ use super::{Seed, openapi};
 use crate::api::{ApiError, BODY_BYTES_MAX, HashListQuery, HashLists, NewOrg, NewToken, OrgCreated, Published, SeedTrust, TokenMade};
 use crate::listener::Client;
 use crate::store::meta::Scope;
-use crate::trust::{Publication, publication, statement_digest};
+use crate::trust::{Publication, TrustChange, publication, statement_digest};
 
 /// Blobs of one hash list query: more than a version has.
 const QUERY_BLOBS_MAX: usize = 10_000;
@@ -128,6 +128,7 @@ impl From<AuthError> for Refused {
 /// The routes. Who asks is known before a body is read, so that strangers cannot make the seed buffer one.
 pub fn router(seed: Arc<Seed>) -> Router {
     let bounds = (ConcurrencyLimitLayer::new(PUBLICATIONS_AT_ONCE), DefaultBodyLimit::max(publication::PUBLICATION_BYTES_MAX));
+    let change = post(change_trust).layer::<_, Infallible>(bounds.clone());
     let publish = post(publish).layer::<_, Infallible>(bounds);
     let described = get(|| async { ([(CONTENT_TYPE, "application/json")], openapi::DOCUMENT) });
     Router::new()
@@ -141,9 +142,11 @@ pub fn router(seed: Arc<Seed>) -> Router {
         .route("/api/v1/orgs/{org}/repositories/{*repository}", get(repositories::show))
         .route("/api/v1/orgs/{org}/repository-settings", get(repositories::settings))
         .route("/api/v1/orgs/{org}/repository-settings/{*pattern}", patch(repositories::change).delete(repositories::clear))
+        .route("/api/v1/orgs/{org}/apps/{app}/deployed", get(versions::deployed))
         .route("/api/v1/orgs/{org}/apps/{app}/versions", get(versions::list))
         .route("/api/v1/orgs/{org}/apps/{app}/versions/{version}", get(versions::show))
         .route("/api/v1/orgs/{org}/apps/{app}/versions/{version}/retire", post(versions::retire))
+        .route("/api/v1/orgs/{org}/trust", change)
         .route("/api/v1/orgs/{org}/tokens", post(add_token))
         .route("/api/v1/orgs/{org}/devices", get(devices::list))
         .route("/api/v1/orgs/{org}/devices/{device}", get(devices::show).patch(devices::change))
@@ -233,6 +236,20 @@ async fn publish(
     record.did(Activity::in_org(ActivityKind::VersionPublish, &org, Some(format!("{} v{}", published.app, published.version))));
     tracing::info!(event = "version_published", %org, app = %published.app, version = published.version, "version published");
     Ok((StatusCode::CREATED, Json(published)))
+}
+
+async fn change_trust(
+    State(seed): State<Arc<Seed>>,
+    Path(org): Path<OrgName>,
+    Extension(principal): Extension<Principal>,
+    record: RequestRecord,
+    Json(change): Json<TrustChange>,
+) -> Result<StatusCode, Refused> {
+    require(&principal, &org, Scope::Admin)?;
+    seed.change_trust(&org, &change).await?;
+    record.did(Activity::in_org(ActivityKind::TrustChange, &org, None));
+    tracing::info!(event = "trust_changed", %org, root = change.root.is_some(), "trust metadata changed");
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn add_token(

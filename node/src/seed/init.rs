@@ -36,6 +36,8 @@ pub struct NewSeed {
     pub data: PathBuf,
     /// Where the operator's keys go; never below the data directory.
     pub keys: PathBuf,
+    /// What seals them, if anything does.
+    pub passphrase: Option<String>,
     /// The first organisation.
     pub org: OrgName,
     /// Its settings.
@@ -86,23 +88,25 @@ pub async fn init(mut new: NewSeed) -> anyhow::Result<SeedMade> {
     if !seed.store.orgs().await?.is_empty() {
         bail!("there is a seed in {} already; run it with `hedgerow seed run`, or use another --data", config.data.display());
     }
-    let keys = operator_keys(&new.keys, &new.org, &seed.signer)?;
-    let metadata = new_repository(&keys, &seed.signer.public_key(), wall_time());
+    let keys = operator_keys(&new, &seed.signer)?;
+    let metadata = new_repository(&keys, &seed.signer.public_key(), wall_time())?;
     let root = metadata.first().context("a new repository has a root")?.content.clone();
     keys.store_trusted_root(root.as_bytes())?;
     files::replace(&new.data.join(FILE_NAME), toml::to_string_pretty(&new.settings)?.as_bytes(), Access::Public)?;
     let scopes = ORG_SCOPES.into_iter().chain([Scope::Seed]).collect();
     let created =
         seed.create_org(NewOrg { org: new.org, files: metadata }, scopes).await.map_err(|refused| anyhow::anyhow!("{refused}"))?;
-    tracing::warn!("{}", keys.unsealed_warning());
+    if let Some(warning) = keys.unsealed_warning() {
+        tracing::warn!("{warning}");
+    }
 
     let ca_file = if config.uses_own_ca() { seed_keys.join("ca.pem").display().to_string() } else { String::new() };
     Ok(SeedMade { org: created.org, access_key: created.access_key, url: config.url(), device_url: config.device_url(), ca_file })
 }
 
 /// New keys, or those that an `init` of this same seed left when it died: their root, if there is one, names this seed.
-fn operator_keys(dir: &Path, org: &OrgName, signer: &OnlineSigner) -> anyhow::Result<OperatorKeys> {
-    let exists = match OperatorKeys::generate(dir, org) {
+fn operator_keys(NewSeed { keys: dir, org, passphrase, .. }: &NewSeed, signer: &OnlineSigner) -> anyhow::Result<OperatorKeys> {
+    let exists = match OperatorKeys::generate(dir, org, passphrase.as_deref()) {
         Err(exists @ KeyError::Exists(_)) => exists,
         made => return Ok(made?),
     };
@@ -174,7 +178,7 @@ mod tests {
 
     fn new_seed(home: &Path, data: &str) -> NewSeed {
         let settings = SeedFile::new("127.0.0.1:5000", "127.0.0.1:7443");
-        NewSeed { data: home.join(data), keys: home.join("keys"), org: "acme".parse().unwrap(), settings }
+        NewSeed { data: home.join(data), keys: home.join("keys"), passphrase: None, org: "acme".parse().unwrap(), settings }
     }
 
     #[tokio::test]
@@ -185,8 +189,8 @@ mod tests {
         let seed_keys = new.data.join("keys");
         files::create_private_dir(&seed_keys).unwrap();
         let signer = OnlineSigner::load_or_generate(&seed_keys.join("online.pem")).unwrap();
-        let keys = OperatorKeys::generate(&new.keys, &new.org).unwrap();
-        let metadata = new_repository(&keys, &signer.public_key(), wall_time());
+        let keys = OperatorKeys::generate(&new.keys, &new.org, None).unwrap();
+        let metadata = new_repository(&keys, &signer.public_key(), wall_time()).unwrap();
         keys.store_trusted_root(metadata[0].content.as_bytes()).unwrap();
         files::replace(&new.data.join(FILE_NAME), b"listen = 1", Access::Public).unwrap();
 

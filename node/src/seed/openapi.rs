@@ -78,6 +78,7 @@ mod tests {
         match schema.map_or("", |name| name.rsplit('/').next().unwrap_or_default()) {
             "NewOrg" => r#"{"org":"acme","files":[]}"#.to_owned(),
             "NewKey" => r#"{"scopes":["pull"]}"#.to_owned(),
+            "TrustChange" => "{}".to_owned(),
             "HashListQuery" => r#"{"blobs":[]}"#.to_owned(),
             "Publication" => r#"{"app":"web","version":1,"statements":{},"app_role":{"name":"","content":""}}"#.to_owned(),
             "NewToken" => format!(r#"{{"secret_sha256":"{digest}","lifetime_seconds":1}}"#),

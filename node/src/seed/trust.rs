@@ -1,4 +1,4 @@
-//! Publishing versions, and keeping the online metadata fresh.
+//! Publishing versions, changing who may sign, and keeping the online metadata fresh.
 //!
 //! Not here: the rules; see [`crate::trust`].
 
@@ -17,7 +17,8 @@ use crate::api::{NewOrg, OrgCreated, Published};
 use crate::clock::wall_time;
 use crate::seed::registry::auth::generate_key;
 use crate::store::meta::{MetaError, Scope, VersionContent};
-use crate::trust::{Publication, PublicationRefused, RepositoryFiles, StoredMetadata, check_publication, renewal_due};
+use crate::trust::change::check_change;
+use crate::trust::{Publication, PublicationRefused, RepositoryFiles, StoredMetadata, TrustChange, check_publication, renewal_due};
 
 /// Every scope of an organisation.
 pub const ORG_SCOPES: [Scope; 5] = [Scope::Pull, Scope::Push, Scope::Delete, Scope::Publish, Scope::Admin];
@@ -55,6 +56,21 @@ impl Seed {
         let published = Published { app: checked.record.app.clone(), version: checked.record.version };
         self.store.publish_version(org, checked.record, content, &current.timestamp, checked.files).await?;
         Ok(published)
+    }
+
+    /// Puts a change of who may sign what in force.
+    ///
+    /// # Errors
+    /// When it does not follow what is in force, is not signed by those who may, or does more than that.
+    pub async fn change_trust(&self, org: &OrgName, change: &TrustChange) -> Result<(), Refused> {
+        let source = StoredMetadata { store: self.store.as_ref(), org };
+        let (timestamp, files) = check_change(org, &source, change, &self.signer, wall_time()).await.map_err(|error| refused(&error))?;
+        self.store.put_tuf_files(org, &timestamp, files).await?;
+        // A new epoch asks for desired states that carry it; what fails here is tried again with the next renewal.
+        if let Err(error) = fleet::renew_desired_state(self, org, GROUP_ALL).await {
+            tracing::warn!(%org, error = format!("{error:#}"), "the desired state is not signed anew yet");
+        }
+        Ok(())
     }
 
     async fn renew(&self, org: &OrgName) -> anyhow::Result<()> {

@@ -2,7 +2,8 @@
 //! it what our repositories ask for besides TUF.
 //!
 //! A root belongs to the organisation, and its epoch never goes back. A version statement counts only from the role of
-//! its own app, which the top-level targets delegate; what any other role lists is not looked at.
+//! its own app, which the top-level targets delegate, or from that app's archive; what any other role lists is not looked
+//! at. No version below the floor that the app's role names is accepted.
 //!
 //! Not here: the TUF client workflow, see [`super::updater`]; transport, see [`super::source`]; which version a device
 //! should have, see `protocol::statement::desired`.
@@ -12,13 +13,14 @@ use std::path::Path;
 use protocol::name::{AppName, OrgName, Platform};
 use protocol::statement::TrustToken;
 use protocol::statement::desired::OnlineKey;
-use protocol::statement::version::{AcceptedStatement, STATEMENT_BYTES_MAX, VersionName};
+use protocol::statement::grant::GrantAuthority;
+use protocol::statement::version::{AcceptedStatement, STATEMENT_BYTES_MAX, StatementRefused, VersionName};
 use protocol::time::WallTime;
-use sigstore_tuf::{DelegatedRole, Root, TargetFile, Targets};
+use sigstore_tuf::{DelegatedRole, Delegations, Root, TargetFile, Targets};
 
 use super::metadata;
 use super::refused::TrustRefused;
-use super::rules::{PublishedVersions, check_path, check_target, published_versions};
+use super::rules::{PublishedVersions, check_target, published_versions};
 use super::source::MetadataSource;
 use super::updater::{Refreshed, RootRules, Updater, not_kept};
 
@@ -30,9 +32,28 @@ pub struct VerifiedRepository {
     online: OnlineKey,
 }
 
+/// A role that is in force, and who may sign it.
+#[derive(Clone, Debug)]
+pub struct RoleInForce {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: u64,
+    /// When it expires.
+    pub expires: jiff::Timestamp,
+    /// Who may sign it.
+    pub keyids: Vec<String>,
+    /// How many of them must.
+    pub threshold: usize,
+    /// Whether the seed signs it.
+    pub is_online: bool,
+    /// The least version that devices may start, if it is an app's.
+    pub floor: Option<u64>,
+}
+
 /// What a root of this organisation must say.
 #[derive(Debug)]
-struct RootsOf(OrgName);
+pub(super) struct RootsOf(pub(super) OrgName);
 
 impl RootRules for RootsOf {
     fn check(&self, trusted: Option<&Root>, next: &Root) -> Result<(), TrustRefused> {
@@ -93,7 +114,43 @@ impl VerifiedRepository {
     ) -> Result<Refreshed, TrustRefused> {
         let outcome = self.updater.refresh(now, source, timestamp).await;
         self.online = metadata::online_key(self.updater.root(), &self.org)?;
+        if matches!(outcome, Ok(Refreshed::Updated)) {
+            self.follow_kept_apps(source).await;
+        }
         outcome
+    }
+
+    /// Whether the newest verified root allows grants.
+    pub fn allows_grants(&self) -> bool {
+        metadata::allows_grants(self.updater.root())
+    }
+
+    /// Who may grant for `app`, from what is kept on this machine: signatures are checked, expiry is not, because a grant
+    /// is for a machine that is cut off.
+    ///
+    /// # Errors
+    /// When the app's role is not kept or does not verify.
+    pub fn grant_authority(&self, app: &AppName) -> Result<GrantAuthority, TrustRefused> {
+        let (root, name) = (self.updater.root(), metadata::role_name(app));
+        let targets = self.updater.kept_role("targets", &root.keys, root.role("targets"))?;
+        let floor = metadata::floor(&name, &self.kept_delegated(&name, targets.delegations.as_ref())?)?;
+        let delegations = targets.delegations.as_ref().ok_or_else(|| TrustRefused::NotPublished(name.clone()))?;
+        let role = delegations.roles.iter().find(|role| role.name == name).ok_or_else(|| TrustRefused::NotPublished(name.clone()))?;
+        let keys = role.keyids.iter().filter_map(|keyid| metadata::ed25519_key(delegations.keys.get(keyid)?)).collect();
+        let (org, app, is_allowed, threshold) = (self.org.clone(), app.clone(), self.allows_grants(), role.threshold);
+        Ok(GrantAuthority { org, app, is_allowed, keys, threshold, floor })
+    }
+
+    /// The least version of `app` that may be started, as the newest role that this machine has says it; 0 if it says none.
+    ///
+    /// # Errors
+    /// When there is no role of the app here, or it does not verify.
+    pub fn floor(&self, app: &AppName) -> Result<u64, TrustRefused> {
+        let name = metadata::role_name(app);
+        match self.updater.trusted().targets_role(&name) {
+            Some(role) => metadata::floor(&name, role),
+            None => metadata::floor(&name, &self.kept_app_role(app)?),
+        }
     }
 
     /// The statement of version `name` for `platform`, fetched if it is not kept: listed by the app's role, with nothing
@@ -111,13 +168,16 @@ impl VerifiedRepository {
     ) -> Result<AcceptedStatement, TrustRefused> {
         let path = name.target_path(platform);
         let target = self.listed(&name.app, &path, now, source).await?;
+        let floor = self.floor(&name.app)?;
+        let accept = |bytes: &[u8]| AcceptedStatement::accept(token, &self.org, name, platform, bytes)?.at_floor(floor);
         let kept = kept_target(&path);
         let bytes = self.updater.cache().load(&kept, STATEMENT_BYTES_MAX);
         if let Some(bytes) = bytes.filter(|bytes| check_target(&path, &target, bytes).is_ok()) {
-            return Ok(AcceptedStatement::accept(token, &self.org, name, platform, &bytes)?);
+            return Ok(accept(&bytes)?);
         }
+        check_version_floor(name, floor)?;
         let bytes = self.updater.download(&path, &target, STATEMENT_BYTES_MAX, source).await?;
-        let accepted = AcceptedStatement::accept(token, &self.org, name, platform, &bytes)?;
+        let accepted = accept(&bytes)?;
         self.updater.cache().store(&kept, &bytes).await?;
         Ok(accepted)
     }
@@ -130,23 +190,25 @@ impl VerifiedRepository {
     /// When the statement, or the chain that signs it, is not kept or does not verify.
     pub fn accepted_before(&self, token: &TrustToken, name: &VersionName, platform: &Platform) -> Result<AcceptedStatement, TrustRefused> {
         let path = name.target_path(platform);
-        let role_name = metadata::role_name(&name.app);
-        let root = self.updater.root();
-        let targets = self.updater.kept_role("targets", &root.keys, root.role("targets"))?;
-        check_path(Some(&targets), &name.app, &path)?;
-        let delegations = targets.delegations.as_ref().ok_or_else(|| TrustRefused::NotPublished(path.clone()))?;
-        let delegated = delegations.roles.iter().find(|role| role.name == role_name).map(DelegatedRole::role_keys);
-        let role = self.updater.kept_role(&role_name, &delegations.keys, delegated.as_ref())?;
-        let target = role.target(&path).ok_or_else(|| TrustRefused::NotPublished(path.clone()))?;
+        let role = self.kept_app_role(&name.app)?;
+        let floor = metadata::floor(&metadata::role_name(&name.app), &role)?;
+        let target = match role.target(&path) {
+            Some(target) => target.clone(),
+            None => self
+                .kept_delegated(&metadata::archive_name(&name.app), role.delegations.as_ref())?
+                .target(&path)
+                .cloned()
+                .ok_or_else(|| TrustRefused::NotPublished(path.clone()))?,
+        };
         let bytes = self.updater.cache().load(&kept_target(&path), STATEMENT_BYTES_MAX).ok_or_else(|| not_kept(&path))?;
-        check_target(&path, target, &bytes)?;
-        Ok(AcceptedStatement::accept(token, &self.org, name, platform, &bytes)?)
+        check_target(&path, &target, &bytes)?;
+        Ok(AcceptedStatement::accept(token, &self.org, name, platform, &bytes)?.at_floor(floor)?)
     }
 
     /// The versions whose statements for `platform` [`Self::statement`] gave before and are still kept.
     pub fn kept_versions(&self, platform: &Platform) -> Vec<VersionName> {
         let (mut found, cache) = (Vec::new(), self.updater.cache());
-        for app in cache.entries("targets").iter().filter_map(|app| app.parse::<AppName>().ok()) {
+        for app in self.kept_apps() {
             let versions = cache.entries(&format!("targets/{app}"));
             for version in versions.iter().filter_map(|version| version.parse().ok()) {
                 let name = VersionName { app: app.clone(), version };
@@ -164,9 +226,50 @@ impl VerifiedRepository {
     /// # Errors
     /// When the metadata was never refreshed, or the role cannot be had or verified.
     pub async fn published(&mut self, app: &AppName, source: &dyn MetadataSource) -> Result<PublishedVersions, TrustRefused> {
-        let role = metadata::role_name(app);
-        self.updater.load_role(&role, "targets", None, source).await?;
-        Ok(self.loaded_app_role(app)?.map(|role| published_versions(app, role)).unwrap_or_default())
+        let (role, archive) = (metadata::role_name(app), metadata::archive_name(app));
+        if !self.updater.load_role(&role, "targets", None, source).await? {
+            return Ok(PublishedVersions::new());
+        }
+        self.updater.load_role(&archive, &role, None, source).await?;
+        let loaded = [self.loaded_app_role(app)?, self.loaded_archive_role(app)?];
+        Ok(loaded.into_iter().flatten().flat_map(|role| published_versions(app, role)).collect())
+    }
+
+    /// The apps that the top-level targets delegate, in the order in which they were first published.
+    pub fn apps(&self) -> Vec<AppName> {
+        let delegations = self.targets().and_then(|targets| targets.delegations.as_ref());
+        delegations.iter().flat_map(|delegations| &delegations.roles).filter_map(|role| metadata::app_of(&role.name)).collect()
+    }
+
+    /// What is in force: the top-level roles, and the roles of apps that are loaded.
+    ///
+    /// # Errors
+    /// When the metadata was never refreshed, or a role cannot be read.
+    pub fn roles_in_force(&self) -> Result<Vec<RoleInForce>, TrustRefused> {
+        let (trusted, root) = (self.updater.trusted(), self.updater.root());
+        let (Some(timestamp), Some(snapshot), Some(targets)) = (trusted.timestamp(), trusted.snapshot(), self.targets()) else {
+            return Err(TrustRefused::NotRefreshed);
+        };
+        let top_level = [
+            ("root", root.version, root.expires),
+            ("targets", targets.version, targets.expires),
+            ("snapshot", snapshot.version, snapshot.expires),
+            ("timestamp", timestamp.version, timestamp.expires),
+        ];
+        let mut roles = Vec::new();
+        for (name, version, expires) in top_level {
+            let authority = root.role(name).ok_or(TrustRefused::NotRefreshed)?;
+            let (keyids, threshold, is_online) = (authority.keyids.clone(), authority.threshold, ["snapshot", "timestamp"].contains(&name));
+            roles.push(RoleInForce { name: name.to_owned(), version, expires, keyids, threshold, is_online, floor: None });
+        }
+        for delegated in targets.delegations.iter().flat_map(|delegations| &delegations.roles) {
+            if let Some(role) = trusted.targets_role(&delegated.name) {
+                let (keyids, threshold) = (delegated.keyids.clone(), delegated.threshold);
+                let (name, floor) = (delegated.name.clone(), Some(metadata::floor(&delegated.name, role)?));
+                roles.push(RoleInForce { name, version: role.version, expires: role.expires, keyids, threshold, is_online: false, floor });
+            }
+        }
+        Ok(roles)
     }
 
     /// The verified top-level targets, if they are those that the snapshot pins.
@@ -174,27 +277,88 @@ impl VerifiedRepository {
         self.updater.pins_hold().then(|| self.updater.trusted().targets_role("targets")).flatten()
     }
 
-    /// Whether the root names this key for the top-level targets.
-    pub(super) fn may_sign_targets(&self, keyid: &str) -> bool {
-        self.updater.root().role("targets").is_some_and(|role| role.keyids.iter().any(|found| found == keyid))
+    /// The keys that may sign the top-level targets.
+    pub(super) fn targets_keyids(&self) -> Vec<String> {
+        self.updater.root().role("targets").map(|role| role.keyids.clone()).unwrap_or_default()
+    }
+
+    /// The TUF client below.
+    pub(super) const fn updater(&self) -> &Updater {
+        &self.updater
     }
 
     /// The verified role of `app`; `Ok(None)` if the app is not published, an error if the role was not loaded.
     pub(super) fn loaded_app_role(&self, app: &AppName) -> Result<Option<&Targets>, TrustRefused> {
-        let role = metadata::role_name(app);
-        match self.updater.trusted().targets_role(&role) {
-            None if self.updater.pin(&role).is_some() => Err(TrustRefused::NotRefreshed),
+        self.loaded(&metadata::role_name(app))
+    }
+
+    /// The verified archive of `app`, likewise.
+    pub(super) fn loaded_archive_role(&self, app: &AppName) -> Result<Option<&Targets>, TrustRefused> {
+        self.loaded(&metadata::archive_name(app))
+    }
+
+    fn loaded(&self, role: &str) -> Result<Option<&Targets>, TrustRefused> {
+        match self.updater.trusted().targets_role(role) {
+            None if self.updater.pin(role).is_some() => Err(TrustRefused::NotRefreshed),
             found => Ok(found),
         }
+    }
+
+    /// The role of `app` as it is kept on disk, verified from the root on.
+    fn kept_app_role(&self, app: &AppName) -> Result<Targets, TrustRefused> {
+        let root = self.updater.root();
+        let targets = self.updater.kept_role("targets", &root.keys, root.role("targets"))?;
+        self.kept_delegated(&metadata::role_name(app), targets.delegations.as_ref())
+    }
+
+    fn kept_delegated(&self, role: &str, delegations: Option<&Delegations>) -> Result<Targets, TrustRefused> {
+        let delegations = delegations.ok_or_else(|| TrustRefused::NotPublished(role.to_owned()))?;
+        let delegated = delegations.roles.iter().find(|found| found.name == role).map(DelegatedRole::role_keys);
+        let delegated = delegated.ok_or_else(|| TrustRefused::NotPublished(role.to_owned()))?;
+        self.updater.kept_role(role, &delegations.keys, Some(&delegated))
+    }
+
+    /// The apps that have statements here.
+    fn kept_apps(&self) -> Vec<AppName> {
+        self.updater.cache().entries("targets").iter().filter_map(|app| app.parse().ok()).collect()
+    }
+
+    /// Takes the newest roles of the apps that have statements here, so that a raised floor counts at once, and what was
+    /// accepted before can be proved offline under new keys and from the archive too. What fails is tried with the next
+    /// change: the refresh itself does not depend on it.
+    async fn follow_kept_apps(&mut self, source: &dyn MetadataSource) {
+        for app in self.kept_apps() {
+            if let Err(error) = self.follow_app(&app, source).await {
+                tracing::warn!(%app, %error, "the app's newest role cannot be had");
+            }
+        }
+    }
+
+    async fn follow_app(&mut self, app: &AppName, source: &dyn MetadataSource) -> Result<(), TrustRefused> {
+        let (role, archive) = (metadata::role_name(app), metadata::archive_name(app));
+        if !self.updater.load_role(&role, "targets", None, source).await? {
+            return Ok(());
+        }
+        let listed = self.loaded_app_role(app)?.map(|role| published_versions(app, role)).unwrap_or_default();
+        let kept = self.updater.cache().entries(&format!("targets/{app}"));
+        if kept.iter().filter_map(|version| version.parse().ok()).any(|version: u64| !listed.contains_key(&version)) {
+            self.updater.load_role(&archive, &role, None, source).await?;
+        }
+        Ok(())
     }
 
     /// The target `path` as the role of `app` lists it, with nothing on the way expired.
     async fn listed(&mut self, app: &AppName, path: &str, now: WallTime, source: &dyn MetadataSource) -> Result<TargetFile, TrustRefused> {
         let found = self.updater.find(path, now, source).await?;
-        let own = ["targets".to_owned(), metadata::role_name(app)];
-        let found = found.filter(|found| found.roles == own).map(|found| found.target);
+        let chain = ["targets".to_owned(), metadata::role_name(app), metadata::archive_name(app)];
+        let own = |roles: &[String]| roles == &chain[..2] || roles == chain;
+        let found = found.filter(|found| own(&found.roles)).map(|found| found.target);
         found.ok_or_else(|| TrustRefused::NotPublished(path.to_owned()))
     }
+}
+
+fn check_version_floor(name: &VersionName, floor: u64) -> Result<(), StatementRefused> {
+    if name.version < floor { Err(StatementRefused::BelowFloor { version: name.version, floor }) } else { Ok(()) }
 }
 
 fn kept_target(path: &str) -> String {

@@ -2,7 +2,7 @@
 //!
 //! Not here: the claims; they stand beside the code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use super::client::VerifiedRepository;
 use super::online_key::OnlineSigner;
 use super::operator_keys::OperatorKeys;
-use super::publication::{CheckedPublication, Publication, PublicationRefused, check_publication, prepare_version};
+use super::publication::{CheckedPublication, NewVersion, Publication, PublicationRefused, check_publication, prepare_version};
 use super::repository::{RepositoryFiles, new_repository};
 use super::source::{MetadataSource, SourceError};
 use crate::store::meta::TufFile;
@@ -76,18 +76,23 @@ pub(super) struct Fixture {
     pub(super) keys: OperatorKeys,
     pub(super) signer: OnlineSigner,
     pub(super) served: Served,
+    /// What devices shall have, the floor asked for, and whether it may go down, for what is prepared next.
+    pub(super) deployed: BTreeSet<u64>,
+    pub(super) floor: Option<u64>,
+    pub(super) lower_floor: bool,
 }
 
 impl Fixture {
     pub(super) fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         let org: OrgName = "acme".parse().unwrap();
-        let keys = OperatorKeys::generate(&home.path().join("keys"), &org).unwrap();
+        let keys = OperatorKeys::generate(&home.path().join("keys"), &org, None).unwrap();
         let signer = OnlineSigner::load_or_generate(&home.path().join("online.pem")).unwrap();
-        let made = new_repository(&keys, &signer.public_key(), NOW);
+        let made = new_repository(&keys, &signer.public_key(), NOW).unwrap();
         keys.store_trusted_root(made[0].content.as_bytes()).unwrap();
         let files = signer.complete_new_repository(&org, &made, NOW).unwrap();
-        let mut fixture = Self { home, org, keys, signer, served: Served::default() };
+        let (served, deployed) = (Served::default(), BTreeSet::new());
+        let mut fixture = Self { home, org, keys, signer, served, deployed, floor: None, lower_floor: false };
         fixture.serve(files);
         fixture
     }
@@ -112,7 +117,12 @@ impl Fixture {
         let _ = view.refresh(now, &source, None).await;
         let name = VersionName { app: app.parse().unwrap(), version };
         view.published(&name.app, &source).await?;
-        prepare_version(&view, &self.keys, &name, statements(&self.org, &name), now)
+        prepare_version(&view, &self.keys, self.new_version(&name), now)
+    }
+
+    pub(super) fn new_version(&self, name: &VersionName) -> NewVersion {
+        let statements = statements(&self.org, name);
+        NewVersion { name: name.clone(), statements, deployed: self.deployed.clone(), floor: self.floor, lower_floor: self.lower_floor }
     }
 
     pub(super) async fn check(&self, publication: &Publication, now: WallTime) -> Result<CheckedPublication, PublicationRefused> {

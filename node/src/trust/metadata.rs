@@ -15,7 +15,7 @@ use protocol::statement::desired::OnlineKey;
 use protocol::time::WallTime;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sigstore_tuf::{Root, TargetFile};
+use sigstore_tuf::{Key, Root, TargetFile, Targets};
 
 use super::refused::TrustRefused;
 
@@ -39,15 +39,15 @@ pub const TIMESTAMP_SECONDS: u64 = 3 * DAY_SECONDS;
 /// nothing new.
 pub const TIMESTAMP_RENEWAL_SECONDS: u64 = DAY_SECONDS / 2;
 
-/// The only `format` of the root's `x-hedgerow` member that this code reads and writes.
-pub const ROOT_MEMBER_FORMAT: u32 = 1;
+/// The only `format` of the `x-hedgerow` members of roots and of apps' roles that this code reads and writes.
+pub const MEMBER_FORMAT: u32 = 1;
 
 /// The name of the only file that is never versioned (TUF 1.0 §6.2).
 pub(super) const TIMESTAMP_FILE: &str = "timestamp.json";
 
 const DAY_SECONDS: u64 = 86_400;
 const SPEC_VERSION: &str = "1.0.37";
-const ROOT_MEMBER: &str = "x-hedgerow";
+pub(super) const MEMBER: &str = "x-hedgerow";
 const ED25519: &str = "ed25519";
 
 /// The root's `x-hedgerow` member: whose root it is, and the delegation of the online key for desired states.
@@ -56,12 +56,22 @@ struct RootMember {
     format: u32,
     org: OrgName,
     online: OnlineDelegation,
+    /// Whether grants of the app keys count where no timestamp and no desired state can be had.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    grants: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct OnlineDelegation {
     keyid: String,
     epoch: u64,
+}
+
+/// The `x-hedgerow` member of an app's role.
+#[derive(Debug, Serialize, Deserialize)]
+struct AppMember {
+    format: u32,
+    floor: u64,
 }
 
 /// What a root says (TUF 1.0 §4.3), besides its expiry.
@@ -77,6 +87,16 @@ pub(super) struct RootContent<'a> {
 /// The role that signs the versions of `app`.
 pub(super) fn role_name(app: &AppName) -> String {
     format!("app-{app}")
+}
+
+/// The role that lists the versions of `app` that its own role no longer does. No app's role has this name.
+pub(super) fn archive_name(app: &AppName) -> String {
+    format!("archive-{app}")
+}
+
+/// The app whose role this is; none if it is no app's.
+pub(super) fn app_of(role: &str) -> Option<AppName> {
+    role.strip_prefix("app-")?.parse().ok()
 }
 
 /// The file of version `version` of `role` (TUF 1.0 §6.2, consistent snapshots).
@@ -172,12 +192,13 @@ pub(super) fn root(content: &RootContent<'_>, now: WallTime) -> Value {
     let RootContent { org, version, root, targets, online, epoch } = *content;
     let keys: BTreeMap<String, Value> = [root, targets, online].map(|key| (keyid(key), key_object(key))).into();
     let role = |key: &VerifyingKey| json!({ "keyids": [keyid(key)], "threshold": 1 });
-    let member = RootMember { format: ROOT_MEMBER_FORMAT, org: org.clone(), online: OnlineDelegation { keyid: keyid(online), epoch } };
+    let online_delegation = OnlineDelegation { keyid: keyid(online), epoch };
+    let member = RootMember { format: MEMBER_FORMAT, org: org.clone(), online: online_delegation, grants: false };
     let mut signed = header("root", version, now.plus_seconds(ROOT_SECONDS));
     signed["consistent_snapshot"] = json!(true);
     signed["keys"] = json!(keys);
     signed["roles"] = json!({ "root": role(root), "targets": role(targets), "snapshot": role(online), "timestamp": role(online) });
-    signed[ROOT_MEMBER] = serde_json::to_value(member).unwrap();
+    signed[MEMBER] = serde_json::to_value(member).unwrap();
     signed
 }
 
@@ -195,12 +216,47 @@ pub(super) fn next_targets(mut signed: Value, previous: u64, now: WallTime) -> V
     signed
 }
 
-/// The delegation of `app` to `key` (TUF 1.0 §4.5, ROLE).
-pub(super) fn delegated_role(app: &AppName, key: &VerifyingKey) -> Value {
+/// The delegation of the role `name` for the paths of `app` to `threshold` of these keys (TUF 1.0 §4.5, ROLE).
+pub(super) fn delegation(name: &str, app: &AppName, keyids: &[String], threshold: usize) -> Value {
     json!({
-        "name": role_name(app), "keyids": [keyid(key)], "threshold": 1,
+        "name": name, "keyids": keyids, "threshold": threshold,
         "terminating": true, "paths": [path_pattern(app)],
     })
+}
+
+/// The least version that devices may start, as the app's role says it; 0 if it says none.
+pub(super) fn floor(name: &str, role: &Targets) -> Result<u64, TrustRefused> {
+    let Some(member) = role.extra.get(MEMBER) else { return Ok(0) };
+    let malformed = |detail: String| TrustRefused::Malformed { file: unversioned(name), detail: format!("{MEMBER}: {detail}") };
+    let member = AppMember::deserialize(member).map_err(|error| malformed(error.to_string()))?;
+    if member.format != MEMBER_FORMAT {
+        return Err(malformed(format!("it has format {}, this program reads {MEMBER_FORMAT}; update it", member.format)));
+    }
+    Ok(member.floor)
+}
+
+/// Makes `floor` what the app's role in `signed` says.
+pub(super) fn set_floor(signed: &mut Value, floor: u64) {
+    signed[MEMBER] = json!({ "format": MEMBER_FORMAT, "floor": floor });
+}
+
+/// A verified role as JSON again, without the members that it does not have.
+#[expect(clippy::unwrap_used, reason = "what was parsed from JSON serialises to it")]
+pub(super) fn plain(role: &impl Serialize) -> Value {
+    let mut signed = serde_json::to_value(role).unwrap();
+    remove_nulls(&mut signed);
+    signed
+}
+
+fn remove_nulls(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(remove_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(remove_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// The content of snapshot metadata (TUF 1.0 §4.4) that pins file names to versions, valid for [`SNAPSHOT_SECONDS`].
@@ -225,29 +281,37 @@ pub(super) fn sign(signed: &Value, keys: &[&SigningKey]) -> String {
     json!({ "signatures": signatures, "signed": signed }).to_string()
 }
 
+/// Whether the root allows grants.
+pub(super) fn allows_grants(root: &Root) -> bool {
+    root.extra.get(MEMBER).and_then(|member| member.get("grants")).and_then(Value::as_bool).unwrap_or(false)
+}
+
 /// The delegation of the online key in verified root metadata, which must be `org`'s.
 ///
 /// # Errors
 /// When the member is missing, another organisation's, or names no ed25519 key of the root.
 pub(super) fn online_key(root: &Root, org: &OrgName) -> Result<OnlineKey, TrustRefused> {
     let malformed = |detail: String| TrustRefused::Malformed { file: versioned("root", root.version), detail };
-    let member = root.extra.get(ROOT_MEMBER).ok_or_else(|| malformed(format!("it has no member {ROOT_MEMBER}")))?;
+    let member = root.extra.get(MEMBER).ok_or_else(|| malformed(format!("it has no member {MEMBER}")))?;
     let format = member.get("format").and_then(Value::as_u64);
-    if format != Some(u64::from(ROOT_MEMBER_FORMAT)) {
-        return Err(malformed(format!("{ROOT_MEMBER} has format {format:?}, this program reads {ROOT_MEMBER_FORMAT}; update it")));
+    if format != Some(u64::from(MEMBER_FORMAT)) {
+        return Err(malformed(format!("{MEMBER} has format {format:?}, this program reads {MEMBER_FORMAT}; update it")));
     }
-    let member = RootMember::deserialize(member).map_err(|error| malformed(format!("{ROOT_MEMBER}: {error}")))?;
+    let member = RootMember::deserialize(member).map_err(|error| malformed(format!("{MEMBER}: {error}")))?;
     if member.org != *org {
         return Err(TrustRefused::ForeignOrg { found: member.org, wanted: org.clone() });
     }
-    let key = root.keys.get(&member.online.keyid).filter(|key| key.keytype == ED25519 && key.scheme == ED25519);
-    let key = key.and_then(|key| {
-        let mut raw = [0; 32];
-        hex::decode_to_slice(&key.keyval.public, &mut raw).ok()?;
-        VerifyingKey::from_bytes(&raw).ok().filter(|key| !key.is_weak())
-    });
+    let key = root.keys.get(&member.online.keyid).and_then(ed25519_key);
     let key = key.ok_or_else(|| malformed("the delegated online key is not an ed25519 key of the root".to_owned()))?;
     Ok(OnlineKey { org: member.org, epoch: member.online.epoch, key })
+}
+
+/// The ed25519 key of a key object; none if it is of another kind, or weak.
+pub(super) fn ed25519_key(key: &Key) -> Option<VerifyingKey> {
+    let mut raw = [0; 32];
+    let is_ed25519 = key.keytype == ED25519 && key.scheme == ED25519;
+    hex::decode_to_slice(&key.keyval.public, &mut raw).ok().filter(|()| is_ed25519)?;
+    VerifyingKey::from_bytes(&raw).ok().filter(|key| !key.is_weak())
 }
 
 /// The members that every role has (TUF 1.0 §4.2).

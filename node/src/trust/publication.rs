@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ed25519_dalek::SigningKey;
 use protocol::digest::Digest;
 use protocol::name::{AppName, OrgName, Platform};
 use protocol::statement::version::{StatementRefused, VersionName, VersionStatement};
@@ -14,10 +13,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sigstore_tuf::{DelegatedRole, Targets, TrustedMetadataSet};
 
+use super::archive::{self, covers_exactly};
 use super::client::VerifiedRepository;
+use super::key_file::KeyError;
 use super::metadata;
 use super::online_key::OnlineSigner;
-use super::operator_keys::OperatorKeys;
+use super::operator_keys::{APP_KEY, OperatorKeys};
 use super::refused::TrustRefused;
 use super::repository::{RepositoryFiles, parsed, targets_due};
 use super::rules::published_versions;
@@ -43,9 +44,30 @@ pub struct Publication {
     pub statements: BTreeMap<Platform, String>,
     /// The next version of the app's role.
     pub app_role: TufFile,
+    /// The next version of the app's archive, when versions leave the app's role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive_role: Option<TufFile>,
     /// The next version of the top-level targets, when the app is new or they are due for renewal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targets: Option<TufFile>,
+    /// Whether the floor may be lowered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lower_floor: bool,
+}
+
+/// A version to be signed.
+#[derive(Clone, Debug)]
+pub struct NewVersion {
+    /// App and number.
+    pub name: VersionName,
+    /// The statement for each platform.
+    pub statements: BTreeMap<Platform, Vec<u8>>,
+    /// Versions that devices shall have: they stay in the app's role however old they are.
+    pub deployed: BTreeSet<u64>,
+    /// The least version that devices may start from now on; none leaves it as it is.
+    pub floor: Option<u64>,
+    /// Whether the floor may be lowered.
+    pub lower_floor: bool,
 }
 
 /// What a seed stores, all of it or nothing, for a publication that passed every check.
@@ -113,6 +135,30 @@ pub enum PublicationRefused {
         /// Why.
         refused: StatementRefused,
     },
+    /// The least version that devices may start would go down, and nobody said that it shall.
+    #[error(
+        "the floor would go down from {from} to {to}, and devices could start versions again that were ruled out; if that is wanted, say --lower-floor"
+    )]
+    LowersFloor {
+        /// The floor in force.
+        from: u64,
+        /// The floor asked for.
+        to: u64,
+    },
+    /// The floor is above the newest version: devices could start none.
+    #[error("the floor {floor} is above version {version}, the newest; devices could start none")]
+    FloorAboveVersions {
+        /// The floor asked for.
+        floor: u64,
+        /// The newest version.
+        version: u64,
+    },
+    /// A change of who may sign does more than that, or would leave nobody who can.
+    #[error("the change is refused: {0}")]
+    Change(String),
+    /// A key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The operator's key is not the one that the metadata in force names.
     #[error("the key in the --keys directory may not sign for {0}; use the keys that the organisation was created with")]
     ForeignKey(String),
@@ -136,6 +182,10 @@ impl PublicationRefused {
             Self::OtherName { .. } => "other_name",
             Self::OtherPlatformCount(_) => "other_platform_count",
             Self::Statement { .. } => "bad_statement",
+            Self::LowersFloor { .. } => "lowers_floor",
+            Self::FloorAboveVersions { .. } => "floor_above_versions",
+            Self::Change(_) => "bad_change",
+            Self::Key(_) => "key",
             Self::ForeignKey(_) => "foreign_key",
             Self::Metadata(refused) => refused.reason(),
             Self::Repository(_) => "broken_repository",
@@ -148,39 +198,87 @@ impl PublicationRefused {
     }
 }
 
-/// Signs version `name` with these statements, as the successor of what `view` has verified. `view` was refreshed, and
-/// asked for the app's versions by [`VerifiedRepository::published`]. Roles that are due for renewal are renewed.
+/// Signs a version as the successor of what `view` has verified. `view` was refreshed, and asked for the app's versions by
+/// [`VerifiedRepository::published`]. Roles that are due for renewal are renewed; versions beyond
+/// [`archive::VERSIONS_IN_ROLE`] move to the app's archive.
 ///
 /// # Errors
 /// When the number is not the next one, a statement is not this version's, or the keys may not sign.
 pub fn prepare_version(
     view: &VerifiedRepository,
     keys: &OperatorKeys,
-    name: &VersionName,
-    statements: BTreeMap<Platform, Vec<u8>>,
+    new: NewVersion,
     now: WallTime,
 ) -> Result<Publication, PublicationRefused> {
+    let NewVersion { name, statements, deployed, floor, lower_floor } = new;
     let previous = view.loaded_app_role(&name.app)?;
-    check_number(name, previous)?;
-    let statements = checked_text(view.org(), name, statements)?;
+    check_number(&name, previous)?;
+    let statements = checked_text(view.org(), &name, statements)?;
     let targets = view.targets().ok_or(TrustRefused::NotRefreshed)?;
     let role = metadata::role_name(&name.app);
-    let delegated = targets.delegations.as_ref().and_then(|found| found.roles.iter().find(|found| found.name == role));
-    if delegated.is_some_and(|found| !found.keyids.contains(&metadata::keyid(&keys.app.verifying_key()))) {
+    let targets_due = targets_due(targets, now);
+    let (top_level, delegated) = delegating(view, targets, &name.app, keys)?;
+    if !keys.holds_one_of(&delegated.keyids) {
         return Err(PublicationRefused::ForeignKey(role));
     }
-    let mut signed = previous.map_or_else(metadata::empty_targets, plain);
+    let mut signed = previous.map_or_else(metadata::empty_targets, metadata::plain);
     for (platform, text) in &statements {
         signed["targets"][name.target_path(platform)] = metadata::target_entry(text.as_bytes());
     }
-    let app_role = next_role(&role, signed, previous.map_or(0, |role| role.version), &keys.app, now);
-    let targets = if delegated.is_none() || targets_due(targets, now) {
-        let addition = delegated.is_none().then_some(&name.app);
-        Some(next_top_level(view, targets, addition, keys, now)?)
+    let mut listed = previous.map(|role| published_versions(&name.app, role)).unwrap_or_default();
+    listed.insert(name.version, statements.keys().cloned().collect());
+    if let Some(floor) = floor {
+        metadata::set_floor(&mut signed, floor);
+    }
+    let surplus = archive::surplus(&listed, &deployed);
+    let archive_role = if surplus.is_empty() {
+        None
+    } else {
+        let before = view.loaded_archive_role(&name.app)?;
+        let named: serde_json::Map<String, Value> =
+            delegated.keyids.iter().map(|id| (id.clone(), top_level["delegations"]["keys"][id].clone())).collect();
+        let archived = archive::move_surplus(&name.app, &mut signed, before, &surplus, (&named.into(), &delegated));
+        let version = before.map_or(0, |role| role.version);
+        Some(next_role(&metadata::archive_name(&name.app), archived, version, keys, &delegated.keyids, now)?)
+    };
+    let app_role = next_role(&role, signed, previous.map_or(0, |role| role.version), keys, &delegated.keyids, now)?;
+    let targets = if previous.is_none() || targets_due {
+        Some(next_role("targets", top_level, targets.version, keys, &view.targets_keyids(), now)?)
     } else {
         None
     };
-    Ok(Publication { app: name.app.clone(), version: name.version, statements, app_role, targets })
+    Ok(Publication { app: name.app, version: name.version, statements, app_role, archive_role, targets, lower_floor })
+}
+
+/// The top-level targets as they delegate `app`, and the delegation; the app's key is the one called [`APP_KEY`] if the app is
+/// new.
+fn delegating(
+    view: &VerifiedRepository,
+    targets: &Targets,
+    app: &AppName,
+    keys: &OperatorKeys,
+) -> Result<(Value, DelegatedRole), PublicationRefused> {
+    let role = metadata::role_name(app);
+    let mut signed = metadata::plain(targets);
+    let roles = targets.delegations.as_ref().map(|found| found.roles.as_slice()).unwrap_or_default();
+    if let Some(found) = roles.iter().find(|found| found.name == role) {
+        return Ok((signed, found.clone()));
+    }
+    if !keys.holds_one_of(&view.targets_keyids()) {
+        return Err(PublicationRefused::ForeignKey("targets".to_owned()));
+    }
+    let key = keys.public(APP_KEY)?;
+    let keyid = metadata::keyid(&key);
+    let delegation = metadata::delegation(&role, app, std::slice::from_ref(&keyid), 1);
+    if targets.delegations.is_none() {
+        signed["delegations"] = json!({ "keys": {}, "roles": [] });
+    }
+    signed["delegations"]["keys"][keyid] = metadata::key_object(&key);
+    if let Some(roles) = signed["delegations"]["roles"].as_array_mut() {
+        roles.push(delegation.clone());
+    }
+    let malformed = |error: serde_json::Error| TrustRefused::Malformed { file: "targets.json".to_owned(), detail: error.to_string() };
+    Ok((signed, serde_json::from_value(delegation).map_err(malformed)?))
 }
 
 /// Checks `publication` against the files in force and puts it in force with a new snapshot and timestamp.
@@ -194,81 +292,54 @@ pub fn check_publication(
     signer: &OnlineSigner,
     now: WallTime,
 ) -> Result<CheckedPublication, PublicationRefused> {
-    let Publication { app, version, statements, app_role, targets } = publication;
+    let Publication { app, version, statements, app_role, archive_role, targets, lower_floor } = publication;
     let name = VersionName { app: app.clone(), version: *version };
     let role = metadata::role_name(app);
     let before = current.verified(org, Some(app)).map_err(PublicationRefused::Repository)?;
-    let previous = before.targets_role(&role);
+    let (previous, archive) = (before.targets_role(&role), metadata::archive_name(app));
     check_number(&name, previous)?;
     let statements = checked_text(org, &name, statements.iter().map(|(platform, text)| (platform.clone(), text.clone().into())))?;
 
     let mut pins = current.pins().map_err(PublicationRefused::Repository)?;
     pins.insert(metadata::unversioned(&role), successor(app_role, &role, previous)?);
+    if let Some(archive_role) = archive_role {
+        let version = successor(archive_role, &archive, before.targets_role(&archive))?;
+        pins.insert(metadata::unversioned(&archive), version);
+    }
     if let Some(targets) = targets {
         pins.insert("targets.json".to_owned(), successor(targets, "targets", before.targets_role("targets"))?);
     }
     let (timestamp, snapshot) = current.online_versions().map_err(PublicationRefused::Repository)?;
     let online = signer.online_files((timestamp.saturating_add(1), snapshot.saturating_add(1)), &pins, now);
-    let after = as_a_device(&before, publication, &current.targets, &online, now)?;
+    let after = as_a_device(&before, publication, current, &online, now)?;
     if targets.is_some() {
         check_delegations(app, before.targets_role("targets"), after.targets_role("targets"))?;
     }
-    check_targets(&name, previous, after.targets_role(&role), &statements)?;
+    let listed = |trusted: &TrustedMetadataSet| (trusted.targets_role(&role).cloned(), trusted.targets_role(&archive).cloned());
+    check_targets(&name, &listed(&before), &listed(&after), &statements)?;
+    check_floor(&name, previous, after.targets_role(&role), *lower_floor)?;
 
     let digests = statements.iter().map(|(platform, text)| (platform.clone(), Digest::sha256(text.as_bytes()))).collect();
     let record = VersionRecord { app: app.clone(), version: *version, statements: digests, published: now, retired: None };
-    let files = [Some(app_role), targets.as_ref()].into_iter().flatten().cloned().chain(online).collect();
+    let files = [Some(app_role), archive_role.as_ref(), targets.as_ref()].into_iter().flatten().cloned().chain(online).collect();
     let statements = statements.into_values().map(|text| (Digest::sha256(text.as_bytes()), text.into_bytes())).collect();
     Ok(CheckedPublication { record, files, statements })
 }
 
-fn next_role(role: &str, signed: Value, previous: u64, key: &SigningKey, now: WallTime) -> TufFile {
-    let signed = metadata::next_targets(signed, previous, now);
-    TufFile { name: metadata::versioned(role, previous.saturating_add(1)), content: metadata::sign(&signed, &[key]) }
-}
-
-/// The next top-level targets, which delegate `addition` too.
-fn next_top_level(
-    view: &VerifiedRepository,
-    targets: &Targets,
-    addition: Option<&AppName>,
+/// The next version of a role, signed by each key that is here and among `keyids`; one must be.
+pub(super) fn next_role(
+    role: &str,
+    signed: Value,
+    previous: u64,
     keys: &OperatorKeys,
+    keyids: &[String],
     now: WallTime,
 ) -> Result<TufFile, PublicationRefused> {
-    if !view.may_sign_targets(&metadata::keyid(&keys.targets.verifying_key())) {
-        return Err(PublicationRefused::ForeignKey("targets".to_owned()));
+    if !keys.holds_one_of(keyids) {
+        return Err(PublicationRefused::ForeignKey(role.to_owned()));
     }
-    let mut signed = plain(targets);
-    if let Some(app) = addition {
-        let key = keys.app.verifying_key();
-        if targets.delegations.is_none() {
-            signed["delegations"] = json!({ "keys": {}, "roles": [] });
-        }
-        signed["delegations"]["keys"][metadata::keyid(&key)] = metadata::key_object(&key);
-        if let Some(roles) = signed["delegations"]["roles"].as_array_mut() {
-            roles.push(metadata::delegated_role(app, &key));
-        }
-    }
-    Ok(next_role("targets", signed, targets.version, &keys.targets, now))
-}
-
-/// A verified role as JSON again, without the members that it does not have.
-#[expect(clippy::unwrap_used, reason = "what was parsed from JSON serialises to it")]
-fn plain(targets: &Targets) -> Value {
-    let mut signed = serde_json::to_value(targets).unwrap();
-    remove_nulls(&mut signed);
-    signed
-}
-
-fn remove_nulls(value: &mut Value) {
-    match value {
-        Value::Object(members) => {
-            members.retain(|_, member| !member.is_null());
-            members.values_mut().for_each(remove_nulls);
-        }
-        Value::Array(items) => items.iter_mut().for_each(remove_nulls),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
+    let signed = metadata::next_targets(signed, previous, now);
+    Ok(TufFile { name: metadata::versioned(role, previous.saturating_add(1)), content: keys.sign(&signed, keyids)? })
 }
 
 fn check_number(name: &VersionName, previous: Option<&Targets>) -> Result<(), PublicationRefused> {
@@ -304,7 +375,7 @@ fn check_statement(org: &OrgName, name: &VersionName, platform: &Platform, bytes
 }
 
 /// The version of the uploaded `file` of `role`, which must follow `previous` and stand in the file's name.
-fn successor(file: &TufFile, role: &str, previous: Option<&Targets>) -> Result<u64, PublicationRefused> {
+pub(super) fn successor(file: &TufFile, role: &str, previous: Option<&Targets>) -> Result<u64, PublicationRefused> {
     if file.content.len() > TARGETS_BYTES_MAX {
         return Err(TrustRefused::TooLarge { file: file.name.clone(), bytes_max: TARGETS_BYTES_MAX }.into());
     }
@@ -321,7 +392,7 @@ fn successor(file: &TufFile, role: &str, previous: Option<&Targets>) -> Result<u
 fn as_a_device(
     before: &TrustedMetadataSet,
     publication: &Publication,
-    targets_in_force: &TufFile,
+    in_force: &RepositoryFiles,
     [snapshot, timestamp]: &[TufFile; 2],
     now: WallTime,
 ) -> Result<TrustedMetadataSet, PublicationRefused> {
@@ -338,7 +409,7 @@ fn as_a_device(
     after.check_root_expired(now).map_err(|error| TrustRefused::of("root.json", error))?;
     after.update_timestamp(timestamp.content.as_bytes(), now).map_err(own(timestamp))?;
     after.update_snapshot(snapshot.content.as_bytes(), now).map_err(own(snapshot))?;
-    let targets = publication.targets.as_ref().unwrap_or(targets_in_force);
+    let targets = publication.targets.as_ref().unwrap_or(&in_force.targets);
     after.update_targets(targets.content.as_bytes(), now).map_err(theirs(targets))?;
     let role = metadata::role_name(&publication.app);
     let delegations = after.targets_role("targets").and_then(|targets| targets.delegations.as_ref());
@@ -348,6 +419,14 @@ fn as_a_device(
     }
     let app_role = &publication.app_role;
     after.update_delegated_targets(app_role.content.as_bytes(), &role, "targets", now).map_err(theirs(app_role))?;
+    let archive = metadata::archive_name(&publication.app);
+    let delegated = after.targets_role(&role).is_some_and(|role| archive::delegates_archive_alone(&publication.app, role));
+    if let Some(file) = publication.archive_role.as_ref().or(in_force.archive_role.as_ref()) {
+        if !delegated {
+            return Err(PublicationRefused::OtherTargets("it does not delegate its archive, or more than that".to_owned()));
+        }
+        after.update_delegated_targets(file.content.as_bytes(), &archive, &role, now).map_err(theirs(file))?;
+    }
     Ok(after)
 }
 
@@ -372,36 +451,44 @@ fn check_delegations(app: &AppName, before: Option<&Targets>, after: Option<&Tar
     let role = metadata::role_name(app);
     match added {
         [] => Ok(()),
-        [added] if !kept.iter().any(|found| found.name == role) && covers_exactly(added, app) => Ok(()),
+        [added] if !kept.iter().any(|found| found.name == role) && covers_exactly(added, &role, app) => Ok(()),
         _ => Err(refused("the added delegation is not that of the app for its own paths")),
     }
 }
 
-fn covers_exactly(role: &DelegatedRole, app: &AppName) -> bool {
-    role.name == metadata::role_name(app)
-        && role.terminating
-        && role.threshold >= 1
-        && role.path_hash_prefixes.is_none()
-        && role.paths.as_deref() == Some(&[metadata::path_pattern(app)])
-}
+/// An app's role, and its archive.
+type Listed = (Option<Targets>, Option<Targets>);
 
-/// The app's role keeps every target and adds exactly the statements of `name`.
+/// Role and archive together keep every target, each in one of them, and the role adds exactly the statements of `name`; what
+/// is archived stays so.
 fn check_targets(
     name: &VersionName,
-    previous: Option<&Targets>,
-    role: Option<&Targets>,
+    before: &Listed,
+    after: &Listed,
     statements: &BTreeMap<Platform, String>,
 ) -> Result<(), PublicationRefused> {
-    let Some(role) = role else { return Err(TrustRefused::NotRefreshed.into()) };
-    let empty = BTreeMap::new();
-    let old = previous.map_or(&empty, |role| &role.targets);
-    if let Some((path, _)) = old.iter().find(|(path, target)| role.target(path) != Some(target)) {
+    let (Some(role), archive) = (&after.0, &after.1) else { return Err(TrustRefused::NotRefreshed.into()) };
+    let archived = |path: &str| archive.as_ref().and_then(|archive| archive.target(path));
+    if let Some(archive) = &before.1
+        && let Some((path, _)) = archive.targets.iter().find(|(path, target)| archived(path) != Some(target))
+    {
         return Err(PublicationRefused::ChangedTarget(path.clone()));
     }
-    if role.delegations.is_some() {
+    let old: BTreeMap<_, _> = [&before.0, &before.1].into_iter().flatten().flat_map(|role| &role.targets).collect();
+    if let Some((path, _)) = old.iter().find(|(path, target)| role.target(path).or_else(|| archived(path)) != Some(target)) {
+        return Err(PublicationRefused::ChangedTarget((*path).clone()));
+    }
+    if let Some(path) = role.targets.keys().find(|path| archived(path).is_some()) {
+        return Err(PublicationRefused::OtherTargets(format!("{path} stands in the archive too")));
+    }
+    if archive.is_none() && role.delegations.is_some() {
         return Err(PublicationRefused::OtherTargets("it delegates further".to_owned()));
     }
-    let added: BTreeSet<&str> = role.targets.keys().filter(|path| !old.contains_key(*path)).map(String::as_str).collect();
+    if archive.as_ref().is_some_and(|archive| archive.delegations.is_some()) {
+        return Err(PublicationRefused::OtherTargets("its archive delegates further".to_owned()));
+    }
+    let listed = role.targets.keys().chain(archive.iter().flat_map(|archive| archive.targets.keys()));
+    let added: BTreeSet<&str> = listed.filter(|path| !old.contains_key(path)).map(String::as_str).collect();
     let wanted: BTreeMap<String, &String> = statements.iter().map(|(platform, text)| (name.target_path(platform), text)).collect();
     if let Some(path) = added.iter().find(|path| !wanted.contains_key(**path)) {
         return Err(PublicationRefused::OtherTargets(format!("{path} is too much")));
@@ -413,6 +500,17 @@ fn check_targets(
         }
     }
     Ok(())
+}
+
+/// The floor goes down only if that is said, and devices can start the newest version.
+fn check_floor(name: &VersionName, before: Option<&Targets>, after: Option<&Targets>, may_go_down: bool) -> Result<(), PublicationRefused> {
+    let role = metadata::role_name(&name.app);
+    let floor = |found: Option<&Targets>| found.map_or(Ok(0), |found| metadata::floor(&role, found));
+    let (from, to) = (floor(before)?, floor(after)?);
+    if to < from && !may_go_down {
+        return Err(PublicationRefused::LowersFloor { from, to });
+    }
+    if to > name.version { Err(PublicationRefused::FloorAboveVersions { floor: to, version: name.version }) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -109,6 +109,7 @@ impl TrustRefused {
             Self::NotPublished(_) => "not_published",
             Self::Unavailable { .. } => "unavailable",
             Self::NotRefreshed => "not_refreshed",
+            Self::Statement(StatementRefused::BelowFloor { .. }) => "below_floor",
             Self::Statement(_) => "bad_statement",
             Self::Storage { .. } => "storage",
         }

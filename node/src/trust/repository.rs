@@ -13,29 +13,33 @@ use protocol::time::WallTime;
 use sigstore_tuf::metadata::{Metadata, Role};
 use sigstore_tuf::{Snapshot, Targets, Timestamp, TrustedMetadataSet};
 
+use super::key_file::KeyError;
 use super::metadata::{self, RootContent, SNAPSHOT_SECONDS, TIMESTAMP_FILE, TIMESTAMP_RENEWAL_SECONDS, TIMESTAMP_SECONDS};
 use super::online_key::OnlineSigner;
-use super::operator_keys::OperatorKeys;
+use super::operator_keys::{OperatorKeys, ROOT_KEY, TARGETS_KEY};
 use super::refused::TrustRefused;
 use super::source::{self, MetadataSource, ROOT_BYTES_MAX, SNAPSHOT_BYTES_MAX, TARGETS_BYTES_MAX, TIMESTAMP_BYTES_MAX};
 use super::updater::ROOT_ROTATIONS_MAX;
 use crate::store::meta::TufFile;
 
 /// The seed trusts its own store: what it stored may have expired, and is renewed.
-const BEFORE_EVERY_EXPIRY: jiff::Timestamp = jiff::Timestamp::UNIX_EPOCH;
+pub(super) const BEFORE_EVERY_EXPIRY: jiff::Timestamp = jiff::Timestamp::UNIX_EPOCH;
 
 /// The epoch of a new organisation's online key.
 const FIRST_EPOCH: u64 = 1;
 
 /// The first root and targets metadata of the keys' organisation, with `online` as the key of its seed.
-pub fn new_repository(keys: &OperatorKeys, online: &VerifyingKey, now: WallTime) -> Vec<TufFile> {
-    let (root, targets) = (keys.root.verifying_key(), keys.targets.verifying_key());
+///
+/// # Errors
+/// When a key is not there or cannot be opened.
+pub fn new_repository(keys: &OperatorKeys, online: &VerifyingKey, now: WallTime) -> Result<Vec<TufFile>, KeyError> {
+    let (root, targets) = (keys.public(ROOT_KEY)?, keys.public(TARGETS_KEY)?);
     let content = RootContent { org: keys.org(), version: 1, root: &root, targets: &targets, online, epoch: FIRST_EPOCH };
-    let targets = metadata::next_targets(metadata::empty_targets(), 0, now);
-    vec![
-        TufFile { name: metadata::versioned("root", 1), content: metadata::sign(&metadata::root(&content, now), &[&keys.root]) },
-        TufFile { name: metadata::versioned("targets", 1), content: metadata::sign(&targets, &[&keys.targets]) },
-    ]
+    let top_level = metadata::next_targets(metadata::empty_targets(), 0, now);
+    Ok(vec![
+        TufFile { name: metadata::versioned("root", 1), content: keys.sign(&metadata::root(&content, now), &[metadata::keyid(&root)])? },
+        TufFile { name: metadata::versioned("targets", 1), content: keys.sign(&top_level, &[metadata::keyid(&targets)])? },
+    ])
 }
 
 /// The metadata in force on a seed, and the role of one app.
@@ -51,6 +55,8 @@ pub struct RepositoryFiles {
     pub targets: TufFile,
     /// The role of the app asked for, if it is published.
     pub app_role: Option<TufFile>,
+    /// The archive of the app asked for, if there is one.
+    pub archive_role: Option<TufFile>,
 }
 
 impl RepositoryFiles {
@@ -71,12 +77,16 @@ impl RepositoryFiles {
         let pins = pins(&snapshot)?;
         let targets = pins.get("targets.json").copied().unwrap_or(1);
         let targets = fetch(source, metadata::versioned("targets", targets), TARGETS_BYTES_MAX).await?;
-        let role = app.map(metadata::role_name);
-        let app_role = match role.and_then(|role| Some((pins.get(&metadata::unversioned(&role))?, role))) {
-            Some((version, role)) => Some(fetch(source, metadata::versioned(&role, *version), TARGETS_BYTES_MAX).await?),
-            None => None,
-        };
-        Ok(Self { root, timestamp, snapshot, targets, app_role })
+        let pinned =
+            |role: Option<String>| role.and_then(|role| Some(metadata::versioned(&role, *pins.get(&metadata::unversioned(&role))?)));
+        let (mut app_role, mut archive_role) = (None, None);
+        if let Some(name) = pinned(app.map(metadata::role_name)) {
+            app_role = Some(fetch(source, name, TARGETS_BYTES_MAX).await?);
+        }
+        if let Some(name) = pinned(app.map(metadata::archive_name)) {
+            archive_role = Some(fetch(source, name, TARGETS_BYTES_MAX).await?);
+        }
+        Ok(Self { root, timestamp, snapshot, targets, app_role, archive_role })
     }
 
     /// The files as verified metadata of `org`, expired or not, with the role of `app` if there is one.
@@ -88,10 +98,12 @@ impl RepositoryFiles {
         trusted.update_timestamp(self.timestamp.content.as_bytes(), now).map_err(|error| refused(&self.timestamp, error))?;
         trusted.update_snapshot(self.snapshot.content.as_bytes(), now).map_err(|error| refused(&self.snapshot, error))?;
         trusted.update_targets(self.targets.content.as_bytes(), now).map_err(|error| refused(&self.targets, error))?;
-        if let (Some(role), Some(app)) = (&self.app_role, app) {
-            trusted
-                .update_delegated_targets(role.content.as_bytes(), &metadata::role_name(app), "targets", now)
-                .map_err(|error| refused(role, error))?;
+        let roles = app.map(|app| (metadata::role_name(app), metadata::archive_name(app)));
+        if let (Some(file), Some((role, _))) = (&self.app_role, &roles) {
+            trusted.update_delegated_targets(file.content.as_bytes(), role, "targets", now).map_err(|error| refused(file, error))?;
+        }
+        if let (Some(file), Some((role, archive))) = (&self.archive_role, &roles) {
+            trusted.update_delegated_targets(file.content.as_bytes(), archive, role, now).map_err(|error| refused(file, error))?;
         }
         Ok(trusted)
     }
@@ -131,7 +143,7 @@ impl OnlineSigner {
         };
         let (root, targets) = (find("root")?, find("targets")?);
         let [snapshot, timestamp] = self.online_files((1, 1), &BTreeMap::from([("targets.json".to_owned(), 1)]), now);
-        let files = RepositoryFiles { root, timestamp, snapshot, targets, app_role: None };
+        let files = RepositoryFiles { root, timestamp, snapshot, targets, app_role: None, archive_role: None };
         let trusted = files.verified(org, None)?;
         let malformed = |file: &TufFile, detail: &str| Err(TrustRefused::Malformed { file: file.name.clone(), detail: detail.to_owned() });
         if trusted.root().version != 1 || !trusted.root().consistent_snapshot {
@@ -242,7 +254,7 @@ mod tests {
     async fn a_new_repository_must_be_this_organisation_s_and_delegate_this_seed() {
         let fixture = Fixture::new();
         let other = Fixture::new();
-        let files = new_repository(&fixture.keys, &fixture.signer.public_key(), NOW);
+        let files = new_repository(&fixture.keys, &fixture.signer.public_key(), NOW).unwrap();
         assert_eq!(fixture.signer.complete_new_repository(&fixture.org, &files, NOW).unwrap().len(), 4);
         let foreign = fixture.signer.complete_new_repository(&"evil".parse().unwrap(), &files, NOW);
         assert_eq!(foreign.unwrap_err().reason(), "foreign_org");

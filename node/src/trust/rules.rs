@@ -37,17 +37,6 @@ pub(super) fn check_expiry(role: &impl Role, name: &str, now: jiff::Timestamp) -
     Ok(())
 }
 
-/// The delegation of `app` must cover `path` (TUF 1.0 §4.5, PATHPATTERN).
-pub(super) fn check_path(targets: Option<&Targets>, app: &AppName, path: &str) -> Result<(), TrustRefused> {
-    let role = metadata::role_name(app);
-    let delegated = targets.and_then(|targets| targets.delegations.as_ref()?.roles.iter().find(|found| found.name == role));
-    let covered = delegated.map(|delegated| delegated.matches_path(path)).transpose();
-    match covered.map_err(|error| TrustRefused::of("targets.json", error))? {
-        Some(true) => Ok(()),
-        _ => Err(TrustRefused::NotPublished(path.to_owned())),
-    }
-}
-
 /// `bytes` must have the length of `target` and each hash of it that is understood, one at least (TUF 1.0 §5.7.3).
 pub fn check_target(path: &str, target: &TargetFile, bytes: &[u8]) -> Result<(), TrustRefused> {
     let mismatch = |detail: String| TrustRefused::Mismatch { file: path.to_owned(), detail };

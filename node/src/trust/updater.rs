@@ -17,6 +17,7 @@ use super::metadata::{self, TIMESTAMP_FILE};
 use super::refused::TrustRefused;
 use super::rules::{authentic_snapshot, check_expiry, check_floor, check_target, pins};
 use super::source::{self, MetadataSource, ROOT_BYTES_MAX, SNAPSHOT_BYTES_MAX, TARGETS_BYTES_MAX, TIMESTAMP_BYTES_MAX};
+use crate::store::meta::TufFile;
 
 /// The most root versions that one refresh walks through (TUF 1.0 §5.3.3): a root a month for 20 years. More are taken
 /// by the next refresh.
@@ -272,6 +273,25 @@ impl Updater {
         let metadata = Metadata::<Targets>::from_slice(&bytes).map_err(refused)?;
         metadata.verify_threshold(keys, authority, role).map_err(refused)?;
         Ok(metadata.into_signed())
+    }
+
+    /// The files in force, as `source` serves them: every root but the first, the top-level targets, and those of `roles`
+    /// that the snapshot lists. Whoever takes them verifies them again.
+    pub(super) async fn files_in_force(
+        &self,
+        roles: impl Iterator<Item = String>,
+        source: &dyn MetadataSource,
+    ) -> Result<Vec<TufFile>, TrustRefused> {
+        let roots = (2..=self.trusted.root().version).map(|version| (metadata::versioned("root", version), ROOT_BYTES_MAX));
+        let pinned = [TARGETS.to_owned()].into_iter().chain(roles).filter_map(|role| Some(self.served_name(&role, self.pin(&role)?)));
+        let names: Vec<(String, usize)> = roots.chain(pinned.map(|name| (name, TARGETS_BYTES_MAX))).collect();
+        let mut files = Vec::new();
+        for (name, bytes_max) in names {
+            let content = String::from_utf8(source::fetch(source, &name, bytes_max).await?)
+                .map_err(|error| TrustRefused::Malformed { file: name.clone(), detail: error.to_string() })?;
+            files.push(TufFile { name, content });
+        }
+        Ok(files)
     }
 
     /// Whether timestamp, snapshot and targets are loaded and name each other's versions: after a refresh that failed

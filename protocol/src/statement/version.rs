@@ -120,6 +120,14 @@ pub enum StatementRefused {
     /// The same digest stands with two sizes.
     #[error("{0} stands in the statement with two sizes")]
     Contradictory(Digest),
+    /// The app's key ruled the version out.
+    #[error("version {version} is below {floor}, the least that the app's key allows; roll out a newer one, or lower the floor")]
+    BelowFloor {
+        /// The version.
+        version: u64,
+        /// The least version allowed.
+        floor: u64,
+    },
     /// The hash list stated for the blob cannot be the blob's.
     #[error("the hash list stated for {0} cannot be its own: it has another size, or the blob needs none; publish the version anew")]
     ImpossibleHashList(Digest),
@@ -212,6 +220,7 @@ pub struct AcceptedStatement {
     statement: VersionStatement,
     digest: Digest,
     bytes: Vec<u8>,
+    floor: u64,
 }
 
 impl AcceptedStatement {
@@ -233,7 +242,21 @@ impl AcceptedStatement {
         if statement.name() != *name || statement.platform != *platform {
             return Err(StatementRefused::OtherSubject(name.target_path(platform)));
         }
-        Ok(Self { statement, digest: Digest::sha256(bytes), bytes: bytes.to_vec() })
+        Ok(Self { statement, digest: Digest::sha256(bytes), bytes: bytes.to_vec(), floor: 0 })
+    }
+
+    /// The same, if the least version that the app's key allows, `floor`, does not rule it out.
+    ///
+    /// # Errors
+    /// [`StatementRefused::BelowFloor`] if it does.
+    pub fn at_floor(self, floor: u64) -> Result<Self, StatementRefused> {
+        let version = self.statement.version;
+        if version < floor { Err(StatementRefused::BelowFloor { version, floor }) } else { Ok(Self { floor, ..self }) }
+    }
+
+    /// The least version of the app that may be started, as its key said when this one was accepted; 0: any.
+    pub const fn floor(&self) -> u64 {
+        self.floor
     }
 
     /// What was accepted.

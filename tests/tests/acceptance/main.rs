@@ -3,6 +3,7 @@
 //! | module | what is promised |
 //! |---|---|
 //! | [`path`] | push, sign, roll out, share, pull back byte for byte |
+//! | [`trust`] | who may sign what: several people, sealed keys, replaced keys, floors, python-tuf |
 //! | [`enrolment`] | who holds which keys, and which tokens enrol a device |
 //! | [`conformance`] | the registry does what the distribution specification says |
 //! | [`keys`] | access keys, and the tokens that tools get for them |
@@ -41,6 +42,7 @@ mod rollouts;
 mod simulation;
 mod storage;
 mod swarm;
+mod trust;
 
 use std::fs;
 use std::path::Path;

@@ -33,6 +33,7 @@ fn action_of(method: &Method, segments: &[&str]) -> Option<ActivityKind> {
         ("DELETE", ["api", "v1", "orgs", _, "repository-settings", _, ..]) => ActivityKind::SettingsClear,
         ("POST", ["api", "v1", "orgs", _, "apps", _, "versions", _, "retire"]) => ActivityKind::VersionRetire,
         ("POST", ["api", "v1", "orgs", _, "versions"]) => ActivityKind::VersionPublish,
+        ("POST", ["api", "v1", "orgs", _, "trust"]) => ActivityKind::TrustChange,
         ("POST", ["api", "v1", "orgs", _, "tokens"]) => ActivityKind::TokenCreate,
         ("POST", ["api", "v1", "orgs", _, "rollouts"]) => ActivityKind::RolloutStart,
         ("POST", ["api", "v1", "orgs", _, "apps", _, "rollout", "pause"]) => ActivityKind::RolloutPause,

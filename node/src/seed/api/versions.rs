@@ -12,7 +12,7 @@ use protocol::rollout::REASON_BYTES_MAX;
 
 use super::super::extract::{Json, Path};
 use super::{Refused, require};
-use crate::api::Retire;
+use crate::api::{Deployed, Retire};
 use crate::clock::wall_time;
 use crate::seed::Seed;
 use crate::seed::activity::{Activity, ActivityKind, RequestRecord};
@@ -27,6 +27,16 @@ pub(super) async fn list(
 ) -> Result<Json<Vec<VersionRecord>>, Refused> {
     require(&principal, &org, Scope::Pull)?;
     Ok(Json(seed.store.versions(&org, &app).await?))
+}
+
+/// `GET /api/v1/orgs/{org}/apps/{app}/deployed`: the versions that some group shall have.
+pub(super) async fn deployed(
+    State(seed): State<Arc<Seed>>,
+    Path((org, app)): Path<(OrgName, AppName)>,
+    Extension(principal): Extension<Principal>,
+) -> Result<Json<Deployed>, Refused> {
+    require(&principal, &org, Scope::Pull)?;
+    Ok(Json(Deployed { versions: seed.store.deployed_versions(&org, &app).await? }))
 }
 
 /// `GET /api/v1/orgs/{org}/apps/{app}/versions/{version}`: one that can be used; a retired one is gone, and the answer says why.

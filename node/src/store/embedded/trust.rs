@@ -2,6 +2,8 @@
 //!
 //! Not here: signatures; see `node::trust`.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use protocol::digest::Digest;
 use protocol::name::{AppName, OrgName};
@@ -51,6 +53,17 @@ impl TrustStore for EmbeddedStore {
     async fn version(&self, org: &OrgName, app: &AppName, number: u64) -> Result<Option<VersionRecord>, MetaError> {
         let key = key(&[org, app, &Number(number)]);
         self.read(move |index| index.get(Table::Version, &key)).await
+    }
+
+    async fn deployed_versions(&self, org: &OrgName, app: &AppName) -> Result<BTreeSet<u64>, MetaError> {
+        let prefix = under(&[org]);
+        let records: Vec<DesiredStateRecord> =
+            self.read(move |index| values(index.scan(Table::DesiredState, Range::all(&prefix))?)).await?;
+        let mut versions = BTreeSet::new();
+        for record in records {
+            versions.extend(record.state().map_err(MetaError::Failed)?.apps.get(app).map(|wanted| wanted.version));
+        }
+        Ok(versions)
     }
 
     async fn retire_version(&self, org: &OrgName, app: &AppName, number: u64, retirement: Retirement) -> Result<(), MetaError> {

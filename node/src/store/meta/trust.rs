@@ -83,6 +83,8 @@ pub trait TrustStore: Send + Sync {
     async fn org_versions(&self, org: &OrgName) -> Result<Vec<VersionRecord>, MetaError>;
     /// A version of an app.
     async fn version(&self, org: &OrgName, app: &AppName, number: u64) -> Result<Option<VersionRecord>, MetaError>;
+    /// The versions of an app that some group shall have.
+    async fn deployed_versions(&self, org: &OrgName, app: &AppName) -> Result<BTreeSet<u64>, MetaError>;
     /// Retires a version, if it is not retired already: a conflict while a desired state names it, missing if there is none.
     async fn retire_version(&self, org: &OrgName, app: &AppName, number: u64, retirement: Retirement) -> Result<(), MetaError>;
 }

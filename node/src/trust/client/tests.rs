@@ -66,10 +66,10 @@ async fn a_device_accepts_what_was_published_and_asks_for_no_more_than_it_needs(
     let source = Counted::new(&fixture.served);
     let timestamp = fixture.served.files["timestamp.json"].clone();
     assert_eq!(device.refresh(NOW, &source, Some(timestamp.as_bytes())).await.unwrap(), Refreshed::Updated);
-    assert_eq!(source.take_requests(), 2, "next root and snapshot; the targets are as before");
+    assert_eq!(source.take_requests(), 3, "next root, snapshot, and the role of the app that is kept; the targets are as before");
     assert_eq!(statement(&mut device, &source, "web", 2, NOW).await.unwrap().statement().version, 2);
     assert_eq!(statement(&mut device, &source, "web", 1, NOW).await.unwrap().statement().version, 1);
-    assert_eq!(source.take_requests(), 2, "the app's role and one statement; the other is kept");
+    assert_eq!(source.take_requests(), 1, "one statement; the other is kept");
     assert_eq!(reason(statement(&mut device, &source, "web", 3, NOW).await), "not_published");
     assert_eq!(reason(statement(&mut device, &source, "api", 1, NOW).await), "not_published");
     assert_eq!(device.online_key().key, fixture.signer.public_key());
@@ -264,7 +264,7 @@ async fn the_role_of_one_app_cannot_speak_for_another() {
     fixture.publish("api", 1).await;
     let mut document: Value = serde_json::from_str(&fixture.served.files["1.app-api.json"]).unwrap();
     document["signed"]["targets"]["web/2/linux-amd64.json"] = metadata::target_entry(b"{}");
-    let content = metadata::sign(&document["signed"], &[&fixture.keys.app]);
+    let content = metadata::sign(&document["signed"], &[fixture.keys.secret("app").unwrap()]);
     fixture.served.files.insert("1.app-api.json".into(), content);
     let source = Counted::new(&fixture.served);
     let mut device = fixture.open("device");
@@ -312,7 +312,7 @@ fn next_root(fixture: &Fixture, change: impl FnOnce(&mut Value)) -> String {
     let version = document["signed"]["version"].as_u64().unwrap();
     document["signed"]["version"] = json!(version + 1);
     change(&mut document["signed"]);
-    metadata::sign(&document["signed"], &[&fixture.keys.root])
+    metadata::sign(&document["signed"], &[fixture.keys.secret("root").unwrap()])
 }
 
 #[tokio::test]
@@ -352,7 +352,7 @@ async fn a_new_root_changes_the_online_key_for_ever() {
     source.served.files.insert("3.root.json".into(), foreign);
     assert_eq!(reason(device.refresh(NOW, &source, None).await), "foreign_org");
     let stranger = Fixture::new();
-    let stolen = new_repository(&stranger.keys, &stranger.signer.public_key(), NOW).remove(0).content;
+    let stolen = new_repository(&stranger.keys, &stranger.signer.public_key(), NOW).unwrap().remove(0).content;
     source.served.files.insert("3.root.json".into(), stolen.replace("\"version\":1", "\"version\":3"));
     assert_eq!(reason(device.refresh(NOW, &source, None).await), "bad_signature");
 }
@@ -392,4 +392,57 @@ async fn a_disk_that_fails_is_reported_and_nothing_unkept_is_believed() {
     std::fs::remove_dir(kept(&fixture, "timestamp.json")).unwrap();
     device.refresh(NOW, &source, None).await.unwrap();
     assert!(device.timestamp().is_some());
+}
+
+#[tokio::test]
+async fn a_version_below_the_floor_is_refused_online_and_offline() {
+    let mut fixture = Fixture::new();
+    fixture.publish("web", 1).await;
+    let mut device = fixture.open("device");
+    device.refresh(NOW, &Counted::new(&fixture.served), None).await.unwrap();
+    let accepted = statement(&mut device, &Counted::new(&fixture.served), "web", 1, NOW).await.unwrap();
+    assert_eq!(accepted.floor(), 0);
+    fixture.floor = Some(2);
+    fixture.publish("web", 2).await;
+    let source = Counted::new(&fixture.served);
+    let mut device = fixture.open("device");
+    let amd64 = PLATFORMS[0].parse().unwrap();
+    device.accepted_before(token(), &name("web", 1), &amd64).unwrap();
+    device.refresh(NOW, &source, None).await.unwrap();
+    assert_eq!(device.floor(&"web".parse().unwrap()).unwrap(), 2);
+    assert_eq!(reason(statement(&mut device, &source, "web", 1, NOW).await), "below_floor");
+    assert_eq!(reason(device.accepted_before(token(), &name("web", 1), &amd64)), "below_floor");
+    assert_eq!(reason(fixture.open("device").accepted_before(token(), &name("web", 1), &amd64)), "below_floor", "after a restart");
+    assert_eq!(statement(&mut device, &source, "web", 2, NOW).await.unwrap().floor(), 2);
+
+    fixture.floor = None;
+    fixture.publish("web", 3).await;
+    let source = Counted::new(&fixture.served);
+    device.refresh(NOW, &source, None).await.unwrap();
+    assert_eq!(device.floor(&"web".parse().unwrap()).unwrap(), 2, "it stays");
+}
+
+#[tokio::test]
+async fn an_old_version_is_found_in_the_archive_and_stays_provable_offline() {
+    let mut fixture = Fixture::new();
+    fixture.publish("web", 1).await;
+    let mut device = fixture.open("device");
+    device.refresh(NOW, &Counted::new(&fixture.served), None).await.unwrap();
+    statement(&mut device, &Counted::new(&fixture.served), "web", 1, NOW).await.unwrap();
+    for version in 2..=52 {
+        fixture.publish("web", version).await;
+    }
+    let source = Counted::new(&fixture.served);
+    let mut other = fixture.open("other");
+    other.refresh(NOW, &source, None).await.unwrap();
+    source.take_requests();
+    assert_eq!(statement(&mut other, &source, "web", 52, NOW).await.unwrap().statement().version, 52);
+    assert_eq!(source.take_requests(), 2, "the app's role and a statement");
+    assert_eq!(statement(&mut other, &source, "web", 2, NOW).await.unwrap().statement().version, 2);
+    assert_eq!(source.take_requests(), 2, "the archive and a statement");
+    assert_eq!(other.published(&"web".parse().unwrap(), &source).await.unwrap().len(), 52);
+
+    device.refresh(NOW, &source, None).await.unwrap();
+    let amd64 = PLATFORMS[0].parse().unwrap();
+    fixture.open("device").accepted_before(token(), &name("web", 1), &amd64).unwrap();
 }

@@ -3,10 +3,11 @@
 use super::super::fixture::{Fixture, NOW};
 use super::super::metadata::TARGETS_SECONDS;
 use super::*;
+use ed25519_dalek::SigningKey;
 
 /// The uploaded app role with `change` made to it, signed again by the operator's app key.
 fn resigned(fixture: &Fixture, publication: &Publication, change: impl FnOnce(&mut Value)) -> Publication {
-    resigned_by(&fixture.keys.app, publication, change)
+    resigned_by(fixture.keys.secret("app").unwrap(), publication, change)
 }
 
 fn resigned_by(key: &SigningKey, publication: &Publication, change: impl FnOnce(&mut Value)) -> Publication {
@@ -77,8 +78,7 @@ async fn another_key_cannot_publish() {
     stranger.served = fixture.served.clone();
     let view = fixture.open("operator");
     let name = VersionName { app: "web".parse().unwrap(), version: 2 };
-    let statements = super::super::fixture::statements(&fixture.org, &name);
-    let prepared = prepare_version(&view, &stranger.keys, &name, statements, NOW);
+    let prepared = prepare_version(&view, &stranger.keys, fixture.new_version(&name), NOW);
     assert_eq!(prepared.unwrap_err().reason(), "not_refreshed", "the role was not loaded");
 }
 
@@ -145,7 +145,7 @@ async fn new_top_level_targets_add_one_app_for_its_own_paths_and_nothing_else() 
         let targets = publication.targets.as_mut().unwrap();
         let mut document: Value = serde_json::from_str(&targets.content).unwrap();
         change(&mut document["signed"]);
-        targets.content = metadata::sign(&document["signed"], &[&fixture.keys.targets]);
+        targets.content = metadata::sign(&document["signed"], &[fixture.keys.secret("targets").unwrap()]);
         publication
     };
     let wide = with(|signed| signed["delegations"]["roles"][1]["paths"] = json!(["*/*/*.json"]));
@@ -157,7 +157,7 @@ async fn new_top_level_targets_add_one_app_for_its_own_paths_and_nothing_else() 
     let mut forged = good.clone();
     let targets = forged.targets.as_mut().unwrap();
     let document: Value = serde_json::from_str(&targets.content).unwrap();
-    targets.content = metadata::sign(&document["signed"], &[&fixture.keys.app]);
+    targets.content = metadata::sign(&document["signed"], &[fixture.keys.secret("app").unwrap()]);
     assert_eq!(refused(&fixture, &forged).await, "bad_signature");
     assert!(fixture.check(&good, NOW).await.is_ok());
 }
@@ -178,4 +178,67 @@ async fn publishing_renews_targets_that_are_due_even_if_they_have_expired() {
         aged.check(&publication, later).await.unwrap();
         fixture = aged;
     }
+}
+
+#[tokio::test]
+async fn versions_beyond_fifty_move_to_the_archive_save_those_that_devices_shall_have() {
+    let mut fixture = Fixture::new();
+    for version in 1..=51 {
+        fixture.publish("web", version).await;
+    }
+    fixture.deployed = [2].into();
+    let publication = fixture.prepare("web", 52, NOW).await.unwrap();
+    assert_eq!(publication.archive_role, None, "1 was moved with 51, and 2 is wanted");
+    fixture.deployed.clear();
+    let publication = fixture.prepare("web", 52, NOW).await.unwrap();
+    let archive = publication.archive_role.clone().unwrap();
+    assert_eq!(archive.name, "2.archive-web.json");
+    let paths = |content: &str| -> Vec<String> {
+        let document: Value = serde_json::from_str(content).unwrap();
+        document["signed"]["targets"].as_object().unwrap().keys().cloned().collect()
+    };
+    let archived = ["web/1/linux-amd64.json", "web/1/linux-arm64.json", "web/2/linux-amd64.json", "web/2/linux-arm64.json"];
+    assert_eq!(paths(&archive.content), archived);
+    assert_eq!(paths(&publication.app_role.content).len(), 100);
+    fixture.check(&publication, NOW).await.unwrap();
+
+    let changed = |change: fn(&mut Value)| {
+        let mut publication = publication.clone();
+        let archive = publication.archive_role.as_mut().unwrap();
+        let mut document: Value = serde_json::from_str(&archive.content).unwrap();
+        change(&mut document["signed"]);
+        archive.content = metadata::sign(&document["signed"], &[fixture.keys.secret("app").unwrap()]);
+        publication
+    };
+    let lost = changed(|signed| {
+        signed["targets"].as_object_mut().unwrap().remove("web/1/linux-amd64.json");
+    });
+    assert_eq!(refused(&fixture, &lost).await, "changed_target");
+    let never_moved = changed(|signed| {
+        signed["targets"].as_object_mut().unwrap().remove("web/2/linux-amd64.json");
+    });
+    assert_eq!(refused(&fixture, &never_moved).await, "changed_target");
+    let twice = changed(|signed| signed["targets"]["web/52/linux-amd64.json"] = metadata::target_entry(b"x"));
+    assert_eq!(refused(&fixture, &twice).await, "other_targets");
+    let deeper = changed(|signed| signed["delegations"] = json!({ "keys": {}, "roles": [] }));
+    assert_eq!(refused(&fixture, &deeper).await, "other_targets");
+    let wider = resigned(&fixture, &publication, |signed| signed["delegations"]["roles"][0]["paths"] = json!(["*/*/*.json"]));
+    assert_eq!(refused(&fixture, &wider).await, "other_targets");
+}
+
+#[tokio::test]
+async fn the_floor_goes_down_only_if_that_is_said() {
+    let mut fixture = Fixture::new();
+    fixture.publish("web", 1).await;
+    fixture.floor = Some(2);
+    fixture.publish("web", 2).await;
+    fixture.floor = Some(1);
+    let lower = fixture.prepare("web", 3, NOW).await.unwrap();
+    assert_eq!(refused(&fixture, &lower).await, "lowers_floor");
+    fixture.lower_floor = true;
+    let lower = fixture.prepare("web", 3, NOW).await.unwrap();
+    fixture.check(&lower, NOW).await.unwrap();
+    fixture.floor = Some(4);
+    let above = fixture.prepare("web", 3, NOW).await.unwrap();
+    assert_eq!(refused(&fixture, &above).await, "floor_above_versions");
 }

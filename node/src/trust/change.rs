@@ -1,0 +1,401 @@
+//! A change of who may sign what: a new root, new top-level targets, app roles under other keys or for longer. Prepared by
+//! the operator, checked by the seed as a device would, and besides that no version and no app comes or goes.
+//!
+//! Not here: new versions, see [`super::publication`]; signing by several people, see [`super::proposal`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ed25519_dalek::VerifyingKey;
+use protocol::name::{AppName, OrgName};
+use protocol::time::WallTime;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sigstore_tuf::{DelegatedRole, Root, Targets, TrustedMetadataSet};
+
+use super::archive::{self, covers_exactly};
+use super::client::{RootsOf, VerifiedRepository};
+use super::metadata::{self, MEMBER, ROOT_SECONDS};
+use super::online_key::OnlineSigner;
+use super::operator_keys::OperatorKeys;
+use super::publication::{PublicationRefused, next_role, successor};
+use super::refused::TrustRefused;
+use super::repository::{BEFORE_EVERY_EXPIRY, RepositoryFiles};
+use super::source::MetadataSource;
+use super::updater::RootRules as _;
+use crate::store::meta::TufFile;
+
+/// What an operator uploads to change who may sign.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustChange {
+    /// The next root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<TufFile>,
+    /// The next top-level targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub targets: Option<TufFile>,
+    /// The next roles of apps, and their archives.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<TufFile>,
+    /// Whether a floor may be lowered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lower_floor: bool,
+}
+
+/// What shall become of the keys of a role.
+#[derive(Clone, Debug, Default)]
+pub struct KeysWanted {
+    /// Keys that may sign from now on.
+    pub add: Vec<VerifyingKey>,
+    /// Keys that may not sign any more, by the beginning of their identity.
+    pub remove: Vec<String>,
+    /// How many of them must sign; none leaves it as it is.
+    pub threshold: Option<usize>,
+}
+
+/// What else a new root shall say.
+#[derive(Clone, Debug, Default)]
+pub struct RootWanted {
+    /// The seed's online key, if it changes.
+    pub online: Option<VerifyingKey>,
+    /// Whether counters start anew: recovery from a fast-forward, or from a backup that was restored.
+    pub raise_epoch: bool,
+    /// Whether grants are allowed, if that changes.
+    pub grants: Option<bool>,
+}
+
+/// The next root: with the keys of `role` (`root` or `targets`) changed, or only valid for longer. Top-level targets whose
+/// keys change are signed again.
+///
+/// # Errors
+/// When a key is not there, or too few would be left for the threshold.
+pub fn prepare_root(
+    view: &VerifiedRepository,
+    keys: &OperatorKeys,
+    role: Option<(&str, &KeysWanted)>,
+    wanted: &RootWanted,
+    now: WallTime,
+) -> Result<TrustChange, PublicationRefused> {
+    let malformed = |detail: String| TrustRefused::Malformed { file: "root.json".to_owned(), detail };
+    let document: Value = serde_json::from_slice(view.root()).map_err(|error| malformed(error.to_string()))?;
+    let mut signed = document["signed"].clone();
+    let root = view.updater().root();
+    let mut signers = root.role("root").map(|role| role.keyids.clone()).unwrap_or_default();
+    signed["version"] = json!(root.version.saturating_add(1));
+    signed["expires"] = json!(metadata::calendar(now.plus_seconds(ROOT_SECONDS)).to_string());
+    if let Some((name, wanted)) = role {
+        let mut changed = signed["roles"][name].clone();
+        change_keys(&mut signed["keys"], &mut changed, wanted)?;
+        signed["roles"][name] = changed;
+    }
+    if let Some(online) = &wanted.online {
+        let keyid = metadata::keyid(online);
+        signed["keys"][&keyid] = metadata::key_object(online);
+        for name in ["snapshot", "timestamp"] {
+            signed["roles"][name] = json!({ "keyids": [keyid], "threshold": 1 });
+        }
+        signed[MEMBER]["online"]["keyid"] = json!(keyid);
+    }
+    if wanted.raise_epoch {
+        signed[MEMBER]["online"]["epoch"] = json!(view.online_key().epoch.saturating_add(1));
+    }
+    if let Some(grants) = wanted.grants {
+        signed[MEMBER]["grants"] = json!(grants);
+    }
+    let named = keyids_of(signed["roles"].as_object().into_iter().flatten().map(|(_, role)| role));
+    prune(&mut signed["keys"], &named);
+    signers.extend(keyids_of([&signed["roles"]["root"]]));
+    let file = metadata::versioned("root", root.version.saturating_add(1));
+    let changed = TrustChange { root: Some(TufFile { name: file, content: keys.sign(&signed, &signers)? }), ..TrustChange::default() };
+    match role {
+        Some(("targets", _)) => {
+            let targets = view.targets().ok_or(TrustRefused::NotRefreshed)?;
+            let signers: Vec<String> = keyids_of([&signed["roles"]["targets"]]).into_iter().collect();
+            let next = next_role("targets", metadata::plain(targets), targets.version, keys, &signers, now)?;
+            Ok(TrustChange { targets: Some(next), ..changed })
+        }
+        _ => Ok(changed),
+    }
+}
+
+/// The next top-level targets, valid for longer.
+///
+/// # Errors
+/// When no key is here that may sign them.
+pub fn prepare_targets(view: &VerifiedRepository, keys: &OperatorKeys, now: WallTime) -> Result<TrustChange, PublicationRefused> {
+    let targets = view.targets().ok_or(TrustRefused::NotRefreshed)?;
+    let next = next_role("targets", metadata::plain(targets), targets.version, keys, &view.targets_keyids(), now)?;
+    Ok(TrustChange { targets: Some(next), ..TrustChange::default() })
+}
+
+/// The next roles of `apps`, with their keys changed, another floor, or only valid for longer. `view` was asked for the
+/// versions of each of them.
+///
+/// # Errors
+/// When an app is not published, a key is not there, or too few would be left for the threshold.
+pub fn prepare_apps(
+    view: &VerifiedRepository,
+    keys: &OperatorKeys,
+    apps: &[AppName],
+    wanted: &KeysWanted,
+    floor: Option<u64>,
+    now: WallTime,
+) -> Result<TrustChange, PublicationRefused> {
+    let targets = view.targets().ok_or(TrustRefused::NotRefreshed)?;
+    let mut top_level = metadata::plain(targets);
+    let before = top_level.clone();
+    let mut change = TrustChange::default();
+    for app in apps {
+        let (name, archive) = (metadata::role_name(app), metadata::archive_name(app));
+        let role = view.loaded_app_role(app)?.ok_or_else(|| PublicationRefused::Change(format!("the app {app} is not published")))?;
+        let mut known = top_level["delegations"]["keys"].clone();
+        let roles = top_level["delegations"]["roles"].as_array_mut();
+        let delegation = roles.into_iter().flatten().find(|found| found["name"] == json!(name));
+        let delegation = delegation.ok_or_else(|| PublicationRefused::Change(format!("the app {app} is not delegated")))?;
+        change_keys(&mut known, delegation, wanted)?;
+        let authority: DelegatedRole = serde_json::from_value(delegation.clone())
+            .map_err(|error| TrustRefused::Malformed { file: "targets.json".to_owned(), detail: error.to_string() })?;
+        top_level["delegations"]["keys"] = known;
+        let mut signed = metadata::plain(role);
+        if let Some(floor) = floor {
+            metadata::set_floor(&mut signed, floor);
+        }
+        if let Some(archived) = view.loaded_archive_role(app)? {
+            let named: serde_json::Map<String, Value> =
+                authority.keyids.iter().map(|id| (id.clone(), top_level["delegations"]["keys"][id].clone())).collect();
+            signed["delegations"] = archive::delegations(app, &named.into(), &authority);
+            change.roles.push(next_role(&archive, metadata::plain(archived), archived.version, keys, &authority.keyids, now)?);
+        }
+        change.roles.push(next_role(&name, signed, role.version, keys, &authority.keyids, now)?);
+    }
+    let named = keyids_of(top_level["delegations"]["roles"].as_array().into_iter().flatten());
+    prune(&mut top_level["delegations"]["keys"], &named);
+    if top_level != before {
+        change.targets = Some(next_role("targets", top_level, targets.version, keys, &view.targets_keyids(), now)?);
+    }
+    Ok(change)
+}
+
+/// Checks `change` against the files in force, and gives the timestamp that it depends on and the files to store.
+///
+/// # Errors
+/// With the reason; nothing is changed.
+pub async fn check_change(
+    org: &OrgName,
+    source: &dyn MetadataSource,
+    change: &TrustChange,
+    signer: &OnlineSigner,
+    now: WallTime,
+) -> Result<(TufFile, Vec<TufFile>), PublicationRefused> {
+    let own = PublicationRefused::Repository;
+    let current = RepositoryFiles::load(source, None).await.map_err(own)?;
+    let before = current.verified(org, None).map_err(own)?;
+    let mut after = before.clone();
+    if let Some(root) = &change.root {
+        take_root(org, &mut after, root, signer, now)?;
+    }
+    let mut pins = current.pins().map_err(own)?;
+    if let Some(targets) = &change.targets {
+        pins.insert("targets.json".to_owned(), successor(targets, "targets", before.targets_role("targets"))?);
+    }
+    let mut apps = BTreeMap::new();
+    for app in affected(&before, change)? {
+        let files = RepositoryFiles::load(source, Some(&app)).await.map_err(own)?;
+        let verified = files.verified(org, Some(&app)).map_err(own)?;
+        apps.insert(app, (files, verified));
+    }
+    for file in &change.roles {
+        let (role, app) = named_role(file)?;
+        let Some((_, verified)) = apps.get(&app) else { return Err(PublicationRefused::Change(format!("the app {app} is not published"))) };
+        let previous = verified.targets_role(&role);
+        if previous.is_none() {
+            return Err(PublicationRefused::Change(format!("there is no role {role} yet; publish a version")));
+        }
+        pins.insert(metadata::unversioned(&role), successor(file, &role, previous)?);
+    }
+    let (timestamp, snapshot) = current.online_versions().map_err(own)?;
+    let online = signer.online_files((timestamp.saturating_add(1), snapshot.saturating_add(1)), &pins, now);
+    let moment = metadata::calendar(now);
+    let refused = |file: &TufFile, error| PublicationRefused::Metadata(TrustRefused::of(&file.name, error));
+    after.check_root_expired(moment).map_err(|error| TrustRefused::of("root.json", error))?;
+    after.update_timestamp(online[1].content.as_bytes(), moment).map_err(|error| refused(&online[1], error))?;
+    after.update_snapshot(online[0].content.as_bytes(), moment).map_err(|error| refused(&online[0], error))?;
+    let (targets, valid_at) = change.targets.as_ref().map_or((&current.targets, BEFORE_EVERY_EXPIRY), |targets| (targets, moment));
+    after.update_targets(targets.content.as_bytes(), valid_at).map_err(|error| refused(targets, error))?;
+    check_same_apps(before.targets_role("targets"), after.targets_role("targets"))?;
+    for (app, (files, verified)) in &apps {
+        take_app(&mut after, change, app, files, moment)?;
+        check_same_versions(app, verified, &after, change.lower_floor)?;
+    }
+    let files = change.root.iter().chain(&change.targets).chain(&change.roles).cloned().chain(online).collect();
+    Ok((current.timestamp, files))
+}
+
+fn take_root(
+    org: &OrgName,
+    after: &mut TrustedMetadataSet,
+    file: &TufFile,
+    signer: &OnlineSigner,
+    now: WallTime,
+) -> Result<(), PublicationRefused> {
+    let before: Root = after.root().clone();
+    let wanted = metadata::versioned("root", before.version.saturating_add(1));
+    if file.name != wanted {
+        return Err(PublicationRefused::OtherName { found: file.name.clone(), wanted });
+    }
+    after.update_root(file.content.as_bytes()).map_err(|error| TrustRefused::of(&file.name, error))?;
+    let root = after.root();
+    RootsOf(org.clone()).check(Some(&before), root)?;
+    let refused = |detail: &str| Err(PublicationRefused::Change(format!("{}: {detail}", file.name)));
+    if !root.consistent_snapshot {
+        return refused("it must keep consistent snapshots");
+    }
+    if metadata::online_key(root, org)?.key != signer.public_key() {
+        return refused("it delegates another online key than this seed's, which could not sign any more");
+    }
+    for (name, role) in &root.roles {
+        let distinct: BTreeSet<&String> = role.keyids.iter().filter(|keyid| root.keys.contains_key(*keyid)).collect();
+        let online = ["snapshot", "timestamp"].contains(&name.as_str());
+        if distinct.len() < role.threshold || (online && (role.threshold != 1 || role.keyids != [signer.keyid()])) {
+            return refused(&format!("nobody could sign the role {name} any more"));
+        }
+    }
+    after.check_root_expired(metadata::calendar(now)).map_err(|error| TrustRefused::of(&file.name, error))?;
+    Ok(())
+}
+
+/// The apps whose roles or keys the change touches.
+fn affected(before: &TrustedMetadataSet, change: &TrustChange) -> Result<BTreeSet<AppName>, PublicationRefused> {
+    let mut apps = BTreeSet::new();
+    for file in &change.roles {
+        apps.insert(named_role(file)?.1);
+    }
+    if let Some(targets) = &change.targets {
+        let new: Targets = super::repository::parsed(targets)?;
+        let old = roles(before.targets_role("targets"));
+        let changed = roles(Some(&new)).into_iter().filter(|role| !old.contains(role));
+        apps.extend(changed.filter_map(|role| metadata::app_of(&role.name)));
+    }
+    Ok(apps)
+}
+
+/// The role that a file is of, and its app.
+fn named_role(file: &TufFile) -> Result<(String, AppName), PublicationRefused> {
+    let role = file.name.strip_suffix(".json").and_then(|name| name.split_once('.')).map(|(_, role)| role.to_owned());
+    let app = role.as_deref().and_then(|role| metadata::app_of(role).or_else(|| role.strip_prefix("archive-")?.parse().ok()));
+    role.zip(app).ok_or_else(|| PublicationRefused::Change(format!("{} is no role of an app", file.name)))
+}
+
+fn roles(targets: Option<&Targets>) -> Vec<DelegatedRole> {
+    targets.and_then(|targets| targets.delegations.as_ref()).map(|found| found.roles.clone()).unwrap_or_default()
+}
+
+/// New top-level targets delegate the same apps for the same paths, and list nothing themselves.
+fn check_same_apps(before: Option<&Targets>, after: Option<&Targets>) -> Result<(), PublicationRefused> {
+    let (old, new) = (roles(before), roles(after));
+    let same = old.len() == new.len() && old.iter().zip(&new).all(|(old, new)| old.name == new.name);
+    let covered = new.iter().all(|role| metadata::app_of(&role.name).is_some_and(|app| covers_exactly(role, &role.name, &app)));
+    let empty = after.is_some_and(|targets| targets.targets.is_empty());
+    if same && covered && empty {
+        return Ok(());
+    }
+    Err(PublicationRefused::Change("the top-level targets must delegate the same apps for their own paths, and list nothing".to_owned()))
+}
+
+/// Takes role and archive of `app` as the change leaves them.
+fn take_app(
+    after: &mut TrustedMetadataSet,
+    change: &TrustChange,
+    app: &AppName,
+    in_force: &RepositoryFiles,
+    now: jiff::Timestamp,
+) -> Result<(), PublicationRefused> {
+    let (role, archive) = (metadata::role_name(app), metadata::archive_name(app));
+    let of = |wanted: &str, kept: &Option<TufFile>| {
+        let new = change.roles.iter().find(|file| named_role(file).is_ok_and(|(role, _)| role == wanted));
+        new.map(|file| (file.clone(), now)).or_else(|| kept.clone().map(|file| (file, BEFORE_EVERY_EXPIRY)))
+    };
+    for (name, delegator, file) in
+        [(&role, "targets", of(&role, &in_force.app_role)), (&archive, role.as_str(), of(&archive, &in_force.archive_role))]
+    {
+        if let Some((file, now)) = file {
+            let taken = after.update_delegated_targets(file.content.as_bytes(), name, delegator, now).map(drop);
+            taken.map_err(|error| TrustRefused::of(&file.name, error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Role and archive list what they listed, the role delegates its archive alone, and the floor does not go down unsaid.
+fn check_same_versions(
+    app: &AppName,
+    before: &TrustedMetadataSet,
+    after: &TrustedMetadataSet,
+    lower_floor: bool,
+) -> Result<(), PublicationRefused> {
+    let (role, archive) = (metadata::role_name(app), metadata::archive_name(app));
+    for name in [&role, &archive] {
+        let listed = |trusted: &TrustedMetadataSet| trusted.targets_role(name).map(|role| role.targets.clone());
+        if listed(before) != listed(after) {
+            return Err(PublicationRefused::OtherTargets(format!("{name} must list the same versions as before")));
+        }
+    }
+    let Some(now) = after.targets_role(&role) else { return Err(TrustRefused::NotRefreshed.into()) };
+    let delegates = match after.targets_role(&archive) {
+        Some(archived) => archive::delegates_archive_alone(app, now) && archived.delegations.is_none(),
+        None => now.delegations.is_none(),
+    };
+    if !delegates {
+        return Err(PublicationRefused::OtherTargets(format!("{role} may delegate its archive alone")));
+    }
+    let from = before.targets_role(&role).map_or(Ok(0), |role_before| metadata::floor(&role, role_before))?;
+    let to = metadata::floor(&role, now)?;
+    if to < from && !lower_floor {
+        return Err(PublicationRefused::LowersFloor { from, to });
+    }
+    let newest = super::rules::published_versions(app, now).last_key_value().map_or(0, |(version, _)| *version);
+    if to > newest { Err(PublicationRefused::FloorAboveVersions { floor: to, version: newest }) } else { Ok(()) }
+}
+
+/// Changes the keys of `role` as it is wanted; `known` holds their content.
+fn change_keys(known: &mut Value, role: &mut Value, wanted: &KeysWanted) -> Result<(), PublicationRefused> {
+    let mut keyids: Vec<String> = keyids_of([&*role]).into_iter().collect();
+    for key in &wanted.add {
+        let keyid = metadata::keyid(key);
+        if keyids.contains(&keyid) {
+            return Err(PublicationRefused::Change(format!("the key {keyid} may sign already")));
+        }
+        known[&keyid] = metadata::key_object(key);
+        keyids.push(keyid);
+    }
+    for beginning in &wanted.remove {
+        let matching: Vec<usize> = (0..keyids.len()).filter(|at| keyids[*at].starts_with(beginning)).collect();
+        let [only] = matching.as_slice() else {
+            let detail = format!(
+                "{} keys begin with {beginning}; give more of the key's identity, as `hedgerow trust show` prints it",
+                matching.len()
+            );
+            return Err(PublicationRefused::Change(detail));
+        };
+        keyids.remove(*only);
+    }
+    let threshold = wanted.threshold.or_else(|| usize::try_from(role["threshold"].as_u64()?).ok()).unwrap_or(1);
+    if threshold == 0 || keyids.len() < threshold {
+        return Err(PublicationRefused::Change(format!("{threshold} signatures of {} keys can never be had", keyids.len())));
+    }
+    role["keyids"] = json!(keyids);
+    role["threshold"] = json!(threshold);
+    Ok(())
+}
+
+fn keyids_of<'a>(roles: impl IntoIterator<Item = &'a Value>) -> BTreeSet<String> {
+    let ids = roles.into_iter().flat_map(|role| role["keyids"].as_array().into_iter().flatten());
+    ids.filter_map(|id| id.as_str().map(str::to_owned)).collect()
+}
+
+/// Leaves out keys that no role names.
+fn prune(known: &mut Value, named: &BTreeSet<String>) {
+    if let Some(known) = known.as_object_mut() {
+        known.retain(|keyid, _| named.contains(keyid));
+    }
+}

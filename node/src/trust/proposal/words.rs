@@ -1,0 +1,92 @@
+//! What a change means, in words for whoever is asked to sign it.
+//!
+//! Not here: whether it may be signed; see [`super`].
+
+use std::collections::BTreeSet;
+
+use protocol::name::OrgName;
+use sigstore_tuf::{DelegatedRole, Root, Targets};
+
+use super::super::metadata;
+use super::super::refused::TrustRefused;
+use super::short;
+
+/// What a new root changes.
+pub(super) fn root(before: &Root, after: &Root, org: &OrgName) -> Result<Vec<String>, TrustRefused> {
+    let mut words = vec![format!("root: version {} after {}, valid until {}", after.version, before.version, after.expires)];
+    for (name, what) in [("root", "who signs roots"), ("targets", "who signs the list of apps")] {
+        if let (Some(old), Some(new)) = (before.role(name), after.role(name)) {
+            words.extend(keys(&format!("{name} ({what})"), (&old.keyids, old.threshold), (&new.keyids, new.threshold)));
+        }
+    }
+    let (old, new) = (metadata::online_key(before, org)?, metadata::online_key(after, org)?);
+    if old.key != new.key {
+        let keyid = metadata::keyid(&new.key);
+        words.push(format!("root: the seed's online key becomes {}; the old one signs nothing any more", short(&keyid)));
+    }
+    if old.epoch != new.epoch {
+        words.push(format!("root: the epoch of desired states goes from {} to {}; their counters start anew", old.epoch, new.epoch));
+    }
+    match (metadata::allows_grants(before), metadata::allows_grants(after)) {
+        (false, true) => words.push("root: grants of the app keys count from now on, where a device cannot ask the seed".to_owned()),
+        (true, false) => words.push("root: grants do not count any more".to_owned()),
+        _ => {}
+    }
+    Ok(words)
+}
+
+/// What new top-level targets change.
+pub(super) fn targets(before: Option<&Targets>, after: &Targets) -> Vec<String> {
+    let mut words = vec![format!("targets: version {}, valid until {}", after.version, after.expires)];
+    let roles = |targets: Option<&Targets>| -> Vec<DelegatedRole> {
+        targets.and_then(|targets| targets.delegations.as_ref()).map(|found| found.roles.clone()).unwrap_or_default()
+    };
+    let (old, new) = (roles(before), roles(Some(after)));
+    for role in &new {
+        match old.iter().find(|found| found.name == role.name) {
+            None => {
+                let ids: Vec<&str> = role.keyids.iter().map(|keyid| short(keyid)).collect();
+                let paths = role.paths.as_deref().unwrap_or_default().join(", ");
+                words.push(format!("{}: new; may list {paths}; {} of these keys must sign: {}", role.name, role.threshold, ids.join(", ")));
+            }
+            Some(found) => words.extend(keys(&role.name, (&found.keyids, found.threshold), (&role.keyids, role.threshold))),
+        }
+    }
+    for gone in old.iter().filter(|role| !new.iter().any(|found| found.name == role.name)) {
+        words.push(format!("{}: is no longer delegated", gone.name));
+    }
+    words
+}
+
+/// What the new role or archive of an app changes.
+pub(super) fn app_role(role: &str, before: Option<&Targets>, after: &Targets, (from, to): (u64, u64)) -> Vec<String> {
+    let mut words = vec![format!("{role}: version {}, valid until {}", after.version, after.expires)];
+    let listed = |path: &String| before.is_some_and(|before| before.targets.contains_key(path));
+    for (path, target) in after.targets.iter().filter(|(path, _)| !listed(path)) {
+        let sha256 = target.hashes.get("sha256").map_or("unknown", String::as_str);
+        words.push(format!("{role}: lists {path}, sha256:{sha256}"));
+    }
+    for (path, old) in before.iter().flat_map(|before| &before.targets) {
+        match after.targets.get(path) {
+            None => words.push(format!("{role}: no longer lists {path}")),
+            Some(new) if new != old => words.push(format!("{role}: CHANGES {path}, which devices refuse")),
+            Some(_) => {}
+        }
+    }
+    if from != to {
+        words.push(format!("{role}: devices start no version below {to} any more (before: {from})"));
+    }
+    words
+}
+
+/// Who gains and who loses the right to sign, and how many must.
+fn keys(role: &str, (old, old_threshold): (&[String], usize), (new, new_threshold): (&[String], usize)) -> Vec<String> {
+    let (before, after): (BTreeSet<&String>, BTreeSet<&String>) = (old.iter().collect(), new.iter().collect());
+    let mut words = Vec::new();
+    words.extend(after.difference(&before).map(|keyid| format!("{role}: key {} may sign from now on", short(keyid))));
+    words.extend(before.difference(&after).map(|keyid| format!("{role}: key {} may not sign any more", short(keyid))));
+    if old_threshold != new_threshold {
+        words.push(format!("{role}: {new_threshold} of {} keys must sign (before: {old_threshold} of {})", after.len(), before.len()));
+    }
+    words
+}
