@@ -98,6 +98,9 @@ pub async fn publish(api: &SeedApi, keys: &OperatorKeys, request: Request) -> an
         Err(error) => return Err(error).context("the organisation's metadata on the seed is not what these keys signed"),
     }
     let published = view.published(&app, &source).await?;
+    for role in view.expiring(wall_time()) {
+        tracing::warn!(role = role.name, expires = %role.expires, "sign it anew with `hedgerow trust renew`, or devices stop trusting it");
+    }
     let next = published.keys().next_back().map_or(1, |last| last + 1);
     let name = VersionName { app: app.clone(), version: number.unwrap_or(next) };
 

@@ -272,6 +272,13 @@ impl VerifiedRepository {
         Ok(roles)
     }
 
+    /// The roles that people sign and that expire within [`metadata::EXPIRY_WARNING_SECONDS`] of `now`, or have.
+    pub fn expiring(&self, now: WallTime) -> Vec<RoleInForce> {
+        let until = metadata::calendar(now.plus_seconds(metadata::EXPIRY_WARNING_SECONDS));
+        let roles = self.roles_in_force().unwrap_or_default();
+        roles.into_iter().filter(|role| !role.is_online && role.expires <= until).collect()
+    }
+
     /// The verified top-level targets, if they are those that the snapshot pins.
     pub(super) fn targets(&self) -> Option<&Targets> {
         self.updater.pins_hold().then(|| self.updater.trusted().targets_role("targets")).flatten()
@@ -280,6 +287,11 @@ impl VerifiedRepository {
     /// The keys that may sign the top-level targets.
     pub(super) fn targets_keyids(&self) -> Vec<String> {
         self.updater.root().role("targets").map(|role| role.keyids.clone()).unwrap_or_default()
+    }
+
+    /// How many of them must.
+    pub(super) fn targets_threshold(&self) -> usize {
+        self.updater.root().role("targets").map_or(1, |role| role.threshold)
     }
 
     /// The TUF client below.

@@ -27,6 +27,9 @@ pub const ROOT_SECONDS: u64 = 5 * 365 * DAY_SECONDS;
 /// and asks each operator for one signature a year at most.
 pub const TARGETS_SECONDS: u64 = 365 * DAY_SECONDS;
 
+/// A role that people sign is warned of this long before it expires, in seconds: 60 days, for people who meet to sign.
+pub const EXPIRY_WARNING_SECONDS: u64 = 60 * DAY_SECONDS;
+
 /// How long a snapshot is valid, in seconds: 7 days, longer than a timestamp, so that renewing a timestamp is one small
 /// file for every device and not two.
 pub const SNAPSHOT_SECONDS: u64 = 7 * DAY_SECONDS;
@@ -338,7 +341,7 @@ mod tests {
     #[test]
     fn a_key_id_is_that_of_the_tuf_library() {
         let key = SigningKey::from_bytes(&[1; 32]).verifying_key();
-        let theirs: sigstore_tuf::Key = serde_json::from_value(key_object(&key)).unwrap();
+        let theirs: Key = serde_json::from_value(key_object(&key)).unwrap();
         assert_eq!(keyid(&key), theirs.key_id().unwrap());
     }
 

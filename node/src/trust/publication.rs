@@ -1,7 +1,13 @@
 //! A new version of an app: prepared and signed by the operator, checked by the seed before it is stored. The seed checks
 //! as a device would, and besides that versions are immutable and numbered without gaps.
 //!
+//! | module | holds |
+//! |---|---|
+//! | `prepare` | the operator's side |
+//!
 //! Not here: how a publication travels and is stored; the blobs that a statement names.
+
+mod prepare;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,20 +16,21 @@ use protocol::name::{AppName, OrgName, Platform};
 use protocol::statement::version::{StatementRefused, VersionName, VersionStatement};
 use protocol::time::WallTime;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use sigstore_tuf::{DelegatedRole, Targets, TrustedMetadataSet};
 
 use super::archive::{self, covers_exactly};
-use super::client::VerifiedRepository;
 use super::key_file::KeyError;
 use super::metadata;
 use super::online_key::OnlineSigner;
-use super::operator_keys::{APP_KEY, OperatorKeys};
 use super::refused::TrustRefused;
-use super::repository::{RepositoryFiles, parsed, targets_due};
+use super::repository::{RepositoryFiles, parsed};
 use super::rules::published_versions;
 use super::source::TARGETS_BYTES_MAX;
 use crate::store::meta::{TufFile, VersionRecord};
+
+pub(super) use prepare::next_role;
+pub use prepare::{NewVersion, prepare_version};
 
 /// The largest publication as JSON, in bytes: the role of an app with thousands of versions, and the statements of a dozen
 /// platforms with hundreds of blobs each.
@@ -52,21 +59,6 @@ pub struct Publication {
     pub targets: Option<TufFile>,
     /// Whether the floor may be lowered.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub lower_floor: bool,
-}
-
-/// A version to be signed.
-#[derive(Clone, Debug)]
-pub struct NewVersion {
-    /// App and number.
-    pub name: VersionName,
-    /// The statement for each platform.
-    pub statements: BTreeMap<Platform, Vec<u8>>,
-    /// Versions that devices shall have: they stay in the app's role however old they are.
-    pub deployed: BTreeSet<u64>,
-    /// The least version that devices may start from now on; none leaves it as it is.
-    pub floor: Option<u64>,
-    /// Whether the floor may be lowered.
     pub lower_floor: bool,
 }
 
@@ -198,89 +190,6 @@ impl PublicationRefused {
     }
 }
 
-/// Signs a version as the successor of what `view` has verified. `view` was refreshed, and asked for the app's versions by
-/// [`VerifiedRepository::published`]. Roles that are due for renewal are renewed; versions beyond
-/// [`archive::VERSIONS_IN_ROLE`] move to the app's archive.
-///
-/// # Errors
-/// When the number is not the next one, a statement is not this version's, or the keys may not sign.
-pub fn prepare_version(
-    view: &VerifiedRepository,
-    keys: &OperatorKeys,
-    new: NewVersion,
-    now: WallTime,
-) -> Result<Publication, PublicationRefused> {
-    let NewVersion { name, statements, deployed, floor, lower_floor } = new;
-    let previous = view.loaded_app_role(&name.app)?;
-    check_number(&name, previous)?;
-    let statements = checked_text(view.org(), &name, statements)?;
-    let targets = view.targets().ok_or(TrustRefused::NotRefreshed)?;
-    let role = metadata::role_name(&name.app);
-    let targets_due = targets_due(targets, now);
-    let (top_level, delegated) = delegating(view, targets, &name.app, keys)?;
-    if !keys.holds_one_of(&delegated.keyids) {
-        return Err(PublicationRefused::ForeignKey(role));
-    }
-    let mut signed = previous.map_or_else(metadata::empty_targets, metadata::plain);
-    for (platform, text) in &statements {
-        signed["targets"][name.target_path(platform)] = metadata::target_entry(text.as_bytes());
-    }
-    let mut listed = previous.map(|role| published_versions(&name.app, role)).unwrap_or_default();
-    listed.insert(name.version, statements.keys().cloned().collect());
-    if let Some(floor) = floor {
-        metadata::set_floor(&mut signed, floor);
-    }
-    let surplus = archive::surplus(&listed, &deployed);
-    let archive_role = if surplus.is_empty() {
-        None
-    } else {
-        let before = view.loaded_archive_role(&name.app)?;
-        let named: serde_json::Map<String, Value> =
-            delegated.keyids.iter().map(|id| (id.clone(), top_level["delegations"]["keys"][id].clone())).collect();
-        let archived = archive::move_surplus(&name.app, &mut signed, before, &surplus, (&named.into(), &delegated));
-        let version = before.map_or(0, |role| role.version);
-        Some(next_role(&metadata::archive_name(&name.app), archived, version, keys, &delegated.keyids, now)?)
-    };
-    let app_role = next_role(&role, signed, previous.map_or(0, |role| role.version), keys, &delegated.keyids, now)?;
-    let targets = if previous.is_none() || targets_due {
-        Some(next_role("targets", top_level, targets.version, keys, &view.targets_keyids(), now)?)
-    } else {
-        None
-    };
-    Ok(Publication { app: name.app, version: name.version, statements, app_role, archive_role, targets, lower_floor })
-}
-
-/// The top-level targets as they delegate `app`, and the delegation; the app's key is the one called [`APP_KEY`] if the app is
-/// new.
-fn delegating(
-    view: &VerifiedRepository,
-    targets: &Targets,
-    app: &AppName,
-    keys: &OperatorKeys,
-) -> Result<(Value, DelegatedRole), PublicationRefused> {
-    let role = metadata::role_name(app);
-    let mut signed = metadata::plain(targets);
-    let roles = targets.delegations.as_ref().map(|found| found.roles.as_slice()).unwrap_or_default();
-    if let Some(found) = roles.iter().find(|found| found.name == role) {
-        return Ok((signed, found.clone()));
-    }
-    if !keys.holds_one_of(&view.targets_keyids()) {
-        return Err(PublicationRefused::ForeignKey("targets".to_owned()));
-    }
-    let key = keys.public(APP_KEY)?;
-    let keyid = metadata::keyid(&key);
-    let delegation = metadata::delegation(&role, app, std::slice::from_ref(&keyid), 1);
-    if targets.delegations.is_none() {
-        signed["delegations"] = json!({ "keys": {}, "roles": [] });
-    }
-    signed["delegations"]["keys"][keyid] = metadata::key_object(&key);
-    if let Some(roles) = signed["delegations"]["roles"].as_array_mut() {
-        roles.push(delegation.clone());
-    }
-    let malformed = |error: serde_json::Error| TrustRefused::Malformed { file: "targets.json".to_owned(), detail: error.to_string() };
-    Ok((signed, serde_json::from_value(delegation).map_err(malformed)?))
-}
-
 /// Checks `publication` against the files in force and puts it in force with a new snapshot and timestamp.
 ///
 /// # Errors
@@ -326,30 +235,14 @@ pub fn check_publication(
     Ok(CheckedPublication { record, files, statements })
 }
 
-/// The next version of a role, signed by each key that is here and among `keyids`; one must be.
-pub(super) fn next_role(
-    role: &str,
-    signed: Value,
-    previous: u64,
-    keys: &OperatorKeys,
-    keyids: &[String],
-    now: WallTime,
-) -> Result<TufFile, PublicationRefused> {
-    if !keys.holds_one_of(keyids) {
-        return Err(PublicationRefused::ForeignKey(role.to_owned()));
-    }
-    let signed = metadata::next_targets(signed, previous, now);
-    Ok(TufFile { name: metadata::versioned(role, previous.saturating_add(1)), content: keys.sign(&signed, keyids)? })
-}
-
-fn check_number(name: &VersionName, previous: Option<&Targets>) -> Result<(), PublicationRefused> {
+pub(super) fn check_number(name: &VersionName, previous: Option<&Targets>) -> Result<(), PublicationRefused> {
     let published = previous.map(|role| published_versions(&name.app, role)).unwrap_or_default();
     let next = published.last_key_value().map_or(1, |(last, _)| last.saturating_add(1));
     if name.version == next { Ok(()) } else { Err(PublicationRefused::OtherNumber { asked: name.version, next }) }
 }
 
 /// The statements as text, each of them this version's for its platform.
-fn checked_text(
+pub(super) fn checked_text(
     org: &OrgName,
     name: &VersionName,
     statements: impl IntoIterator<Item = (Platform, Vec<u8>)>,

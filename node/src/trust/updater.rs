@@ -1,21 +1,29 @@
 //! A TUF client for any repository: the client workflow of TUF 1.0 §5, kept on disk so that what was accepted once is a
 //! floor for ever. What the official conformance suite drives is this.
 //!
+//! | module | holds |
+//! |---|---|
+//! | `search` | targets, through delegated roles |
+//!
 //! Not here: transport, see [`super::source`]; what an organisation's repository asks for besides TUF, see
 //! [`super::client`].
 
-use std::collections::{BTreeMap, BTreeSet};
+mod search;
+
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::Path;
 
 use protocol::time::WallTime;
-use sigstore_tuf::metadata::Metadata;
-use sigstore_tuf::{DelegatedRole, Error, Key, RoleKeys, Root, TargetFile, Targets, TrustedMetadataSet};
+use sigstore_tuf::{Error, Root, TrustedMetadataSet};
+
+pub use search::Found;
+pub(super) use search::not_kept;
 
 use super::cache::Cache;
 use super::metadata::{self, TIMESTAMP_FILE};
 use super::refused::TrustRefused;
-use super::rules::{authentic_snapshot, check_expiry, check_floor, check_target, pins};
+use super::rules::{authentic_snapshot, check_expiry, check_floor, pins};
 use super::source::{self, MetadataSource, ROOT_BYTES_MAX, SNAPSHOT_BYTES_MAX, TARGETS_BYTES_MAX, TIMESTAMP_BYTES_MAX};
 use crate::store::meta::TufFile;
 
@@ -59,15 +67,6 @@ impl RootRules for AnyRoot {
     fn check(&self, _trusted: Option<&Root>, _next: &Root) -> Result<(), TrustRefused> {
         Ok(())
     }
-}
-
-/// A target as the search found it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The roles from the top-level targets to the one that lists it.
-    pub roles: Vec<String>,
-    /// Length and hashes.
-    pub target: TargetFile,
 }
 
 /// Verified metadata of one repository, and the directory that keeps it.
@@ -165,116 +164,6 @@ impl Updater {
         Ok(if self.generation() == before { Refreshed::Unchanged } else { Refreshed::Updated })
     }
 
-    /// Searches for the target `path` (TUF 1.0 §5.6.7): pre-order, depth first, along the delegations whose patterns
-    /// match, loading roles as they are needed; a role that the snapshot does not list is passed over.
-    ///
-    /// # Errors
-    /// When something on the way is missing, expired or does not verify.
-    pub async fn find(&mut self, path: &str, now: WallTime, source: &dyn MetadataSource) -> Result<Option<Found>, TrustRefused> {
-        let now = metadata::calendar(now);
-        self.check_fresh(now)?;
-        let mut seen = BTreeSet::new();
-        let mut ahead = vec![vec![TARGETS.to_owned()]];
-        while let Some(roles) = ahead.pop() {
-            let Some(role) = roles.last().filter(|role| !seen.contains(*role)) else { continue };
-            if seen.len() == ROLES_VISITED_MAX {
-                tracing::warn!(path, "no target is found in {ROLES_VISITED_MAX} roles, and no more are looked at");
-                return Ok(None);
-            }
-            if let [.., delegator, role] = roles.as_slice()
-                && !self.load_role(role, delegator, Some(now), source).await?
-            {
-                continue;
-            }
-            seen.insert(role.clone());
-            let Some(targets) = self.trusted.targets_role(role) else { return Err(TrustRefused::NotRefreshed) };
-            if let Some(target) = targets.target(path) {
-                return Ok(Some(Found { target: target.clone(), roles }));
-            }
-            let (children, terminated) = delegated(targets, role, path)?;
-            if terminated {
-                ahead.clear();
-            }
-            ahead.extend(children.into_iter().rev().map(|child| roles.iter().cloned().chain([child]).collect()));
-        }
-        Ok(None)
-    }
-
-    /// Fetches `target`, at most `bytes_max` bytes of it, and checks it (TUF 1.0 §5.7.3).
-    ///
-    /// # Errors
-    /// When it is larger, cannot be had, or is not what was signed for.
-    pub async fn download(
-        &self,
-        path: &str,
-        target: &TargetFile,
-        bytes_max: usize,
-        source: &dyn MetadataSource,
-    ) -> Result<Vec<u8>, TrustRefused> {
-        let length = usize::try_from(target.length).ok().filter(|length| *length <= bytes_max);
-        let length = length.ok_or_else(|| TrustRefused::TooLarge { file: path.to_owned(), bytes_max })?;
-        let served = match self.trusted.root().consistent_snapshot {
-            true => metadata::consistent_path(path, &metadata::target_digest(path, target)?),
-            false => path.to_owned(),
-        };
-        let bytes = source::fetch_target(source, &served, length).await?;
-        check_target(path, target, &bytes)?;
-        Ok(bytes)
-    }
-
-    /// Loads the role that `delegator` delegates, if need be, and checks that its signatures satisfy this delegator;
-    /// `false` if the snapshot does not list it. Without `now` it may have expired.
-    ///
-    /// # Errors
-    /// When it cannot be had, does not verify, or has expired at `now`.
-    pub(super) async fn load_role(
-        &mut self,
-        role: &str,
-        delegator: &str,
-        now: Option<jiff::Timestamp>,
-        source: &dyn MetadataSource,
-    ) -> Result<bool, TrustRefused> {
-        if !self.pins_hold() {
-            return Err(TrustRefused::NotRefreshed);
-        }
-        let Some(version) = self.pin(role) else { return Ok(false) };
-        let name = self.served_name(role, version);
-        let refused = |error| TrustRefused::of(&name, error);
-        if self.trusted.targets_role(role).is_some() {
-            self.trusted.verify_delegated_targets(role, delegator, BEFORE_EVERY_EXPIRY).map_err(refused)?;
-            return self.check_role_expiry(role, now).map(|()| true);
-        }
-        let take = |trusted: &mut TrustedMetadataSet, bytes: &[u8]| {
-            trusted.update_delegated_targets(bytes, role, delegator, BEFORE_EVERY_EXPIRY).map(drop)
-        };
-        let file = metadata::unversioned(&metadata::encoded(role));
-        let kept = self.cache.load(&file, TARGETS_BYTES_MAX);
-        if kept.is_some_and(|bytes| take(&mut self.trusted, &bytes).is_ok()) {
-            return self.check_role_expiry(role, now).map(|()| true);
-        }
-        let bytes = source::fetch(source, &name, TARGETS_BYTES_MAX).await?;
-        take(&mut self.trusted, &bytes).map_err(refused)?;
-        self.check_role_expiry(role, now)?;
-        self.cache.store(&file, &bytes).await?;
-        Ok(true)
-    }
-
-    /// A role as it is kept on disk, verified against `keys` and `authority`; neither pinned nor fresh.
-    pub(super) fn kept_role(
-        &self,
-        role: &str,
-        keys: &BTreeMap<String, Key>,
-        authority: Option<&RoleKeys>,
-    ) -> Result<Targets, TrustRefused> {
-        let file = metadata::unversioned(&metadata::encoded(role));
-        let refused = |error| TrustRefused::of(&file, error);
-        let authority = authority.ok_or_else(|| refused(Error::UnknownRole(role.to_owned())))?;
-        let bytes = self.cache.load(&file, TARGETS_BYTES_MAX).ok_or_else(|| not_kept(&file))?;
-        let metadata = Metadata::<Targets>::from_slice(&bytes).map_err(refused)?;
-        metadata.verify_threshold(keys, authority, role).map_err(refused)?;
-        Ok(metadata.into_signed())
-    }
-
     /// The files in force, as `source` serves them: every root but the first, the top-level targets, and those of `roles`
     /// that the snapshot lists. Whoever takes them verifies them again.
     pub(super) async fn files_in_force(
@@ -322,13 +211,6 @@ impl Updater {
         check_expiry(snapshot, "snapshot", now)?;
         check_expiry(targets, TARGETS, now)?;
         if self.pins_hold() { Ok(()) } else { Err(TrustRefused::NotRefreshed) }
-    }
-
-    fn check_role_expiry(&self, role: &str, now: Option<jiff::Timestamp>) -> Result<(), TrustRefused> {
-        match (self.trusted.targets_role(role), now) {
-            (Some(targets), Some(now)) => check_expiry(targets, role, now),
-            _ => Ok(()),
-        }
     }
 
     async fn refresh_root(&mut self, source: &dyn MetadataSource) -> Result<(), TrustRefused> {
@@ -453,27 +335,6 @@ impl Updater {
         let role = metadata::encoded(role);
         if self.trusted.root().consistent_snapshot { metadata::versioned(&role, version) } else { metadata::unversioned(&role) }
     }
-}
-
-/// What is not on disk although it was asked for.
-pub(super) fn not_kept(file: &str) -> TrustRefused {
-    TrustRefused::Unavailable { name: file.to_owned(), detail: "it is not kept on this machine".to_owned() }
-}
-
-/// The roles that `targets` delegates `path` to, in order, and whether the last of them ends the search elsewhere. A
-/// delegation that takes the name of a top-level role is passed over.
-fn delegated(targets: &Targets, role: &str, path: &str) -> Result<(Vec<String>, bool), TrustRefused> {
-    let mut children = Vec::new();
-    let delegations = targets.delegations.iter().flat_map(|delegations| &delegations.roles);
-    for child in delegations.filter(|child: &&DelegatedRole| !metadata::is_top_level(&child.name)) {
-        if child.matches_path(path).map_err(|error| TrustRefused::of(&metadata::unversioned(role), error))? {
-            children.push(child.name.clone());
-            if child.terminating {
-                return Ok((children, true));
-            }
-        }
-    }
-    Ok((children, false))
 }
 
 #[cfg(test)]

@@ -164,6 +164,7 @@ impl Ceremony {
             Err(error @ TrustRefused::Expired { .. }) => tracing::warn!(%error, "something has expired"),
             Err(error) => return Err(error).context("the organisation's metadata on the seed cannot be had or is not believed"),
         }
+        warn_of_expiry(&view);
         Ok(Session { org, keys, api, view, output })
     }
 }
@@ -348,7 +349,7 @@ impl Publish {
 }
 
 /// Hands a proposal to the seed, which checks it as a device would.
-pub(in crate::cli) async fn put_in_force(api: &SeedApi, proposal: &Proposal) -> anyhow::Result<()> {
+async fn put_in_force(api: &SeedApi, proposal: &Proposal) -> anyhow::Result<()> {
     match &proposal.change {
         Change::Version(publication) => {
             let _: crate::api::Published = api.post(&format!("/api/v1/orgs/{}/versions", proposal.org), publication).await?;
@@ -356,6 +357,13 @@ pub(in crate::cli) async fn put_in_force(api: &SeedApi, proposal: &Proposal) -> 
         Change::Trust(change) => api.put_trust(&proposal.org, change).await?,
     }
     Ok(())
+}
+
+/// Says which roles people have to sign anew soon.
+fn warn_of_expiry(view: &VerifiedRepository) {
+    for role in view.expiring(wall_time()) {
+        tracing::warn!(role = role.name, expires = %role.expires, "sign it anew with `hedgerow trust renew`, or devices stop trusting it");
+    }
 }
 
 fn describe_missing(missing: &[String]) -> String {

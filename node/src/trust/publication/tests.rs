@@ -4,6 +4,7 @@ use super::super::fixture::{Fixture, NOW};
 use super::super::metadata::TARGETS_SECONDS;
 use super::*;
 use ed25519_dalek::SigningKey;
+use serde_json::Value;
 
 /// The uploaded app role with `change` made to it, signed again by the operator's app key.
 fn resigned(fixture: &Fixture, publication: &Publication, change: impl FnOnce(&mut Value)) -> Publication {
@@ -241,4 +242,26 @@ async fn the_floor_goes_down_only_if_that_is_said() {
     fixture.floor = Some(4);
     let above = fixture.prepare("web", 3, NOW).await.unwrap();
     assert_eq!(refused(&fixture, &above).await, "floor_above_versions");
+}
+
+/// What a device fetches for a new version of an app in an organisation of 1,000 apps, each with 100 versions of one platform:
+/// timestamp, snapshot, the app's role and a statement. Two pins an app, its role and its archive, are most of it.
+#[tokio::test]
+async fn the_metadata_of_a_new_version_among_a_hundred_thousand_fits_into_ninety_six_kibibytes() {
+    let mut fixture = Fixture::new();
+    for version in 1..=51 {
+        fixture.publish("app-0001", version).await;
+    }
+    let mut pins = fixture.files(None).await.pins().unwrap();
+    for number in 1..=1000 {
+        pins.insert(format!("app-app-{number:04}.json"), 100);
+        pins.insert(format!("archive-app-{number:04}.json"), 50);
+    }
+    let [snapshot, timestamp] = fixture.signer.online_files((100_000, 100_000), &pins, NOW);
+    let role: Value = serde_json::from_str(&fixture.served.files["51.app-app-0001.json"]).unwrap();
+    assert_eq!(role["signed"]["targets"].as_object().unwrap().len(), 100, "50 versions of two platforms");
+    let statement = fixture.served.targets.values().map(Vec::len).max().unwrap();
+    let sizes = [timestamp.content.len(), snapshot.content.len(), role.to_string().len(), statement];
+    println!("timestamp, snapshot, role, statement: {sizes:?} bytes, {} in all", sizes.iter().sum::<usize>());
+    assert!(sizes.iter().sum::<usize>() <= 96 << 10, "{sizes:?}");
 }
