@@ -67,7 +67,7 @@ impl Seed {
         let (timestamp, files) = check_change(org, &source, change, &self.signer, wall_time()).await.map_err(|error| refused(&error))?;
         self.store.put_tuf_files(org, &timestamp, files).await?;
         // A new epoch asks for desired states that carry it; what fails here is tried again with the next renewal.
-        if let Err(error) = fleet::renew_desired_state(self, org, GROUP_ALL).await {
+        if let Err(error) = fleet::states::renew_desired_states(self, org).await {
             tracing::warn!(%org, error = format!("{error:#}"), "the desired state is not signed anew yet");
         }
         Ok(())
