@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn each_tool_is_named_with_what_it_is_for() {
-        assert_eq!(names(TOOLS, |tool| tool.package), "skopeo podman docker.io buildah curl docker-registry nginx-light iproute2");
+        assert_eq!(names(TOOLS, |tool| tool.package), "skopeo podman docker.io buildah curl openssl docker-registry nginx-light iproute2");
         assert!(described(TOOLS).contains("ip (makes the network namespaces of the lab)"));
     }
 }
