@@ -6,7 +6,7 @@
 //! | [`steps`], [`window`] | which devices may start when |
 //! | [`judge`] | when a rollout has failed too often, and when it is done |
 //! | [`report`], [`signed`] | what devices say, and whether they said it |
-//! | [`count`] | how that adds up |
+//! | [`mod@count`] | how that adds up |
 //! | [`documents`] | the desired state that follows another |
 //!
 //! Not here: what a device does when it may start; see [`crate::agent`].

@@ -1,6 +1,6 @@
 //! How the reports of a group's devices add up.
 //!
-//! Not here: what follows from it; see [`super::judge`].
+//! Not here: what follows from it; see [`mod@super::judge`].
 
 use std::collections::BTreeMap;
 

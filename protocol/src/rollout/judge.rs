@@ -2,7 +2,7 @@
 //!
 //! [`AbortRule`] has one kind of rule, a threshold; a sequential test of the failures would be another.
 //!
-//! Not here: counting; see [`super::count`].
+//! Not here: counting; see [`mod@super::count`].
 
 use serde::{Deserialize, Serialize};
 

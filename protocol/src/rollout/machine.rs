@@ -11,7 +11,7 @@
 //!
 //! Every change is a new signed desired state. A pause stops the clock of the steps.
 //!
-//! Not here: counting ([`super::count`]) and judging ([`super::judge`]); two open rollouts of one app in one group, which the
+//! Not here: counting ([`mod@super::count`]) and judging ([`super::judge`]); two open rollouts of one app in one group, which the
 //! store refuses.
 
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
 //! What devices say about themselves.
 //!
-//! Not here: how it is signed ([`super::signed`]) and counted ([`super::count`]).
+//! Not here: how it is signed ([`super::signed`]) and counted ([`mod@super::count`]).
 
 use std::collections::BTreeMap;
 
