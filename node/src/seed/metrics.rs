@@ -1,6 +1,6 @@
 //! Figures about one seed, for `/metrics`. Their names are a table in the README, which a test compares with the endpoint.
 //!
-//! Not here: requests, see [`super::observe`]; figures about a device, see `device::metrics`.
+//! Not here: requests, see [`super::recorder`]; figures about a device, see `device::metrics`.
 
 use std::fmt::Error;
 use std::sync::Arc;

@@ -51,7 +51,7 @@ mod tests {
                 routes += 1;
             }
         }
-        assert_eq!(routes, 33);
+        assert_eq!(routes, 34);
     }
 
     #[test]
