@@ -48,6 +48,9 @@ pub struct SeedTrust {
     pub device_url: String,
     /// SHA-256 of the device CA's certificate.
     pub ca_sha256: Digest,
+    /// The certificates of all device CAs, DER in base64, the one that signs first: what a root names during a rotation.
+    #[serde(default)]
+    pub authorities: Vec<String>,
 }
 
 /// `POST /api/v1/orgs`.
@@ -152,14 +155,30 @@ pub struct Published {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
-    /// SHA-256 of the secret, which stays with the operator.
-    pub secret_sha256: Digest,
-    /// How long the token can be used, in seconds.
+    /// SHA-256 of the secret of each token, at most [`TOKENS_MAX`]; the secrets stay with the operator.
+    pub secrets_sha256: Vec<Digest>,
+    /// How long the tokens can be used, in seconds.
     pub lifetime_seconds: u64,
-    /// The labels of the device that enrols with it.
+    /// The labels of each device that enrols with one of them.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
+    /// How many devices each token enrols.
+    #[serde(default = "one_use")]
+    pub uses: u32,
+    /// The only device that the token enrols; any if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceId>,
+    /// Whether that device may be enrolled already: then its key is revoked, and the new one takes its place.
+    #[serde(default)]
+    pub replaces: bool,
 }
+
+const fn one_use() -> u32 {
+    1
+}
+
+/// The most tokens that one request makes: a transaction of a few hundred KiB.
+pub const TOKENS_MAX: usize = 1_000;
 
 /// The answer to [`NewToken`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -197,6 +216,45 @@ pub struct Enrolled {
     pub root: String,
 }
 
+/// `POST /api/v1/device/renew`, on the device listener, with the certificate that is to be renewed, which may have expired.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenewRequest {
+    /// The certificate request, PEM, for the key on record.
+    pub request: String,
+    /// SHA-256 of each authority's certificate that the device trusts: it gets a certificate of one of them, because one that
+    /// was away for long learns of new authorities only with a certificate that is valid.
+    #[serde(default)]
+    pub authorities: Vec<Digest>,
+}
+
+/// The answer to [`RenewRequest`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Renewed {
+    /// The new certificate, PEM.
+    pub certificate: String,
+}
+
+/// `POST /api/v1/orgs/{org}/devices/{device}/revoke`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeDevice {
+    /// Why, at most [`protocol::rollout::REASON_BYTES_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The answer to [`RevokeDevice`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeviceRevoked {
+    /// The device.
+    pub device: DeviceId,
+    /// SHA-256 of the key that is refused for ever.
+    pub key_sha256: Digest,
+    /// When it was revoked.
+    pub revoked: WallTime,
+}
+
 /// `GET /api/v1/device/state`. The answer's `ETag` stands for all but `peers`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceStateAnswer {
@@ -206,7 +264,7 @@ pub struct DeviceStateAnswer {
     pub assignment: String,
     /// The signed desired states of the groups that the assignment names, as far as there are any.
     pub states: Vec<String>,
-    /// The organisation's signed revocations, if it has any.
+    /// The signed list of the organisation's revoked keys, if a key was ever revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocations: Option<String>,
     /// Where other devices of the same site may be found: a hint, no more.

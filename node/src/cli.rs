@@ -5,6 +5,7 @@
 //! Not here: what the commands do; they call `seed`, `device` and `trust`.
 
 pub mod app;
+mod ca;
 pub mod config;
 pub mod demo;
 pub mod device;

@@ -2,8 +2,10 @@
 //!
 //! Not here: decisions about time.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use protocol::time::floor::{CheckedTime, TimeFloor};
 use protocol::time::{Instant, WallTime};
 
 /// A monotonic clock that starts at zero.
@@ -24,6 +26,65 @@ impl Clock {
     /// The same moment in the async runtime's words.
     pub fn to_tokio(self, instant: Instant) -> tokio::time::Instant {
         tokio::time::Instant::from_std(self.0 + instant.since(Instant::ZERO))
+    }
+}
+
+/// A moment before every build of this program, 2026-11-01T00:00:00Z: no clock that is right says less. A build that is given
+/// `SOURCE_DATE_EPOCH` takes that instead.
+const BUILT_AFTER: u64 = 1_793_491_200;
+
+/// The system's calendar clock, and how far it is trusted.
+#[derive(Debug)]
+pub struct TrustedClock {
+    time: Mutex<Floored>,
+    clock: fn() -> WallTime,
+}
+
+#[derive(Debug)]
+struct Floored {
+    floor: TimeFloor,
+    /// Evidence beyond it is no evidence.
+    until: WallTime,
+}
+
+impl TrustedClock {
+    /// The clock of a process whose floor was `kept`. Evidence beyond `until` is no evidence.
+    pub fn new(kept: Option<WallTime>, until: WallTime) -> Self {
+        let built = option_env!("SOURCE_DATE_EPOCH").and_then(|seconds| seconds.parse().ok()).unwrap_or(BUILT_AFTER);
+        let floor = TimeFloor::new(WallTime::from_unix_seconds(built), kept);
+        Self { time: Mutex::new(Floored { floor, until }), clock: wall_time }
+    }
+
+    /// The same, for tests, with a clock that lost its battery.
+    #[cfg(test)]
+    pub(crate) fn lost() -> Self {
+        Self { clock: || WallTime::from_unix_seconds(5), ..Self::new(None, WallTime::from_unix_seconds(u64::MAX)) }
+    }
+
+    fn time(&self) -> std::sync::MutexGuard<'_, Floored> {
+        self.time.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time that expiry is checked against, and whether the clock is trusted.
+    pub fn read(&self) -> CheckedTime {
+        self.time().floor.read((self.clock)())
+    }
+
+    /// Takes note that it is at least `verified`.
+    pub fn verified(&self, verified: WallTime) {
+        let mut time = self.time();
+        let until = time.until;
+        time.floor.verified(verified, until, (self.clock)());
+    }
+
+    /// Evidence counts up to `until` from now on.
+    pub fn believe_until(&self, until: WallTime) {
+        self.time().until = until;
+    }
+
+    /// The least that the time can be.
+    pub fn floor(&self) -> WallTime {
+        self.time().floor.floor()
     }
 }
 

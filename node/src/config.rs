@@ -3,6 +3,7 @@
 //! Not here: flags themselves; see `cli`.
 
 pub mod device;
+pub mod identity;
 pub mod limits;
 pub mod logs;
 pub mod seed;

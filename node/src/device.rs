@@ -3,7 +3,8 @@
 //! | module | holds |
 //! |---|---|
 //! | [`run`] | the whole life of a device process |
-//! | [`enroll`] | how a device gets its identity |
+//! | [`enroll`], [`renewal`] | how a device gets its identity, and its next certificate |
+//! | [`identity`] | whom the device trusts, as its seed's verified answers say |
 //! | [`state`] | what a device keeps between runs besides blobs |
 //! | [`agent`] | the driver of [`protocol::agent`] |
 //! | [`hook`] | the command that starts a version |
@@ -20,8 +21,10 @@ pub mod agent;
 pub mod endpoint;
 pub mod enroll;
 pub mod hook;
+pub mod identity;
 pub mod metrics;
 pub mod partial;
+pub mod renewal;
 pub mod run;
 pub mod seed_client;
 pub mod signer;

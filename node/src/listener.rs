@@ -29,7 +29,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
-use crate::transport::identity::DeviceIdentity;
+use crate::transport::admission::Admission;
+use crate::transport::identity::DeviceLeaf;
 use crate::transport::meter::{Meter, Metered, Patience};
 use handover::{FileSocket, Handover};
 use pace::{Activity, Answer, Pace, Paced, Verdict, Watch};
@@ -76,8 +77,8 @@ const TIMES: Times = Times { patience: PATIENCE, pace: PACE, drain: DRAIN_TIME }
 pub struct Client {
     /// Its address.
     pub address: SocketAddr,
-    /// The device that its certificate names, on a listener that asks for one.
-    pub device: Option<DeviceIdentity>,
+    /// What its certificate says, on a listener that asks for one.
+    pub device: Option<DeviceLeaf>,
 }
 
 /// Takes an address to listen on.
@@ -97,7 +98,20 @@ pub async fn serve(
     router: Router,
     stop: watch::Receiver<bool>,
 ) {
-    let connections = Connections { times: TIMES, acceptor: tls.map(TlsAcceptor::from), meter, router, stop };
+    let connections = Connections { times: TIMES, acceptor: tls.map(TlsAcceptor::from), admission: None, meter, router, stop };
+    connections.serve(listener).await;
+}
+
+/// Serves `router` to devices as [`serve`] does; a connection whose device is revoked is closed at once.
+pub async fn serve_devices(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    admission: Arc<Admission>,
+    meter: Meter,
+    router: Router,
+    stop: watch::Receiver<bool>,
+) {
+    let connections = Connections { times: TIMES, acceptor: Some(TlsAcceptor::from(tls)), admission: Some(admission), meter, router, stop };
     connections.serve(listener).await;
 }
 
@@ -106,6 +120,7 @@ pub async fn serve(
 struct Connections {
     times: Times,
     acceptor: Option<TlsAcceptor>,
+    admission: Option<Arc<Admission>>,
     meter: Meter,
     router: Router,
     stop: watch::Receiver<bool>,
@@ -188,6 +203,13 @@ impl Connections {
         mut watch: Watch,
     ) {
         let address = client.address;
+        let (admission, device) = (self.admission.clone(), client.device.clone());
+        let mut revoked = pin!(async move {
+            match (&admission, &device) {
+                (Some(admission), Some(leaf)) => admission.revocation_of(&leaf.identity.node).await,
+                _ => std::future::pending().await,
+            }
+        });
         let (router, meter, pace, activity) = (self.router.clone(), self.meter.clone(), self.times.pace, watch.activity.clone());
         let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(client.clone());
@@ -229,6 +251,10 @@ impl Connections {
                         connection.as_mut().graceful_shutdown();
                     }
                 },
+                () = revoked.as_mut() => {
+                    tracing::warn!(event = "connection_closed", %address, reason = "revoked", "the key of the device was revoked; its connection was closed");
+                    return;
+                }
                 _ = self.stop.wait_for(|stop| *stop), if !stopping => {
                     stopping = true;
                     connection.as_mut().graceful_shutdown();
@@ -238,9 +264,9 @@ impl Connections {
     }
 }
 
-fn device_of(stream: &tokio_rustls::server::TlsStream<Metered<TcpStream>>) -> Option<DeviceIdentity> {
+fn device_of(stream: &tokio_rustls::server::TlsStream<Metered<TcpStream>>) -> Option<DeviceLeaf> {
     let leaf = stream.get_ref().1.peer_certificates()?.first()?;
-    DeviceIdentity::from_certificate(leaf).ok()
+    DeviceLeaf::from_certificate(leaf).ok()
 }
 
 #[cfg(test)]

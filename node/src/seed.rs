@@ -9,7 +9,9 @@
 //! | [`extract`] | the parts of a request to that API |
 //! | [`openapi`] | the description of that API |
 //! | [`devices`] | what devices ask for, on their own listener |
-//! | [`fleet`] | tokens, enrolment, groups, assignments, rollouts |
+//! | [`enrolment`] | tokens, enrolment, and whom the device listener lets in |
+//! | [`revocation`] | keys that are refused for ever |
+//! | [`fleet`] | groups, assignments, rollouts |
 //! | [`limits`] | who has to wait, and what is refused |
 //! | [`certificates`] | the certificates of the listeners, kept current |
 //! | [`garbage`] | when garbage is collected |
@@ -31,6 +33,7 @@ pub mod api;
 pub mod audit;
 pub mod certificates;
 pub mod devices;
+pub mod enrolment;
 pub mod extract;
 #[cfg(test)]
 mod fixture;
@@ -46,6 +49,7 @@ pub mod printable;
 pub mod recorder;
 pub mod registry;
 pub mod repositories;
+pub mod revocation;
 pub mod run;
 pub mod sites;
 pub mod trust;
@@ -56,7 +60,8 @@ use std::sync::Arc;
 use crate::api::SeedTrust;
 use crate::store::blobs::BlobStore;
 use crate::store::meta::MetaStore;
-use crate::transport::ca::CertificateAuthority;
+use crate::transport::admission::Admission;
+use crate::transport::authorities::{self, Authorities};
 use crate::trust::OnlineSigner;
 
 /// What the routes of a seed work with.
@@ -69,8 +74,12 @@ pub struct Seed {
     pub signer: OnlineSigner,
     /// Lets requests to the registry in.
     pub gate: Arc<registry::auth::gate::Gate>,
-    /// Signs device leaves.
-    pub authority: CertificateAuthority,
+    /// Sign server certificates and device leaves.
+    pub authorities: Authorities,
+    /// Which device certificates are good.
+    pub admission: Arc<Admission>,
+    /// How long a device leaf lives, in seconds.
+    pub leaf_seconds: u64,
     /// Where devices connect.
     pub device_url: String,
     /// Who was seen where.
@@ -89,7 +98,8 @@ impl Seed {
         SeedTrust {
             online_key: hex::encode(self.signer.public_key().as_bytes()),
             device_url: self.device_url.clone(),
-            ca_sha256: protocol::digest::Digest::sha256(self.authority.certificate()),
+            ca_sha256: authorities::fingerprint(self.authorities.current()),
+            authorities: self.authorities.all().map(authorities::named).collect(),
         }
     }
 }

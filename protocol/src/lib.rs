@@ -8,6 +8,7 @@
 //! | [`wire`] | what peers say to each other, byte by byte, and every limit on it |
 //! | [`dialer`] | which addresses are dialled, and when again |
 //! | [`swarm`] | who fetches which bytes from whom |
+//! | [`identity`] | how long a device's certificate counts, and who may get one |
 //! | [`agent`] | what a device does with what its seed tells it |
 //! | [`garbage`] | what a repository holds that nothing needs any more |
 //! | [`repository`] | which settings of repositories hold where several match |
@@ -35,6 +36,7 @@ pub mod garbage;
 pub mod geometry;
 pub mod group;
 pub mod hash_list;
+pub mod identity;
 pub mod label;
 pub mod name;
 pub mod oci;

@@ -5,6 +5,7 @@
 //! | [`version::VersionStatement`] | the app's key, through TUF | what version N of an app is on one platform |
 //! | [`desired::DesiredState`] | the seed's online key, which the root delegates | which version a group shall have, and when its devices may start it |
 //! | [`assignment::Assignment`] | the same | which group a device takes each app from |
+//! | [`revocation::RevocationList`] | the same | which device keys nobody talks to any more |
 //! | [`grant::Grant`] | the app's key | which version a group or device may run without asking the seed |
 //!
 //! [`counters`] keeps documents of the online key from going back; [`refused`] names the reasons.
@@ -16,6 +17,7 @@ pub mod counters;
 pub mod desired;
 pub mod grant;
 pub mod refused;
+pub mod revocation;
 pub mod version;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,6 +1,9 @@
-//! The two clocks, both of them arguments: monotonic [`Instant`] and calendar [`WallTime`].
+//! The two clocks, both of them arguments: monotonic [`Instant`] and calendar [`WallTime`]; and [`floor`], how far a calendar
+//! clock is trusted.
 //!
 //! Not here: reading a clock. The driver does that and says what it read.
+
+pub mod floor;
 
 use std::fmt;
 use std::ops::{Add, Sub};

@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`registry`] | the seed's registry against `docker-registry` and nginx |
+//! | [`polls`] | what polls of devices cost a seed |
 //! | `client` | an HTTP/1.1 client that costs little |
 //! | `load` | pushes, pulls and requests in parallel, and how long they took |
 //! | `process` | a server under test: its end, memory and processor time |
@@ -14,6 +15,7 @@
 mod client;
 mod figures;
 mod load;
+mod polls;
 mod process;
 mod registry;
 mod servers;
@@ -33,6 +35,7 @@ pub(crate) struct Args {
 #[derive(Subcommand)]
 enum Bench {
     Registry(registry::Args),
+    Polls(polls::Args),
 }
 
 /// Runs the verb; an unoptimised build of this tool starts an optimised one for it, because its client would be what is
@@ -44,5 +47,6 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     }
     match &args.bench {
         Bench::Registry(args) => registry::run(workspace, args),
+        Bench::Polls(args) => polls::run(workspace, args),
     }
 }

@@ -31,6 +31,7 @@ const TOOLS: &[Tool] = &[
     Tool { executable: "openssl", package: "openssl", purpose: "opens sealed keys as a tool that is not ours" },
     Tool { executable: "docker-registry", package: "docker-registry", purpose: "mirrors our registry, and is what it is measured against" },
     Tool { executable: "nginx", package: "nginx-light", purpose: "serves the same bytes as files, as the limit to measure against" },
+    Tool { executable: "softhsm2-util", package: "softhsm2", purpose: "stands in for the hardware that keeps a device's key" },
     Tool { executable: "ip", package: "iproute2", purpose: "makes the network namespaces of the lab" },
 ];
 
@@ -136,7 +137,10 @@ mod tests {
 
     #[test]
     fn each_tool_is_named_with_what_it_is_for() {
-        assert_eq!(names(TOOLS, |tool| tool.package), "skopeo podman docker.io buildah curl openssl docker-registry nginx-light iproute2");
+        assert_eq!(
+            names(TOOLS, |tool| tool.package),
+            "skopeo podman docker.io buildah curl openssl docker-registry nginx-light softhsm2 iproute2"
+        );
         assert!(described(TOOLS).contains("ip (makes the network namespaces of the lab)"));
     }
 }

@@ -12,8 +12,10 @@ use serde_json::json;
 
 use super::Output;
 use crate::config::device::{DeviceConfig, DeviceFile, Way};
-use crate::device::enroll::{enroll, own_platform};
+use crate::device::enroll::{KeySource, enroll, own_platform};
 use crate::device::run::{Ready, run};
+use crate::transport::device_key::KeyType;
+use crate::transport::pkcs11::KeyPlace;
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -39,8 +41,41 @@ pub struct Enroll {
     /// What the device can run, as OS-ARCH or OS-ARCH-VARIANT, for example linux-arm64; default: this machine.
     #[arg(long)]
     platform: Option<Platform>,
+    /// The kind of the device's key in its file.
+    #[arg(long, value_enum, default_value_t = KeyType::Ed25519, conflicts_with = "pkcs11")]
+    key_type: KeyType,
+    #[command(flatten)]
+    hardware: Hardware,
     #[command(flatten)]
     output: Output,
+}
+
+/// A key in hardware.
+#[derive(Debug, Args)]
+pub struct Hardware {
+    /// Make the device's key, P-256, in this PKCS#11 module instead of a file; the PIN comes from the environment variable
+    /// `HEDGEROW_PKCS11_PIN`, or from --pin-file.
+    #[arg(long, value_name = "MODULE", requires_all = ["token_label", "key_label"])]
+    pkcs11: Option<PathBuf>,
+    /// The label of the token in the module.
+    #[arg(long, value_name = "LABEL", requires = "pkcs11")]
+    token_label: Option<String>,
+    /// The label of the key in the token: one that is there already is used.
+    #[arg(long, value_name = "LABEL", requires = "pkcs11")]
+    key_label: Option<String>,
+    /// A file with the PIN, read at every start.
+    #[arg(long, value_name = "FILE", requires = "pkcs11")]
+    pin_file: Option<PathBuf>,
+}
+
+impl Hardware {
+    fn or_file(self, kind: KeyType) -> anyhow::Result<KeySource> {
+        let Self { pkcs11: Some(module), token_label: Some(token), key_label: Some(key), pin_file } = self else {
+            return Ok(KeySource::File(kind));
+        };
+        let pin_file = pin_file.map(std::path::absolute).transpose()?;
+        Ok(KeySource::Module(KeyPlace { module: std::path::absolute(module)?, token, key, pin_file }))
+    }
 }
 
 /// Settings of a device that can be given as flags or in the environment.
@@ -155,7 +190,7 @@ impl Enroll {
             Some(platform) => platform,
             None => own_platform()?,
         };
-        let enrolment = enroll(&self.data, &self.token, self.device, platform).await?;
+        let enrolment = enroll(&self.data, &self.token, self.device, platform, self.hardware.or_file(self.key_type)?).await?;
         let result = json!({"org": enrolment.org, "device": enrolment.device, "platform": enrolment.platform});
         self.output.print(&result, || {
             let run = format!("hedgerow device run --data {}", self.data.display());

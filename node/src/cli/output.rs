@@ -9,6 +9,16 @@ use serde::Serialize;
 use super::{Format, Output};
 
 impl Output {
+    /// For people.
+    pub const fn text() -> Self {
+        Self { json: false, output: Format::Text }
+    }
+
+    /// For programs.
+    pub const fn json() -> Self {
+        Self { json: true, output: Format::Json }
+    }
+
     /// Whether the result is for programs.
     pub fn is_json(self) -> bool {
         self.json || self.output == Format::Json

@@ -34,6 +34,9 @@ pub enum Command {
     Backup(Backup),
     /// Make a seed's data directory from a backup.
     Restore(Restore),
+    /// Look at the certificate authorities, or put a new one in the place of the old without losing a device.
+    #[command(subcommand)]
+    Ca(super::ca::Command),
 }
 
 /// `seed init`.
@@ -171,6 +174,7 @@ impl Command {
             Self::Run(run) => run.run().await,
             Self::Backup(backup) => backup.run().await,
             Self::Restore(restore) => restore.run().await,
+            Self::Ca(command) => command.run(),
         }
     }
 }

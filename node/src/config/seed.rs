@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use protocol::oci::authority::Origin;
 use serde::{Deserialize, Serialize};
 
+use super::identity::IdentityConfig;
 use super::limits::Limits;
 use super::logs::{LogsConfig, LogsFile, WebhookConfig, WebhookFile};
 use super::{address, read_toml};
@@ -51,6 +52,9 @@ pub struct SeedFile {
     /// What clients may take of the seed.
     #[serde(default, skip_serializing_if = "Limits::are_default")]
     pub limits: Limits,
+    /// How long device certificates live.
+    #[serde(default, skip_serializing_if = "IdentityConfig::is_default")]
+    pub identity: IdentityConfig,
     /// Access log and audit log.
     #[serde(default, skip_serializing_if = "LogsFile::is_default")]
     pub logs: LogsFile,
@@ -73,6 +77,7 @@ impl SeedFile {
             tls_key_file: None,
             egress_mbit: None,
             limits: Limits::default(),
+            identity: IdentityConfig::default(),
             logs: LogsFile::default(),
             webhooks: Vec::new(),
         }
@@ -128,6 +133,8 @@ pub struct SeedConfig {
     pub egress_mbit: Option<u64>,
     /// What clients may take of the seed.
     pub limits: Limits,
+    /// How long device certificates live.
+    pub identity: IdentityConfig,
     /// Access log and audit log.
     pub logs: LogsConfig,
     /// Who is told of pushes, mounts, deletions and pulls.
@@ -167,6 +174,7 @@ impl SeedConfig {
             public_url: file.public_url.map(|url| url.parse().with_context(|| format!("public_url {url:?}"))).transpose()?,
             egress_mbit: flags.egress_mbit.or(file.egress_mbit),
             limits: file.limits.overridden(&flags.limits)?.checked()?,
+            identity: file.identity.checked()?,
             logs: LogsConfig::check(file.logs, flags.access_log)?,
             webhooks: WebhookConfig::check_all(file.webhooks)?,
         };
@@ -227,6 +235,7 @@ impl SeedConfig {
             tls_key_file: self.tls_files.as_ref().map(|files| files.key.clone()),
             egress_mbit: self.egress_mbit,
             limits: self.limits.clone(),
+            identity: self.identity,
             logs: self.logs.to_file(),
             webhooks: self.webhooks.iter().map(WebhookConfig::to_file).collect(),
         }

@@ -21,16 +21,18 @@ use protocol::label::Labels;
 use protocol::name::AppName;
 use protocol::statement::TrustToken;
 use protocol::statement::version::VersionName;
+use protocol::time::floor::CheckedTime;
 use tokio::sync::mpsc;
 
 use super::endpoint::Catalogue;
 use super::hook::{Hook, StartedVersion};
+use super::identity::Identity;
 use super::metrics::DeviceMetrics;
 use super::seed_client::SeedClient;
 use super::signer::ReportSigner;
 use super::state::{DeviceDir, Enrolment, Progress};
 use super::swarm::{News, SwarmHandle};
-use crate::clock::{Clock, wall_time};
+use crate::clock::Clock;
 use crate::store::blobs::BlobStore;
 use crate::trust::VerifiedRepository;
 use clerk::{Answer, Clerk, Errand};
@@ -42,6 +44,8 @@ const ERRANDS_MAX: usize = 1024;
 pub struct Parts {
     /// The data directory.
     pub dir: DeviceDir,
+    /// Whom it trusts, and how late it is.
+    pub identity: Arc<Identity>,
     /// Who the device is.
     pub enrolment: Enrolment,
     /// How far it got.
@@ -89,7 +93,7 @@ pub async fn run(parts: Parts, mut news: mpsc::Receiver<News>) {
         device: parts.enrolment.device.clone(),
         seed: parts.seed,
         interval: parts.interval,
-        report_counter: parts.progress.report_counter.max(wall_time().as_unix_seconds()),
+        report_counter: parts.progress.report_counter.max(parts.identity.time().now.as_unix_seconds()),
         activates: parts.hook.is_some(),
         labels: parts.labels.clone(),
         records: parts.activation.clone(),
@@ -100,6 +104,7 @@ pub async fn run(parts: Parts, mut news: mpsc::Receiver<News>) {
     let mut driver = Driver {
         agent: Agent::new(clock.now(), settings),
         clock,
+        identity: parts.identity.clone(),
         swarm: parts.swarm.clone(),
         catalogue: parts.catalogue.clone(),
         errands,
@@ -129,19 +134,16 @@ pub async fn run(parts: Parts, mut news: mpsc::Receiver<News>) {
                 None => break,
             },
             Some((app, outcome)) = outcomes.recv() => driver.input(Input::Activated { app, outcome }),
-            () = timer => driver.agent.handle_timeout(now(clock)),
+            () = timer => driver.agent.handle_timeout(driver.now()),
         }
     }
     clerk.abort();
 }
 
-fn now(clock: Clock) -> Now {
-    Now { monotonic: clock.now(), calendar: Some(wall_time()) }
-}
-
 struct Driver {
     agent: Agent,
     clock: Clock,
+    identity: Arc<Identity>,
     swarm: SwarmHandle,
     catalogue: Arc<RwLock<Catalogue>>,
     errands: mpsc::Sender<Errand>,
@@ -154,8 +156,14 @@ struct Driver {
 }
 
 impl Driver {
+    /// A calendar that is not trusted is none.
+    fn now(&self) -> Now {
+        let CheckedTime { now, trust } = self.identity.time();
+        Now { monotonic: self.clock.now(), calendar: trust.is_trusted().then_some(now) }
+    }
+
     fn input(&mut self, input: Input) {
-        self.agent.handle_input(now(self.clock), input);
+        self.agent.handle_input(self.now(), input);
     }
 
     fn on_news(&mut self, news: &News) {

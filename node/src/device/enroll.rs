@@ -10,7 +10,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use protocol::digest::Digest;
 use protocol::name::{DeviceId, Platform};
-use rcgen::KeyPair;
 use serde::{Deserialize, Serialize};
 
 use super::seed_client::{bounded, checked};
@@ -18,10 +17,11 @@ use super::state::{DeviceDir, Enrolment};
 use crate::api::{BODY_BYTES_MAX, EnrolRequest, Enrolled};
 use crate::files;
 use crate::store::lock::DataLock;
-use crate::transport::ca::{certificate_request, key_node_id, single_certificate};
+use crate::transport::ca::{certificate_request, single_certificate};
+use crate::transport::device_key::{DeviceKey, KEY_FILE, KeyType};
 use crate::transport::identity::DeviceIdentity;
+use crate::transport::pkcs11::KeyPlace;
 use crate::transport::tls;
-use crate::trust::key_file;
 
 const TOKEN_PREFIX: &str = "hgt1_";
 
@@ -83,13 +83,46 @@ pub fn own_platform() -> anyhow::Result<Platform> {
     Ok(Platform::new(std::env::consts::OS, architecture, variant)?)
 }
 
+/// Where a device's key is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// In a file of the data directory, of this kind.
+    File(KeyType),
+    /// In a PKCS#11 module.
+    Module(KeyPlace),
+}
+
+impl KeySource {
+    fn find_or_make(&self, dir: &DeviceDir) -> anyhow::Result<DeviceKey> {
+        let path = dir.join(KEY_FILE);
+        match self {
+            Self::Module(place) => place.find_or_make(),
+            Self::File(_) if path.exists() => DeviceKey::load(&path),
+            Self::File(kind) => DeviceKey::create(&path, *kind),
+        }
+    }
+
+    fn place(self) -> Option<KeyPlace> {
+        match self {
+            Self::File(_) => None,
+            Self::Module(place) => Some(place),
+        }
+    }
+}
+
 /// Enrols a device into `dir` and says who it is.
 ///
 /// The key is made first and kept, so that an enrolment that broke off is repeated with the same key.
 ///
 /// # Errors
 /// When the token is refused, the seed or its answer does not fit the token, or a device is enrolled here already.
-pub async fn enroll(dir: &Path, token: &str, device: Option<DeviceId>, platform: Platform) -> anyhow::Result<Enrolment> {
+pub async fn enroll(
+    dir: &Path,
+    token: &str,
+    device: Option<DeviceId>,
+    platform: Platform,
+    key_source: KeySource,
+) -> anyhow::Result<Enrolment> {
     let token = Token::decode(token)?;
     files::create_private_dir(dir)?;
     let _lock = DataLock::acquire(dir, "device enrolment")?;
@@ -97,25 +130,24 @@ pub async fn enroll(dir: &Path, token: &str, device: Option<DeviceId>, platform:
     if kept.is_enrolled() {
         bail!("a device is enrolled in {} already; use another --data, or remove that folder to enrol anew", dir.display());
     }
-    let key = device_key(&kept)?;
+    let key = key_source.find_or_make(&kept)?;
     let device = match device {
         Some(device) => device,
-        None => format!("d-{}", hex::encode(&key_node_id(&key).0[..6])).parse()?,
+        None => format!("d-{}", hex::encode(&key.node_id().0[..6])).parse()?,
     };
     let request = EnrolRequest { secret: token.secret.clone(), device, platform: platform.clone(), request: certificate_request(&key)? };
     let enrolled = ask(&token, &request).await?;
     check(&token, &key, &enrolled)?;
-    let enrolment = Enrolment { format: 0, org: enrolled.org, device: enrolled.device, platform, device_url: token.device_url };
+    let enrolment = Enrolment {
+        format: 0,
+        org: enrolled.org,
+        device: enrolled.device,
+        platform,
+        device_url: token.device_url,
+        key: key_source.place(),
+    };
     kept.keep_enrolment(enrolment, &enrolled.certificate, &enrolled.authority, &enrolled.root)?;
     kept.enrolment()
-}
-
-fn device_key(dir: &DeviceDir) -> anyhow::Result<KeyPair> {
-    let path = dir.join("device.key");
-    if !path.exists() {
-        key_file::create(&path, &key_file::generate()?)?;
-    }
-    KeyPair::from_pem(&files::read_text(&path)?).with_context(|| format!("{} is broken", path.display()))
 }
 
 async fn ask(token: &Token, request: &EnrolRequest) -> anyhow::Result<Enrolled> {
@@ -134,7 +166,7 @@ async fn ask(token: &Token, request: &EnrolRequest) -> anyhow::Result<Enrolled> 
 }
 
 /// The seed is trusted with nothing that the token or the key can prove.
-fn check(token: &Token, key: &KeyPair, enrolled: &Enrolled) -> anyhow::Result<()> {
+fn check(token: &Token, key: &DeviceKey, enrolled: &Enrolled) -> anyhow::Result<()> {
     if Digest::sha256(&single_certificate(&enrolled.authority)?) != token.ca_sha256 {
         bail!("the seed sent another CA certificate than the token names; do not use this seed");
     }
@@ -142,7 +174,7 @@ fn check(token: &Token, key: &KeyPair, enrolled: &Enrolled) -> anyhow::Result<()
         bail!("the seed sent another root of trust than the token names; do not use this seed");
     }
     let identity = DeviceIdentity::from_certificate(&single_certificate(&enrolled.certificate)?)?;
-    if identity.node != key_node_id(key) || identity.org != enrolled.org || identity.device != enrolled.device {
+    if identity.node != key.node_id() || identity.org != enrolled.org || identity.device != enrolled.device {
         bail!("the seed sent a certificate for another device or key");
     }
     Ok(())

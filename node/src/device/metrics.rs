@@ -12,14 +12,19 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use super::identity::Identity;
+
 /// What there is a sample of from the start, so that the first one that is refused shows as a change.
-const EXPECTED_REFUSALS: [(&str, &str); 6] = [
+const EXPECTED_REFUSALS: [(&str, &str); 9] = [
     ("assignment", "bad_signature"),
     ("assignment", "expired"),
     ("assignment", "older_counter"),
     ("desired_state", "bad_signature"),
     ("desired_state", "expired"),
     ("desired_state", "older_counter"),
+    ("revocations", "bad_signature"),
+    ("revocations", "expired"),
+    ("revocations", "older_counter"),
 ];
 
 /// The figures.
@@ -101,5 +106,24 @@ impl Collector for DeviceCollector {
         }
         let peers = ConstGauge::new(DeviceMetrics::get(&metrics.peers));
         peers.encode(encoder.encode_descriptor("hedgerow_device_peers", "Peers connected", None, MetricType::Gauge)?)
+    }
+}
+
+/// Reads when the certificate expires and whether the clock is trusted, when it is asked.
+#[derive(Debug)]
+pub struct IdentityCollector(pub std::sync::Arc<Identity>);
+
+impl Collector for IdentityCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let expires = self.0.credentials.validity().until.as_unix_seconds();
+        let is_trusted = self.0.time().trust.is_trusted();
+        for (name, help, value) in [
+            ("hedgerow_device_certificate_expires_seconds", "When the device's certificate expires, in seconds since 1970", expires),
+            ("hedgerow_device_clock_trusted", "1 if the clock fits what was verified, else 0", u64::from(is_trusted)),
+        ] {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        Ok(())
     }
 }

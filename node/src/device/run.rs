@@ -17,11 +17,12 @@ use tokio::task::JoinSet;
 
 use super::endpoint::{Catalogue, EndpointState};
 use super::hook::Hook;
-use super::metrics::{DeviceCollector, DeviceMetrics};
+use super::identity::Identity;
+use super::metrics::{DeviceCollector, DeviceMetrics, IdentityCollector};
 use super::seed_client::SeedClient;
 use super::signer::ReportSigner;
 use super::state::{DeviceDir, Enrolment, Ports};
-use super::{agent, endpoint, swarm};
+use super::{agent, endpoint, renewal, swarm};
 use crate::config::device::DeviceConfig;
 use crate::store::blobs::BlobStore;
 use crate::store::lock::DataLock;
@@ -65,20 +66,19 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
     let dir = DeviceDir::new(&config.data);
     let enrolment = dir.enrolment()?;
     let _lock = DataLock::acquire(&config.data, "device")?;
-    let credentials = dir.credentials()?;
-    let me = credentials.identity.node;
-    let seed = u64::from_be_bytes(me.0[..8].try_into().context("an identity has 32 bytes")?);
     let mut progress = dir.progress()?;
     let activation = dir.activation()?;
-    let signer = ReportSigner::open(&dir, &enrolment.org, &enrolment.device)?;
     let blobs = BlobStore::open(&config.data)?;
     let partial_dir = dir.join("partial");
     files::create_private_dir(&partial_dir)?;
     let root = files::read_text(&dir.join("root.json"))?;
     let repository = VerifiedRepository::open(&dir.join("trust"), &enrolment.org, root.as_bytes())?;
 
+    let identity = Arc::new(Identity::open(&dir, repository.root())?);
+    let (me, seed) = identity.node();
+
     progress.ports.fill(&mut config);
-    let quic_endpoint = quic::open(&credentials, config.swarm_listen)?;
+    let quic_endpoint = quic::open(&identity.credentials, config.swarm_listen)?;
     let registry_listener = listener::bind(config.endpoint_listen, "--endpoint-listen").await?;
     let metrics_listener = listener::bind(config.metrics_listen, "--metrics-listen").await?;
     let swarm_addr = quic_endpoint.local_addr().context("the swarm's address")?;
@@ -88,19 +88,20 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
         dir.keep_progress(&progress)?;
     }
 
-    let client = Arc::new(SeedClient::new(&credentials, &enrolment.device_url)?);
+    let client = Arc::new(SeedClient::new(identity.credentials.clone(), &enrolment.device_url)?);
     let metrics = Arc::new(DeviceMetrics::default());
     let catalogue = Arc::new(RwLock::new(Catalogue::default()));
     let (stop, stopped) = watch::channel(false);
     let endpoint_router = endpoint::router(EndpointState { catalogue: catalogue.clone(), blobs: blobs.clone() });
     let mut servers = JoinSet::new();
     servers.spawn(listener::serve(registry_listener, None, Meter::new(None), endpoint_router, stopped.clone()));
-    servers.spawn(listener::serve(metrics_listener, None, Meter::new(None), metrics_router(&metrics), stopped));
+    servers.spawn(listener::serve(metrics_listener, None, Meter::new(None), metrics_router(&metrics, &identity), stopped));
 
     let parts = swarm::Parts {
         endpoint: quic_endpoint.clone(),
         me,
         seed,
+        admission: identity.admission().clone(),
         client: client.clone(),
         blobs: blobs.clone(),
         partial_dir,
@@ -112,8 +113,11 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
     }
     let ready = Ready::of(&config, &enrolment, ports, swarm_addr);
     let hook = hook_of(&config, &enrolment, ready.endpoint_url.clone());
+    let mut renewal = tokio::spawn(renewal::run(dir.clone(), identity.clone(), client.clone(), seed));
     let parts = agent::Parts {
+        signer: ReportSigner::new(&enrolment, identity.credentials.clone()),
         dir,
+        identity,
         enrolment,
         progress,
         client,
@@ -128,7 +132,6 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
         port: ports.swarm,
         site: config.site,
         follows_hints: config.discovery.seed,
-        signer,
         labels: config.labels,
         hook,
         activation,
@@ -141,9 +144,11 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
         () = told_to_stop => None,
         _ = &mut agent => Some("the agent"),
         _ = &mut swarm => Some("the swarm"),
+        _ = &mut renewal => Some("the renewal of the certificate"),
         _ = servers.join_next() => Some("a listener"),
     };
     tracing::info!("stopping");
+    renewal.abort();
     agent.abort();
     swarm.abort();
     let _ = stop.send(true);
@@ -159,9 +164,10 @@ fn hook_of(config: &DeviceConfig, enrolment: &Enrolment, endpoint_url: String) -
     Some(Hook { command, limit: config.activate_time, org: enrolment.org.clone(), blobs, endpoint_url })
 }
 
-fn metrics_router(metrics: &Arc<DeviceMetrics>) -> Router {
+fn metrics_router(metrics: &Arc<DeviceMetrics>, identity: &Arc<Identity>) -> Router {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(DeviceCollector(metrics.clone())));
+    registry.register_collector(Box::new(IdentityCollector(identity.clone())));
     let registry = Arc::new(registry);
     Router::new()
         .route("/metrics", get(move || async move { telemetry::metrics(&registry) }))

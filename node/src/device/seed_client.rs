@@ -3,6 +3,7 @@
 //! Not here: when they are made; [`protocol::agent`] and [`protocol::swarm`] decide.
 
 use std::ops::Range;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -10,14 +11,15 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
 use protocol::digest::Digest;
 use protocol::envelope::Envelope;
-use reqwest::header::{ETAG, IF_NONE_MATCH, RANGE};
+use protocol::time::WallTime;
+use reqwest::header::{DATE, ETAG, IF_NONE_MATCH, RANGE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
 use tokio::io::AsyncRead;
 use tokio_util::io::StreamReader;
 
-use crate::api::{ApiError, BODY_BYTES_MAX, DeviceStateAnswer};
-use crate::transport::tls::DeviceCredentials;
+use crate::api::{ApiError, BODY_BYTES_MAX, DeviceStateAnswer, RenewRequest, Renewed};
+use crate::transport::credentials::DeviceCredentials;
 use crate::trust::{MetadataSource, SourceError};
 
 const CONNECT_TIME: Duration = Duration::from_secs(10);
@@ -34,7 +36,8 @@ const IDLE_CONNECTIONS_MAX: usize = 4;
 /// The way to the seed.
 #[derive(Debug)]
 pub struct SeedClient {
-    http: Client,
+    http: RwLock<Client>,
+    credentials: Arc<DeviceCredentials>,
     base: String,
     org: String,
 }
@@ -69,8 +72,25 @@ impl SeedClient {
     ///
     /// # Errors
     /// When the credentials do not fit together.
-    pub fn new(credentials: &DeviceCredentials, base: &str) -> anyhow::Result<Self> {
-        let http = Client::builder()
+    pub fn new(credentials: Arc<DeviceCredentials>, base: &str) -> anyhow::Result<Self> {
+        let (http, org) = (RwLock::new(Self::client(&credentials)?), credentials.identity.org.to_string());
+        Ok(Self { http, credentials, base: base.trim_end_matches('/').to_owned(), org })
+    }
+
+    /// Makes requests on new connections from now on: with the certificate and the authorities that hold now.
+    pub fn reconnect(&self) {
+        match Self::client(&self.credentials) {
+            Ok(client) => *self.http.write().unwrap_or_else(PoisonError::into_inner) = client,
+            Err(error) => tracing::error!(error = format!("{error:#}"), "the HTTPS client cannot be made anew; restart the device"),
+        }
+    }
+
+    fn http(&self) -> Client {
+        self.http.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn client(credentials: &DeviceCredentials) -> anyhow::Result<Client> {
+        Client::builder()
             .tls_backend_preconfigured(credentials.seed_client()?)
             .http1_only()
             .https_only(true)
@@ -80,8 +100,28 @@ impl SeedClient {
             .pool_idle_timeout(IDLE_TIME)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .build()
-            .context("making the HTTPS client")?;
-        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), org: credentials.identity.org.to_string() })
+            .context("making the HTTPS client")
+    }
+
+    /// What the seed says of the time stands on an answer of a server whose certificate was verified.
+    fn note_time(&self, response: &Response) {
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+        let date =
+            date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()).and_then(|date| u64::try_from(date.timestamp().as_second()).ok());
+        if let Some(seconds) = date {
+            self.credentials.admission().clock().verified(WallTime::from_unix_seconds(seconds));
+        }
+    }
+
+    /// Asks for the next certificate.
+    ///
+    /// # Errors
+    /// When the seed cannot be reached, or refuses.
+    pub async fn renew(&self, request: &RenewRequest) -> anyhow::Result<Renewed> {
+        let response = self.http().post(format!("{}/api/v1/device/renew", self.base)).timeout(CONTROL_TIME).json(request).send().await?;
+        self.note_time(&response);
+        let body = bounded(checked(response).await?, BODY_BYTES_MAX).await?;
+        serde_json::from_slice(&body).context("the seed's answer to the renewal cannot be read")
     }
 
     /// Polls; `port` is where this device takes swarm connections.
@@ -89,7 +129,7 @@ impl SeedClient {
     /// # Errors
     /// When the seed cannot be reached or answers with an error.
     pub async fn state(&self, etag: Option<&str>, port: u16, site: Option<&str>) -> anyhow::Result<StateAnswer> {
-        let request = self.http.get(format!("{}/api/v1/device/state", self.base)).timeout(CONTROL_TIME);
+        let request = self.http().get(format!("{}/api/v1/device/state", self.base)).timeout(CONTROL_TIME);
         let mut request = request.query(&[("port", port.to_string())]);
         if let Some(site) = site {
             request = request.query(&[("site", site)]);
@@ -98,6 +138,7 @@ impl SeedClient {
             request = request.header(IF_NONE_MATCH, etag);
         }
         let response = request.send().await?;
+        self.note_time(&response);
         if response.status() == StatusCode::NOT_MODIFIED {
             return Ok(StateAnswer::Unchanged);
         }
@@ -113,7 +154,7 @@ impl SeedClient {
     /// # Errors
     /// When the seed does not take the report.
     pub async fn report(&self, report: &Envelope) -> anyhow::Result<()> {
-        let request = self.http.post(format!("{}/api/v1/device/report", self.base)).timeout(CONTROL_TIME);
+        let request = self.http().post(format!("{}/api/v1/device/report", self.base)).timeout(CONTROL_TIME);
         checked(request.json(report).send().await?).await?;
         Ok(())
     }
@@ -125,7 +166,7 @@ impl SeedClient {
     /// this range.
     pub async fn blob_range(&self, blob: &Digest, range: Range<u64>) -> Result<impl AsyncRead + Unpin + use<>, BlobError> {
         let length = range.end - range.start;
-        let request = self.http.get(format!("{}/api/v1/device/blobs/{blob}", self.base));
+        let request = self.http().get(format!("{}/api/v1/device/blobs/{blob}", self.base));
         let request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
         let response = request.send().await.context("the seed did not answer")?;
         if response.status() == StatusCode::NOT_FOUND {
@@ -141,7 +182,7 @@ impl SeedClient {
 
     async fn optional(&self, path: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, SourceError> {
         let attempt = async {
-            let request = self.http.get(format!("{}/tuf/{}/{path}", self.base, self.org)).timeout(CONTROL_TIME);
+            let request = self.http().get(format!("{}/tuf/{}/{path}", self.base, self.org)).timeout(CONTROL_TIME);
             let response = request.send().await?;
             if response.status() == StatusCode::NOT_FOUND {
                 return anyhow::Ok(None);

@@ -1,35 +1,29 @@
 //! The device's key as it signs what the device says of itself.
 //!
-//! Not here: TLS, which has the key for itself; see `transport::tls`.
+//! Not here: where the key is, and which kinds there are; see [`crate::transport::device_key`].
 
-use anyhow::Context;
+use std::sync::Arc;
+
 use protocol::envelope::Envelope;
 use protocol::name::{DeviceId, OrgName};
 use protocol::rollout::DeviceReport;
 use protocol::rollout::signed;
-use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
+use rcgen::PublicKeyData as _;
 
-use super::state::DeviceDir;
-use crate::files;
+use super::state::Enrolment;
+use crate::transport::credentials::DeviceCredentials;
 
 /// Signs reports.
 pub struct ReportSigner {
     org: OrgName,
     device: DeviceId,
-    key: KeyPair,
-    public_key: Vec<u8>,
+    credentials: Arc<DeviceCredentials>,
 }
 
 impl ReportSigner {
-    /// The signer of the device in `dir`.
-    ///
-    /// # Errors
-    /// When its key cannot be read.
-    pub fn open(dir: &DeviceDir, org: &OrgName, device: &DeviceId) -> anyhow::Result<Self> {
-        let path = dir.join("device.key");
-        let key = KeyPair::from_pem(&files::read_text(&path)?).with_context(|| format!("{} is broken", path.display()))?;
-        let public_key = key.subject_public_key_info();
-        Ok(Self { org: org.clone(), device: device.clone(), key, public_key })
+    /// The signer of an enrolled device.
+    pub fn new(enrolment: &Enrolment, credentials: Arc<DeviceCredentials>) -> Self {
+        Self { org: enrolment.org.clone(), device: enrolment.device.clone(), credentials }
     }
 
     /// The signed envelope of a report.
@@ -37,6 +31,7 @@ impl ReportSigner {
     /// # Errors
     /// When the key does not sign.
     pub fn seal(&self, report: DeviceReport) -> anyhow::Result<Envelope> {
-        signed::seal(&self.org, &self.device, report, &self.public_key, |bytes| Ok::<_, anyhow::Error>(self.key.sign(bytes)?))
+        let key = self.credentials.key();
+        signed::seal(&self.org, &self.device, report, &key.subject_public_key_info(), |bytes| key.sign(bytes))
     }
 }

@@ -7,23 +7,29 @@
 //! | `root.json` | the organisation's root metadata, checked against the token |
 //! | `progress.json` | counters, assignment, desired states and ports |
 //! | `activation.json` | what was started of each app, and what failed |
+//! | `revoked.json` | the keys of the newest revocation list that was accepted, and its counter |
+//! | `time.json` | the floor of the clock |
 //!
 //! Not here: TUF metadata and statements; see [`crate::trust`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use protocol::agent::record::Record;
+use protocol::digest::Digest;
 use protocol::name::{AppName, DeviceId, GroupName, OrgName, Platform};
 use protocol::statement::counters::Counters;
 use protocol::statement::desired::Counter;
-use serde::de::IgnoredAny;
+use protocol::time::WallTime;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use crate::config::device::DeviceConfig;
 use crate::files::{self, Access};
-use crate::transport::tls::DeviceCredentials;
+use crate::transport::ca::single_certificate;
+use crate::transport::device_key::{DeviceKey, KEY_FILE};
+use crate::transport::pkcs11::KeyPlace;
 
 const FORMAT: u32 = 1;
 
@@ -41,6 +47,9 @@ pub struct Enrolment {
     pub platform: Platform,
     /// Its seed.
     pub device_url: String,
+    /// Where its key is, if that is a PKCS#11 module and not `device.key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyPlace>,
 }
 
 /// How far a device got.
@@ -70,6 +79,26 @@ pub struct Progress {
     /// Ports that the system chose at the first start, kept ever after.
     #[serde(default)]
     pub ports: Ports,
+}
+
+/// Keys that are refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revoked {
+    /// The format of this file.
+    pub format: u32,
+    /// The counter of the list.
+    pub counter: Counter,
+    /// SHA-256 of each key.
+    pub keys: BTreeSet<Digest>,
+}
+
+/// How late it is at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeptTime {
+    format: u32,
+    floor: WallTime,
 }
 
 /// Ports that the system chose.
@@ -140,13 +169,86 @@ impl DeviceDir {
         Ok(enrolment)
     }
 
-    /// Key and certificates.
+    /// The device's key.
     ///
     /// # Errors
-    /// When one is missing or broken.
-    pub fn credentials(&self) -> anyhow::Result<DeviceCredentials> {
-        let text = |name: &str| files::read_text(&self.join(name));
-        DeviceCredentials::from_pem(&text("device.pem")?, &text("device.key")?, &text("ca.pem")?)
+    /// When it is missing or broken.
+    pub fn key(&self) -> anyhow::Result<DeviceKey> {
+        match self.enrolment()?.key {
+            Some(place) => place.open(),
+            None => DeviceKey::load(&self.join(KEY_FILE)),
+        }
+    }
+
+    /// The certificate, PEM.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn certificate(&self) -> anyhow::Result<String> {
+        Ok(files::read_text(&self.join("device.pem"))?)
+    }
+
+    /// Keeps the next certificate, PEM.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_certificate(&self, certificate: &str) -> anyhow::Result<()> {
+        Ok(files::replace(&self.join("device.pem"), certificate.as_bytes(), Access::Public)?)
+    }
+
+    /// The CA that enrolment gave, which is trusted until a root names others.
+    ///
+    /// # Errors
+    /// When it is missing or broken.
+    pub fn authority(&self) -> anyhow::Result<rustls_pki_types::CertificateDer<'static>> {
+        single_certificate(&files::read_text(&self.join("ca.pem"))?)
+    }
+
+    /// The keys that are refused; none if no list was ever accepted.
+    ///
+    /// # Errors
+    /// When the file is broken: a device that forgot whom to refuse does not start.
+    pub fn revoked(&self) -> anyhow::Result<Option<Revoked>> {
+        self.kept("revoked.json", |revoked: &Revoked| revoked.format)
+    }
+
+    /// Keeps the keys that are refused.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_revoked(&self, revoked: &Revoked) -> anyhow::Result<()> {
+        let revoked = Revoked { format: FORMAT, ..revoked.clone() };
+        Ok(files::replace(&self.join("revoked.json"), &serde_json::to_vec(&revoked)?, Access::Private)?)
+    }
+
+    /// How late it is at least.
+    ///
+    /// # Errors
+    /// When the file is broken.
+    pub fn time_floor(&self) -> anyhow::Result<Option<WallTime>> {
+        Ok(self.kept("time.json", |time: &KeptTime| time.format)?.map(|time| time.floor))
+    }
+
+    /// Keeps how late it is at least.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_time_floor(&self, floor: WallTime) -> anyhow::Result<()> {
+        let time = KeptTime { format: FORMAT, floor };
+        Ok(files::replace(&self.join("time.json"), &serde_json::to_vec(&time)?, Access::Private)?)
+    }
+
+    /// What is in the file `name`, if there is one.
+    fn kept<T: DeserializeOwned>(&self, name: &str, format: impl Fn(&T) -> u32) -> anyhow::Result<Option<T>> {
+        let path = self.join(name);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let kept: T = serde_json::from_str(&files::read_text(&path)?).with_context(|| format!("{} is broken", path.display()))?;
+        if format(&kept) != FORMAT {
+            bail!("{} has format {}, this program reads {FORMAT}; update it", path.display(), format(&kept));
+        }
+        Ok(Some(kept))
     }
 
     /// Keeps who the device is; `device.json` comes last, so that a broken enrolment can be repeated.
@@ -166,15 +268,8 @@ impl DeviceDir {
     /// # Errors
     /// When the file is broken.
     pub fn progress(&self) -> anyhow::Result<Progress> {
-        let path = self.join("progress.json");
-        if !path.exists() {
-            return Ok(Progress { format: FORMAT, ..Progress::default() });
-        }
-        let progress: Progress =
-            serde_json::from_str(&files::read_text(&path)?).with_context(|| format!("{} is broken", path.display()))?;
-        if progress.format != FORMAT {
-            bail!("{} has format {}, this program reads {FORMAT}; update it", path.display(), progress.format);
-        }
+        let kept = self.kept("progress.json", |progress: &Progress| progress.format)?;
+        let progress = kept.unwrap_or(Progress { format: FORMAT, ..Progress::default() });
         Ok(match progress.counter {
             Some(counter) => Progress { counters: Counters::of_all(counter), counter: None, ..progress },
             None => progress,

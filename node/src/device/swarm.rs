@@ -23,6 +23,7 @@ use protocol::agent::content::Proof;
 use protocol::dialer::Dialer;
 use protocol::digest::Digest;
 use protocol::geometry::{Geometry, UNIT_BYTES};
+use protocol::identity::standing::{Purpose, Standing};
 use protocol::name::NodeId;
 use protocol::swarm::parameters::Parameters;
 use protocol::swarm::peer_view::OwnView;
@@ -37,6 +38,7 @@ use super::metrics::DeviceMetrics;
 use super::seed_client::SeedClient;
 use crate::clock::Clock;
 use crate::store::blobs::BlobStore;
+use crate::transport::admission::Admission;
 use connections::{Greeting, Peer};
 use content::{Content, Held};
 use serve::{Ask, Decision};
@@ -45,6 +47,8 @@ use serve::{Ask, Decision};
 const COMMANDS_MAX: usize = 256;
 /// A blob whose files cannot be opened, because the disk failed or is full, is tried again after this long.
 const OPEN_RETRY: Duration = Duration::from_secs(5);
+/// Said to a peer whose key was revoked.
+const REVOKED: &str = "revoked";
 /// News that may wait for the agent.
 const NEWS_MAX: usize = 256;
 
@@ -118,6 +122,8 @@ pub struct Parts {
     pub me: NodeId,
     /// Makes random choices reproducible.
     pub seed: u64,
+    /// Which peers are trusted.
+    pub admission: Arc<Admission>,
     /// Requests to the seed.
     pub client: Arc<SeedClient>,
     /// Whole blobs.
@@ -150,6 +156,7 @@ pub fn start(parts: Parts) -> (SwarmHandle, mpsc::Receiver<News>, JoinHandle<()>
         news,
         endpoint: parts.endpoint,
         me: parts.me,
+        admission: parts.admission,
         client: parts.client,
         metrics: parts.metrics,
     };
@@ -184,12 +191,14 @@ struct Driver {
     news: mpsc::Sender<News>,
     endpoint: Endpoint,
     me: NodeId,
+    admission: Arc<Admission>,
     client: Arc<SeedClient>,
     metrics: Arc<DeviceMetrics>,
 }
 
 impl Driver {
     async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
+        let mut revocations = self.admission.watch();
         loop {
             let due = self.swarm.poll_timeout().into_iter().chain(self.dialer.poll_timeout()).min();
             let timer = async {
@@ -203,6 +212,7 @@ impl Driver {
                     Some(command) => self.on_command(command),
                     None => return,
                 },
+                Ok(()) = revocations.changed() => self.close_revoked(),
                 () = timer => {
                     self.swarm.handle_timeout(self.clock.now());
                     self.dialer.handle_timeout(self.clock.now());
@@ -248,7 +258,9 @@ impl Driver {
         if let Input::FetchEnded { fetch, .. } = &input {
             self.fetches.remove(fetch);
         }
-        if let Input::Received { message: Message::Peers { addresses }, .. } = &input {
+        if let Input::Received { peer, message: Message::Peers { addresses } } = &input
+            && self.may_say_addresses(*peer)
+        {
             for address in addresses {
                 self.dialer.on_learned(self.clock.now(), *address, false);
             }
@@ -324,9 +336,29 @@ impl Driver {
         self.swarm.handle_input(now, Input::PeerJoined { peer: node });
     }
 
+    fn close_revoked(&mut self) {
+        let revoked: Vec<NodeId> = self.peers.keys().filter(|node| self.admission.is_revoked(node)).copied().collect();
+        for node in revoked {
+            if let Some(peer) = self.peers.get(&node) {
+                tracing::warn!(event = "peer_refused", peer = %peer.device, reason = REVOKED, "the key of a peer was revoked; its connection was closed");
+                peer.connection.close(4u8.into(), REVOKED.as_bytes());
+            }
+            self.on_peer_gone(node);
+        }
+    }
+
+    /// Whether a peer's certificate is good enough for what it says of addresses.
+    fn may_say_addresses(&self, node: NodeId) -> bool {
+        let time = self.admission.clock().read();
+        self.peers.get(&node).is_some_and(|peer| Standing::of(peer.validity, time).allows(Purpose::Addresses))
+    }
+
     /// Why a connection is closed at once, if it is.
     fn refusal(&self, greeting: &Greeting) -> Option<&'static str> {
         let node = greeting.identity.node;
+        if self.admission.is_revoked(&node) {
+            return Some(REVOKED);
+        }
         if node == self.me {
             return Some("this is myself");
         }

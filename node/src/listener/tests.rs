@@ -39,7 +39,7 @@ impl World {
                 request.into_body().collect().await.map(|_| "whole").map_err(|_| StatusCode::REQUEST_TIMEOUT)
             }),
         );
-        let connections = Connections { times, acceptor: None, meter: meter.clone(), router, stop: stopped };
+        let connections = Connections { times, acceptor: None, admission: None, meter: meter.clone(), router, stop: stopped };
         let served = tokio::spawn(connections.serve(listener));
         Self { address, meter, stop, served }
     }

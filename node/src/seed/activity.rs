@@ -105,6 +105,9 @@ pub enum ActivityKind {
     /// An enrolment token was made.
     #[serde(rename = "token.create")]
     TokenCreate,
+    /// A device's key was revoked.
+    #[serde(rename = "device.revoke")]
+    DeviceRevoke,
     /// A device was enrolled.
     #[serde(rename = "device.enrol")]
     DeviceEnrol,

@@ -37,7 +37,7 @@ use super::extract::{Json, Path, no_method, no_route};
 use super::limits::TooOften;
 use super::registry::auth::{AuthError, Principal, authenticate};
 use super::trust::ORG_SCOPES;
-use super::{Seed, openapi};
+use super::{Seed, openapi, revocation};
 use crate::api::{ApiError, BODY_BYTES_MAX, HashListQuery, HashLists, NewOrg, NewToken, OrgCreated, Published, SeedTrust, TokenMade};
 use crate::listener::Client;
 use crate::store::meta::Scope;
@@ -147,9 +147,10 @@ pub fn router(seed: Arc<Seed>) -> Router {
         .route("/api/v1/orgs/{org}/apps/{app}/versions/{version}", get(versions::show))
         .route("/api/v1/orgs/{org}/apps/{app}/versions/{version}/retire", post(versions::retire))
         .route("/api/v1/orgs/{org}/trust", change)
-        .route("/api/v1/orgs/{org}/tokens", post(add_token))
+        .route("/api/v1/orgs/{org}/tokens", post(add_tokens))
         .route("/api/v1/orgs/{org}/devices", get(devices::list))
         .route("/api/v1/orgs/{org}/devices/{device}", get(devices::show).patch(devices::change))
+        .route("/api/v1/orgs/{org}/devices/{device}/revoke", post(revocation::revoke))
         .route("/api/v1/orgs/{org}/groups", get(groups::list).post(groups::create))
         .route("/api/v1/orgs/{org}/apps/{app}/groups/{group}", delete(groups::remove))
         .route("/api/v1/orgs/{org}/rollouts", post(rollouts::start))
@@ -180,7 +181,7 @@ async fn identify(State(seed): State<Arc<Seed>>, mut request: Request, next: Nex
 }
 
 /// Checks for `scope` of `org`; for anybody else the organisation might as well not exist.
-fn require(principal: &Principal, org: &OrgName, scope: Scope) -> Result<(), Refused> {
+pub(super) fn require(principal: &Principal, org: &OrgName, scope: Scope) -> Result<(), Refused> {
     if principal.org() != *org {
         return Err(AuthError::Invalid.into());
     }
@@ -252,7 +253,7 @@ async fn change_trust(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn add_token(
+async fn add_tokens(
     State(seed): State<Arc<Seed>>,
     Path(org): Path<OrgName>,
     Extension(principal): Extension<Principal>,
@@ -260,7 +261,7 @@ async fn add_token(
     Json(new): Json<NewToken>,
 ) -> Result<(StatusCode, Json<TokenMade>), Refused> {
     require(&principal, &org, Scope::Admin)?;
-    let made = seed.add_token(&org, new).await?;
+    let made = seed.add_tokens(&org, new).await?;
     record.did(Activity::in_org(ActivityKind::TokenCreate, &org, None));
     Ok((StatusCode::CREATED, Json(made)))
 }

@@ -9,14 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use protocol::identity::standing::Validity;
 use protocol::time::WallTime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::wall_time;
 use crate::config::seed::{SeedConfig, TlsFiles};
+use crate::transport::authorities::Authorities;
 use crate::transport::ca::{CertificateAuthority, ServerCertificate};
-use crate::transport::certificate::{CurrentCertificate, Validity};
+use crate::transport::certificate::CurrentCertificate;
 
 /// How often files are looked at: what was renewed is shown seconds later, and looking costs two system calls.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -31,8 +33,8 @@ const DAY_SECONDS: u64 = 24 * 60 * 60;
 pub struct Certificates {
     /// What registry and API show; none if they speak plain HTTP.
     pub registry: Option<Arc<CurrentCertificate>>,
-    /// What devices see.
-    pub device: Arc<CurrentCertificate>,
+    /// What devices see: one of each authority, the one that signs first.
+    pub device: Vec<Arc<CurrentCertificate>>,
     files: Option<WatchedFiles>,
     registry_hosts: Vec<String>,
     device_hosts: Vec<String>,
@@ -44,18 +46,19 @@ impl Certificates {
     ///
     /// # Errors
     /// When the files do not hold a certificate and its key, or a host cannot stand in one.
-    pub fn open(config: &SeedConfig, authority: &CertificateAuthority) -> anyhow::Result<Self> {
+    pub fn open(config: &SeedConfig, authorities: &Authorities) -> anyhow::Result<Self> {
         let registry_hosts = config.certificate_hosts(config.listen);
         let device_hosts = config.certificate_hosts(config.device_listen);
         let files = config.tls_files.clone().map(WatchedFiles::new);
         let registry = match &config.tls_files {
             Some(files) => Some(ServerCertificate::read(files)?),
-            None if config.uses_own_ca() => Some(authority.issue_server(&registry_hosts)?),
+            None if config.uses_own_ca() => Some(authorities.current().issue_server(&registry_hosts)?),
             None => None,
         };
+        let issue = |authority: &CertificateAuthority| Ok(Arc::new(CurrentCertificate::new(authority.issue_server(&device_hosts)?)?));
         Ok(Self {
             registry: registry.map(CurrentCertificate::new).transpose()?.map(Arc::new),
-            device: Arc::new(CurrentCertificate::new(authority.issue_server(&device_hosts)?)?),
+            device: authorities.all().map(issue).collect::<anyhow::Result<_>>()?,
             files,
             registry_hosts,
             device_hosts,
@@ -67,7 +70,7 @@ impl Certificates {
     ///
     /// # Errors
     /// When SIGHUP cannot be waited for.
-    pub async fn keep_current(mut self, authority: &CertificateAuthority) -> anyhow::Result<()> {
+    pub async fn keep_current(mut self, authorities: &Authorities) -> anyhow::Result<()> {
         let mut hangup = match &self.files {
             Some(_) => Some(signal(SignalKind::hangup()).context("SIGHUP cannot be waited for")?),
             None => None,
@@ -79,18 +82,20 @@ impl Certificates {
                 _ = interval.tick() => false,
                 () = received(&mut hangup) => true,
             };
-            self.look(asked, wall_time(), authority);
+            self.look(asked, wall_time(), authorities);
         }
     }
 
-    fn look(&mut self, asked: bool, now: WallTime, authority: &CertificateAuthority) {
+    fn look(&mut self, asked: bool, now: WallTime, authorities: &Authorities) {
         if let (Some(files), Some(registry)) = (&mut self.files, &self.registry) {
             files.refresh(asked, registry);
             self.warn(now);
         } else if let Some(registry) = &self.registry {
-            reissue(registry, &self.registry_hosts, now, authority);
+            reissue(registry, &self.registry_hosts, now, authorities.current());
         }
-        reissue(&self.device, &self.device_hosts, now, authority);
+        for (shown, authority) in self.device.iter().zip(authorities.all()) {
+            reissue(shown, &self.device_hosts, now, authority);
+        }
     }
 
     /// Says once a day what clients are going to stumble over.
@@ -234,7 +239,7 @@ mod tests {
     #[test]
     fn what_the_own_ca_signed_is_signed_anew_after_two_thirds_of_its_time() {
         let dir = tempfile::tempdir().unwrap();
-        let authority = CertificateAuthority::create(dir.path()).unwrap();
+        let authority = CertificateAuthority::create(dir.path(), "ca").unwrap();
         let hosts = ["seed.example".to_owned()];
         let shown = CurrentCertificate::new(authority.issue_server(&hosts).unwrap()).unwrap();
         let Validity { from, until } = shown.validity();

@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE};
 use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
@@ -21,19 +21,17 @@ use protocol::rollout::signed;
 use serde::Deserialize;
 
 use super::Seed;
-use super::activity::{Activity, ActivityKind, RequestRecord};
 use super::api::{Refused, tuf_file};
-use super::extract::{Json, Path, Query, no_method, no_route};
+use super::enrolment;
+use super::extract::{Path, Query, no_method, no_route};
 use super::fleet::assignments::DeviceDocuments;
-use crate::api::{DeviceStateAnswer, EnrolRequest, Enrolled, SITE_BYTES_MAX};
+use crate::api::{DeviceStateAnswer, SITE_BYTES_MAX};
 use crate::clock::wall_time;
 use crate::listener::Client;
 use crate::transport::identity::DeviceIdentity;
 
 /// The largest report: every app at its limits.
 const REPORT_BYTES_MAX: usize = 256 << 10;
-/// The largest enrolment: a token, a certificate request and names. Strangers may send this much.
-const ENROL_BYTES_MAX: usize = 16 << 10;
 
 /// The routes. Who asks is known before a body is read, so that strangers cannot make the seed buffer one.
 pub fn router(seed: Arc<Seed>) -> Router {
@@ -43,36 +41,12 @@ pub fn router(seed: Arc<Seed>) -> Router {
         .route("/api/v1/device/blobs/{digest}", get(blob))
         .route("/tuf/{org}/{*path}", get(metadata))
         .layer(DefaultBodyLimit::max(REPORT_BYTES_MAX))
-        .layer(from_fn_with_state(seed.clone(), identify))
-        .route("/enroll", post(enroll).layer(DefaultBodyLimit::max(ENROL_BYTES_MAX)))
+        .layer(from_fn_with_state(seed.clone(), enrolment::identify))
+        .route("/api/v1/device/renew", enrolment::renewal(&seed))
+        .route("/enroll", post(enrolment::enroll).layer(DefaultBodyLimit::max(enrolment::BYTES_MAX)))
         .method_not_allowed_fallback(no_method)
         .fallback(no_route)
         .with_state(seed)
-}
-
-async fn identify(
-    State(seed): State<Arc<Seed>>,
-    Extension(client): Extension<Client>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, Refused> {
-    let Some(identity) = client.device else {
-        let message = "a device certificate is required; enrol the device first";
-        return Err(Refused::new(StatusCode::UNAUTHORIZED, "no_certificate", message));
-    };
-    seed.check_device(&identity).await?;
-    request.extensions_mut().insert(identity);
-    Ok(next.run(request).await)
-}
-
-async fn enroll(
-    State(seed): State<Arc<Seed>>,
-    record: RequestRecord,
-    Json(request): Json<EnrolRequest>,
-) -> Result<(StatusCode, Json<Enrolled>), Refused> {
-    let enrolled = seed.enroll(request).await?;
-    record.did(Activity::in_org(ActivityKind::DeviceEnrol, &enrolled.org, Some(enrolled.device.to_string())));
-    Ok((StatusCode::CREATED, Json(enrolled)))
 }
 
 #[derive(Deserialize)]
@@ -99,7 +73,7 @@ async fn state(
     let timestamp = seed.store.tuf_file(&org, "timestamp.json").await?.ok_or_else(missing)?.content;
     let peers: Vec<SocketAddr> = seed.sites.seen(&org, &device, client.address.ip(), poll.port, poll.site);
     let DeviceDocuments { assignment, states } = seed.documents_for(&org, &device).await?;
-    let revocations: Option<String> = None;
+    let revocations = seed.store.revocation_list(&org).await?.map(|list| list.envelope);
     let etag = etag_of([&timestamp, &assignment].into_iter().chain(&states).chain(&revocations));
     if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
         return Ok((StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response());

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{Seed, init};
 use crate::config::seed::{SeedConfig, SeedFile, SeedFlags};
-use crate::transport::ca::CertificateAuthority;
+use crate::transport::authorities::Authorities;
 
 /// A seed without organisations in the data directory `data`.
 pub(super) fn seed(data: &Path) -> Seed {
@@ -14,5 +14,5 @@ pub(super) fn seed(data: &Path) -> Seed {
     let config = SeedConfig::check(data, file, SeedFlags::default()).unwrap();
     let keys = data.join("keys");
     crate::files::create_private_dir(&keys).unwrap();
-    init::open(&config, CertificateAuthority::create(&keys).unwrap()).unwrap()
+    init::open(&config, Authorities::load_or_create(&keys).unwrap()).unwrap()
 }

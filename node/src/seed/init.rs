@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use protocol::name::OrgName;
+use protocol::time::WallTime;
 use serde::Serialize;
 
 use super::Seed;
@@ -19,6 +20,7 @@ use super::registry::auth::token::TokenSigner;
 use super::sites::Sites;
 use super::trust::ORG_SCOPES;
 use crate::api::NewOrg;
+use crate::clock::TrustedClock;
 use crate::clock::wall_time;
 use crate::config::seed::{FILE_NAME, SeedConfig, SeedFile, SeedFlags};
 use crate::files::{self, Access};
@@ -26,7 +28,9 @@ use crate::store::blobs::BlobStore;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::lock::DataLock;
 use crate::store::meta::Scope;
-use crate::transport::ca::{CertificateAuthority, ServerCertificate};
+use crate::transport::admission::Admission;
+use crate::transport::authorities::Authorities;
+use crate::transport::ca::ServerCertificate;
 use crate::trust::{KeyError, OnlineSigner, OperatorKeys, new_repository};
 
 /// What a new seed is made of.
@@ -80,11 +84,7 @@ pub async fn init(mut new: NewSeed) -> anyhow::Result<SeedMade> {
 
     let seed_keys = config.data.join("keys");
     files::create_private_dir(&seed_keys)?;
-    let authority = match CertificateAuthority::load(&seed_keys) {
-        Ok(authority) => authority,
-        Err(_) => CertificateAuthority::create(&seed_keys)?,
-    };
-    let seed = open(&config, authority)?;
+    let seed = open(&config, Authorities::load_or_create(&seed_keys)?)?;
     if !seed.store.orgs().await?.is_empty() {
         bail!("there is a seed in {} already; run it with `hedgerow seed run`, or use another --data", config.data.display());
     }
@@ -127,7 +127,7 @@ fn operator_keys(NewSeed { keys: dir, org, passphrase, .. }: &NewSeed, signer: &
 ///
 /// # Errors
 /// When one is broken.
-pub(super) fn open(config: &SeedConfig, authority: CertificateAuthority) -> anyhow::Result<Seed> {
+pub(super) fn open(config: &SeedConfig, authorities: Authorities) -> anyhow::Result<Seed> {
     let store = EmbeddedStore::open(&config.data)?;
     let keys = config.data.join("keys");
     let signer = TokenSigner::load_or_generate(&keys.join("token.key"))?;
@@ -136,7 +136,9 @@ pub(super) fn open(config: &SeedConfig, authority: CertificateAuthority) -> anyh
         blobs: BlobStore::open(&config.data)?,
         signer: OnlineSigner::load_or_generate(&keys.join("online.pem"))?,
         gate: Arc::new(Gate::new(signer, config.uses_tls(), config.public_url.clone())),
-        authority,
+        admission: Arc::new(Admission::new(authorities.anchors()?, Arc::new(TrustedClock::new(None, WallTime::default())))),
+        authorities,
+        leaf_seconds: config.identity.leaf_seconds,
         device_url: config.device_url(),
         sites: Sites::default(),
         guard: Arc::new(Guard::new(config.limits.clone())),

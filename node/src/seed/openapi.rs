@@ -51,7 +51,7 @@ mod tests {
                 routes += 1;
             }
         }
-        assert_eq!(routes, 34);
+        assert_eq!(routes, 35);
     }
 
     #[test]
@@ -80,10 +80,10 @@ mod tests {
             "NewKey" => r#"{"scopes":["pull"]}"#.to_owned(),
             "HashListQuery" => r#"{"blobs":[]}"#.to_owned(),
             "Publication" => r#"{"app":"web","version":1,"statements":{},"app_role":{"name":"","content":""}}"#.to_owned(),
-            "NewToken" => format!(r#"{{"secret_sha256":"{digest}","lifetime_seconds":1}}"#),
+            "NewToken" => format!(r#"{{"secrets_sha256":["{digest}"],"lifetime_seconds":1}}"#),
             "NewRollout" => r#"{"app":"web","version":1,"group":"all"}"#.to_owned(),
             "Group" => r#"{"name":"west","app":"web","selector":"site=west","priority":1}"#.to_owned(),
-            "RepositorySettings" | "Retire" | "TrustChange" | "AbortRollout" | "DeviceChange" => "{}".to_owned(),
+            "RepositorySettings" | "Retire" | "RevokeDevice" | "TrustChange" | "AbortRollout" | "DeviceChange" => "{}".to_owned(),
             "" => String::new(),
             other => panic!("no example of {other}"),
         }

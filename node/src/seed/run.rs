@@ -26,7 +26,7 @@ use super::repositories::expiry;
 use super::{api, devices, fleet, init, registry, trust};
 use crate::config::seed::SeedConfig;
 use crate::store::lock::DataLock;
-use crate::transport::ca::CertificateAuthority;
+use crate::transport::authorities::{Authorities, CertificatesByAuthority};
 use crate::transport::meter::Meter;
 use crate::transport::tls;
 use crate::{control, listener, telemetry};
@@ -51,16 +51,16 @@ pub struct Ready {
 pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::Result<()> {
     let _lock = DataLock::acquire(&config.data, "seed")?;
     let keys = config.data.join("keys");
-    let authority = CertificateAuthority::load(&keys)?;
+    let authorities = Authorities::load(&keys)?;
     let online_key = keys.join("online.pem");
     anyhow::ensure!(
         online_key.exists(),
         "{} is missing; devices believe no other key, so put it back from a backup before starting the seed",
         online_key.display()
     );
-    let certificates = Certificates::open(&config, &authority)?;
+    let certificates = Certificates::open(&config, &authorities)?;
     let public_tls = certificates.registry.clone().map(tls::public_listener).transpose()?.map(Arc::new);
-    let device_tls = Arc::new(tls::device_listener(certificates.device.clone(), authority.certificate())?);
+    let shown = Arc::new(CertificatesByAuthority::new(authorities.all().zip(certificates.device.iter().cloned()))?);
 
     let public_listener = listener::bind(config.listen, "listen in seed.toml").await?;
     let device_listener = listener::bind(config.device_listen, "device_listen in seed.toml").await?;
@@ -72,7 +72,9 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
     let (_never, never) = watch::channel(false);
     let mut monitoring = tokio::spawn(listener::serve(metrics_listener, None, Meter::new(None), monitor.clone().router(), never));
     let settings = config.clone();
-    let seed = Arc::new(tokio::task::spawn_blocking(move || init::open(&settings, authority)).await??);
+    let seed = Arc::new(tokio::task::spawn_blocking(move || init::open(&settings, authorities)).await??);
+    seed.refuse_revoked().await?;
+    let device_tls = Arc::new(tls::device_listener(shown, seed.admission.clone())?);
 
     let log_metrics = Arc::new(LogMetrics::default());
     let requests = RequestFigures::default();
@@ -83,7 +85,7 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
     let registry = RegistryState::new(seed.store.clone(), seed.blobs.clone(), seed.gate.clone(), seed.guard.clone());
     let listeners = [
         ListenerFigures { name: "registry", meter: public_meter.clone(), certificate: certificates.registry.clone() },
-        ListenerFigures { name: "device", meter: device_meter.clone(), certificate: Some(certificates.device.clone()) },
+        ListenerFigures { name: "device", meter: device_meter.clone(), certificate: certificates.device.first().cloned() },
     ];
     let collector = SeedCollector { seed: seed.clone(), registry: registry.clone(), listeners };
     let mut figures = metrics::registry(collector, &requests);
@@ -93,7 +95,14 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
 
     let mut servers = JoinSet::new();
     servers.spawn(listener::serve(public_listener, public_tls, public_meter, public_router, stopped.clone()));
-    servers.spawn(listener::serve(device_listener, Some(device_tls), device_meter, device_router, stopped.clone()));
+    servers.spawn(listener::serve_devices(
+        device_listener,
+        device_tls,
+        seed.admission.clone(),
+        device_meter,
+        device_router,
+        stopped.clone(),
+    ));
     let rotation = recorder.access_log().cloned().map(|log| tokio::spawn(telemetry::on_hangup(move || log.reopen())));
     let mut renewal = tokio::spawn(trust::keep_fresh(seed.clone()));
     let mut watch = tokio::spawn(fleet::watch::keep_watch(seed.clone()));
@@ -102,7 +111,7 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
     let mut collection = tokio::spawn(garbage.clone().keep_clean());
     servers.spawn(control::serve(config.data.clone(), garbage, stopped));
     let store = seed.store.clone();
-    let mut keeping = tokio::spawn(async move { certificates.keep_current(&seed.authority).await });
+    let mut keeping = tokio::spawn(async move { certificates.keep_current(&seed.authorities).await });
     monitor.ready(figures);
     let told_to_stop = telemetry::stop_signal();
     announce(&Ready { event: "ready", url: config.url(), device_url: config.device_url(), metrics_url: metrics_url(metrics_addr) });

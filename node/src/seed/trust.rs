@@ -66,7 +66,11 @@ impl Seed {
         let source = StoredMetadata { store: self.store.as_ref(), org };
         let (timestamp, files) = check_change(org, &source, change, &self.signer, wall_time()).await.map_err(|error| refused(&error))?;
         self.store.put_tuf_files(org, &timestamp, files).await?;
-        // A new epoch asks for desired states that carry it; what fails here is tried again with the next renewal.
+        // A new epoch asks for desired states and a revocation list that carry it; what fails here is tried again with the next
+        // renewal.
+        if let Err(refused) = self.sign_revocations(org).await {
+            tracing::warn!(%org, error = %refused, "the revocation list is not signed anew yet");
+        }
         if let Err(error) = fleet::states::renew_desired_states(self, org).await {
             tracing::warn!(%org, error = format!("{error:#}"), "the desired state is not signed anew yet");
         }
@@ -84,6 +88,7 @@ impl Seed {
                 Err(error) => return Err(error.into()),
             }
         }
+        self.sign_revocations(org).await.map_err(|refused| anyhow::anyhow!("the revocation list: {refused}"))?;
         fleet::states::renew_desired_states(self, org).await
     }
 }

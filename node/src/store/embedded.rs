@@ -7,6 +7,7 @@
 
 mod fleet;
 mod garbage;
+mod identity;
 mod keys;
 mod repositories;
 mod trust;

@@ -52,6 +52,10 @@ pub enum Table {
     Token,
     /// `org device` → device.
     Device,
+    /// `key's digest org` → revoked device key.
+    RevokedKey,
+    /// `org` → newest revocation list.
+    RevocationList,
     /// `org device` → newest report.
     Report,
     /// `org group` → desired state.
@@ -94,6 +98,8 @@ impl Table {
             Self::ReportedVersion => "reported_version",
             Self::Token => "token",
             Self::Device => "device",
+            Self::RevokedKey => "revoked_key",
+            Self::RevocationList => "revocation_list",
             Self::Report => "report",
             Self::DesiredState => "desired_state",
             Self::Clock => "clock",

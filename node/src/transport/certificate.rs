@@ -6,28 +6,22 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context, bail};
-use protocol::time::WallTime;
+use protocol::identity::standing::Validity;
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use super::ca::ServerCertificate;
+use super::identity;
 use crate::config::seed::TlsFiles;
 use crate::files;
 
 /// The largest file of certificates or of a key, in bytes: a chain of RSA certificates has some 10 KiB.
 const PEM_BYTES_MAX: u64 = 1 << 20;
-
-/// From when to when a certificate is valid, in seconds since the Unix epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Validity {
-    /// The first moment.
-    pub from: WallTime,
-    /// The last moment.
-    pub until: WallTime,
-}
 
 /// The certificate that a listener shows.
 #[derive(Debug)]
@@ -42,6 +36,25 @@ impl CurrentCertificate {
         Ok(Self(RwLock::new(prepared(certificate)?)))
     }
 
+    /// Shows `chain`, whose key somebody else holds.
+    ///
+    /// # Errors
+    /// When the key does not fit the chain, or it cannot be parsed.
+    pub fn signed_by(chain: Vec<CertificateDer<'static>>, key: Arc<dyn SigningKey>) -> anyhow::Result<Self> {
+        Ok(Self(RwLock::new(fitting(CertifiedKey::new(chain, key))?)))
+    }
+
+    /// Shows `chain` from now on, with the same key as before.
+    ///
+    /// # Errors
+    /// As [`Self::signed_by`]; then the one before is still shown.
+    pub fn replace_chain(&self, chain: Vec<CertificateDer<'static>>) -> anyhow::Result<()> {
+        let key = self.shown().key.clone();
+        let new = fitting(CertifiedKey::new(chain, key))?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+
     /// Shows `certificate` from now on.
     ///
     /// # Errors
@@ -52,6 +65,11 @@ impl CurrentCertificate {
         Ok(())
     }
 
+    /// What is shown.
+    pub(super) fn shown(&self) -> Arc<CertifiedKey> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
     /// When what is shown is valid.
     pub fn validity(&self) -> Validity {
         self.0.read().unwrap_or_else(PoisonError::into_inner).1
@@ -59,7 +77,7 @@ impl CurrentCertificate {
 
     /// Whether a client that asked for `host`, a name or an address, takes what is shown for that host's.
     pub fn names(&self, host: &str) -> bool {
-        let shown = self.0.read().unwrap_or_else(PoisonError::into_inner).0.clone();
+        let shown = self.shown();
         let leaf = shown.end_entity_cert().ok().and_then(|leaf| ParsedCertificate::try_from(leaf).ok());
         match (leaf, ServerName::try_from(host)) {
             (Some(leaf), Ok(host)) => rustls::client::verify_server_name(&leaf, &host).is_ok(),
@@ -70,7 +88,17 @@ impl CurrentCertificate {
 
 impl ResolvesServerCert for CurrentCertificate {
     fn resolve(&self, _client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.read().unwrap_or_else(PoisonError::into_inner).0.clone())
+        Some(self.shown())
+    }
+}
+
+impl ResolvesClientCert for CurrentCertificate {
+    fn resolve(&self, _root_hint_subjects: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.shown())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 
@@ -112,10 +140,15 @@ fn prepared(certificate: ServerCertificate) -> anyhow::Result<(Arc<CertifiedKey>
     Ok((Arc::new(key), validity))
 }
 
+fn fitting(certified: CertifiedKey) -> anyhow::Result<(Arc<CertifiedKey>, Validity)> {
+    certified.keys_match().context("certificate and key do not fit together")?;
+    let validity = validity(certified.end_entity_cert()?)?;
+    Ok((Arc::new(certified), validity))
+}
+
 fn validity(certificate: &CertificateDer<'_>) -> anyhow::Result<Validity> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).context("the certificate cannot be parsed")?;
-    let moment = |time: x509_parser::time::ASN1Time| WallTime::from_unix_seconds(u64::try_from(time.timestamp()).unwrap_or(0));
-    Ok(Validity { from: moment(parsed.validity().not_before), until: moment(parsed.validity().not_after) })
+    Ok(identity::validity(&parsed))
 }
 
 #[cfg(test)]
@@ -159,7 +192,7 @@ mod tests {
     #[test]
     fn what_is_shown_is_replaced_and_its_validity_with_it() {
         let dir = tempfile::tempdir().unwrap();
-        let ca = CertificateAuthority::create(dir.path()).unwrap();
+        let ca = CertificateAuthority::create(dir.path(), "ca").unwrap();
         let shown = CurrentCertificate::new(ca.issue_server(&["one.example".to_owned()]).unwrap()).unwrap();
         let lifetime = shown.validity().until.as_unix_seconds() - shown.validity().from.as_unix_seconds();
         assert_eq!(lifetime, (2 * 365 * 24 + 1) * 60 * 60);

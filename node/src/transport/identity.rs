@@ -4,7 +4,9 @@
 //! Not here: whether the certificate is signed by the right CA; TLS checks that first.
 
 use protocol::digest::Digest;
+use protocol::identity::standing::Validity;
 use protocol::name::{DeviceId, NodeId, OrgName};
+use protocol::time::WallTime;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// The DNS name that every device leaf carries.
@@ -23,6 +25,15 @@ pub struct DeviceIdentity {
     pub node: NodeId,
 }
 
+/// What a device's certificate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceLeaf {
+    /// Whose it is.
+    pub identity: DeviceIdentity,
+    /// When it is valid.
+    pub validity: Validity,
+}
+
 /// Why a certificate names no device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityRefused {
@@ -34,6 +45,17 @@ pub enum IdentityRefused {
     NoDevice,
 }
 
+impl DeviceLeaf {
+    /// Reads a certificate in DER.
+    ///
+    /// # Errors
+    /// When the bytes are no certificate, or it names no device.
+    pub fn from_certificate(der: &[u8]) -> Result<Self, IdentityRefused> {
+        let (_, certificate) = X509Certificate::from_der(der).map_err(|_| IdentityRefused::Malformed)?;
+        Ok(Self { identity: DeviceIdentity::of(&certificate)?, validity: validity(&certificate) })
+    }
+}
+
 impl DeviceIdentity {
     /// Reads the identity from a certificate in DER.
     ///
@@ -41,6 +63,10 @@ impl DeviceIdentity {
     /// When the bytes are no certificate, or it names no device.
     pub fn from_certificate(der: &[u8]) -> Result<Self, IdentityRefused> {
         let (_, certificate) = X509Certificate::from_der(der).map_err(|_| IdentityRefused::Malformed)?;
+        Self::of(&certificate)
+    }
+
+    fn of(certificate: &X509Certificate<'_>) -> Result<Self, IdentityRefused> {
         let names = certificate.subject_alternative_name().map_err(|_| IdentityRefused::Malformed)?.ok_or(IdentityRefused::NoDevice)?;
         let mut uris = names.value.general_names.iter().filter_map(|name| match name {
             GeneralName::URI(uri) => Some(*uri),
@@ -59,6 +85,12 @@ impl DeviceIdentity {
     pub fn uri(org: &OrgName, device: &DeviceId) -> String {
         format!("{URI_PREFIX}{org}/device/{device}")
     }
+}
+
+/// When a certificate is valid.
+pub(super) fn validity(certificate: &X509Certificate<'_>) -> Validity {
+    let moment = |time: x509_parser::time::ASN1Time| WallTime::from_unix_seconds(u64::try_from(time.timestamp()).unwrap_or(0));
+    Validity { from: moment(certificate.validity().not_before), until: moment(certificate.validity().not_after) }
 }
 
 /// The swarm identity of a public key, given as SubjectPublicKeyInfo in DER.

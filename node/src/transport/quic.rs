@@ -15,8 +15,8 @@ use quinn::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::identity::DeviceIdentity;
-use super::tls::DeviceCredentials;
+use super::credentials::DeviceCredentials;
+use super::identity::DeviceLeaf;
 
 /// Asked of the kernel for each direction, which may grant less: with its default of 208 KiB, bursts of a fast LAN are lost.
 const SOCKET_BUFFER_BYTES: usize = 2 << 20;
@@ -57,13 +57,13 @@ pub fn open(credentials: &DeviceCredentials, listen: SocketAddr) -> anyhow::Resu
 ///
 /// # Errors
 /// When there is no certificate, which the handshake does not let happen.
-pub fn identity(connection: &Connection) -> anyhow::Result<DeviceIdentity> {
+pub fn identity(connection: &Connection) -> anyhow::Result<DeviceLeaf> {
     let chain = connection
         .peer_identity()
         .and_then(|identity| identity.downcast::<Vec<rustls_pki_types::CertificateDer<'static>>>().ok())
         .context("the peer showed no certificate")?;
     let leaf = chain.first().context("the peer showed no certificate")?;
-    Ok(DeviceIdentity::from_certificate(leaf)?)
+    Ok(DeviceLeaf::from_certificate(leaf)?)
 }
 
 /// Why a frame could not be read.

@@ -9,6 +9,7 @@ use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use protocol::envelope::Envelope;
 use protocol::statement::assignment::{self, Assignment};
 use protocol::statement::desired::{self, DesiredState};
+use protocol::statement::revocation::{self, RevocationList};
 
 use super::key_file::{self, KeyError};
 use super::metadata;
@@ -64,6 +65,11 @@ impl OnlineSigner {
     /// The signed envelope of `assignment`, as JSON.
     pub fn sign_assignment(&self, assignment: &Assignment) -> String {
         self.sign(assignment::PAYLOAD_TYPE, assignment)
+    }
+
+    /// The signed envelope of `list`, as JSON.
+    pub fn sign_revocations(&self, list: &RevocationList) -> String {
+        self.sign(revocation::PAYLOAD_TYPE, list)
     }
 
     #[expect(clippy::unwrap_used, reason = "strings, numbers and maps with string keys always serialise")]

@@ -18,6 +18,7 @@
 //! | [`frame`] | a message of a peer |
 //! | [`hash_list`] | the hash list of a blob |
 //! | [`desired_state`] | a signed desired state, and its content; that of an assignment |
+//! | [`revocations`] | a signed revocation list, and its content |
 //! | [`device_report`] | a signed report of a device, and its content |
 //! | [`fleet_text`] | labels, selectors, step tables, time windows |
 //! | [`version_statement`] | what a version is on one platform |
@@ -35,6 +36,7 @@ pub mod manifest;
 pub mod path;
 pub mod range;
 pub mod reference;
+pub mod revocations;
 pub mod scope;
 pub mod tag_glob;
 pub mod token;
@@ -65,6 +67,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "path", run: path::run },
     Target { name: "range", run: range::run },
     Target { name: "reference", run: reference::run },
+    Target { name: "revocations", run: revocations::run },
     Target { name: "scope", run: scope::run },
     Target { name: "tag_glob", run: tag_glob::run },
     Target { name: "token", run: token::run },

@@ -5,6 +5,7 @@
 //! | [`path`] | push, sign, roll out, share, pull back byte for byte |
 //! | [`trust`] | who may sign what: several people, sealed keys, replaced keys, floors, python-tuf |
 //! | [`enrolment`] | who holds which keys, and which tokens enrol a device |
+//! | [`identity`] | certificates are renewed while a device runs, revoked keys stay out, hardware keeps keys |
 //! | [`conformance`] | the registry does what the distribution specification says |
 //! | [`keys`] | access keys, and the tokens that tools get for them |
 //! | [`clients`] | what each container tool does and demands holds, over TLS, with keys and tokens |
@@ -30,6 +31,7 @@ mod demo;
 mod enrolment;
 mod faults;
 mod fleet;
+mod identity;
 mod keys;
 mod limits;
 mod logs;

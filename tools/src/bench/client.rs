@@ -33,6 +33,7 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) location: Option<String>,
     pub(super) link: Option<String>,
+    pub(super) etag: Option<String>,
     length: u64,
     chunked: bool,
 }
@@ -95,6 +96,8 @@ impl Answer {
                 answer.chunked = value.eq_ignore_ascii_case("chunked");
             } else if name.eq_ignore_ascii_case("location") {
                 answer.location = Some(value.to_owned());
+            } else if name.eq_ignore_ascii_case("etag") {
+                answer.etag = Some(value.to_owned());
             } else if name.eq_ignore_ascii_case("link") {
                 answer.link = Some(value.to_owned());
             }

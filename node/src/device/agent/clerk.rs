@@ -7,13 +7,13 @@ use anyhow::Context;
 use protocol::agent::{Input, Refusal};
 use protocol::digest::Digest;
 use protocol::rollout::DeviceReport;
+use protocol::statement::revocation::RevocationsRefused;
 use protocol::statement::version::{AcceptedStatement, VersionName};
 use tokio::sync::mpsc;
 
 use super::Parts;
 use super::documents::{self, Offer, Taken};
 use crate::api::DeviceStateAnswer;
-use crate::clock::wall_time;
 use crate::device::seed_client::StateAnswer;
 use crate::trust::TrustRefused;
 
@@ -85,8 +85,8 @@ impl Clerk {
     }
 
     fn take_documents(&mut self, offer: Offer<'_>) -> Taken {
-        let Parts { repository, enrolment, progress, metrics, .. } = &mut self.parts;
-        let taken = documents::take(progress, &repository.online_key(), &enrolment.device, offer, wall_time());
+        let Parts { repository, enrolment, progress, metrics, identity, .. } = &mut self.parts;
+        let taken = documents::take(progress, &repository.online_key(), &enrolment.device, offer, identity.time().now);
         for input in &taken.refused {
             if let Input::DocumentRefused { document, reason } = input {
                 metrics.count_refused_document(document, reason);
@@ -97,6 +97,7 @@ impl Clerk {
 
     async fn poll(&mut self) -> Vec<Input> {
         let answer = self.parts.client.state(self.etag.as_deref(), self.parts.port, self.parts.site.as_deref()).await;
+        self.parts.identity.keep_time().await;
         match answer {
             Ok(StateAnswer::Unchanged) => vec![Input::Polled],
             Ok(StateAnswer::Changed { etag, state }) => self.take_state(etag, *state).await,
@@ -112,12 +113,17 @@ impl Clerk {
             self.parts.swarm.learned(answer.peers, false).await;
         }
         let timestamp = Some(answer.timestamp.as_bytes());
-        let refreshed = self.parts.repository.refresh(wall_time(), self.parts.client.as_ref(), timestamp).await;
+        let now = self.parts.identity.time().now;
+        let refreshed = self.parts.repository.refresh(now, self.parts.client.as_ref(), timestamp).await;
+        // Who is revoked and who may sign is taken also when other metadata is refused: a root that verified is in force.
+        let trusted = self.take_trust(answer.revocations.as_deref()).await;
         if let Err(refused) = refreshed {
-            let (document, reason) = ("metadata", refused.reason());
-            self.parts.metrics.count_refused_document(document, reason);
-            tracing::error!(event = "state_refused", document, reason, error = refused.to_string(), "what the seed says is not acted on");
-            return vec![Input::DocumentRefused { document, reason }, Input::PollFailed];
+            return self.refuse_state("metadata", refused.reason(), &refused.to_string());
+        }
+        if let Err(error) = trusted {
+            let refused = error.downcast_ref::<RevocationsRefused>();
+            let (document, reason) = refused.map_or(("trust", "not_taken"), |refused| ("revocations", refused.reason()));
+            return self.refuse_state(document, reason, &format!("{error:#}"));
         }
         let before = self.parts.progress.clone();
         let offer = Offer { assignment: Some(&answer.assignment), states: &answer.states };
@@ -137,12 +143,28 @@ impl Clerk {
         refused.into_iter().chain(state).chain([polled]).collect()
     }
 
+    fn refuse_state(&self, document: &'static str, reason: &'static str, error: &str) -> Vec<Input> {
+        self.parts.metrics.count_refused_document(document, reason);
+        tracing::error!(event = "state_refused", document, reason, error, "what the seed says is not acted on");
+        vec![Input::DocumentRefused { document, reason }, Input::PollFailed]
+    }
+
+    async fn take_trust(&self, revocations: Option<&str>) -> anyhow::Result<()> {
+        let Parts { identity, repository, .. } = &self.parts;
+        identity.learn_root(repository.root()).context("the authorities of the root")?;
+        match revocations {
+            Some(envelope) => identity.learn_revocations(envelope, &repository.online_key()).await,
+            None => Ok(()),
+        }
+    }
+
     async fn accept_statement(&mut self, name: VersionName, digest: Digest) -> Vec<Input> {
+        let now = self.parts.identity.time().now;
         let Parts { repository, token, enrolment, client, .. } = &mut self.parts;
         let kept = repository.accepted_before(token, &name, &enrolment.platform).ok().filter(|kept| kept.digest() == digest);
         let accepted = match kept {
             Some(kept) => Ok(kept),
-            None => repository.statement(token, &name, &enrolment.platform, wall_time(), client.as_ref()).await,
+            None => repository.statement(token, &name, &enrolment.platform, now, client.as_ref()).await,
         };
         match accepted {
             Ok(statement) => vec![Input::StatementAccepted(statement)],

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::dialer;
+use protocol::identity::standing::Validity;
 use protocol::name::{DeviceId, NodeId};
 use protocol::swarm::Input;
 use protocol::wire::{Get, Message, VERSION};
@@ -15,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::Command;
 use super::serve::Ask;
-use crate::transport::identity::{DEVICE_DNS_NAME, DeviceIdentity};
+use crate::transport::identity::{DEVICE_DNS_NAME, DeviceIdentity, DeviceLeaf};
 use crate::transport::quic;
 
 /// From the first packet to the greeting; a LAN needs a few milliseconds.
@@ -30,6 +31,8 @@ const CONTROL_QUEUE_MAX: usize = 512;
 /// A peer that has greeted.
 pub(super) struct Peer {
     pub(super) device: DeviceId,
+    /// When its certificate is valid: one that has expired is good for blobs alone.
+    pub(super) validity: Validity,
     pub(super) connection: Connection,
     pub(super) listens_on: SocketAddr,
     dialler: NodeId,
@@ -46,6 +49,7 @@ impl Peer {
 /// A connection whose other end is known.
 pub(crate) struct Greeting {
     pub(super) identity: DeviceIdentity,
+    validity: Validity,
     pub(super) connection: Connection,
     /// The address, if this node dialled.
     pub(super) dialled: Option<SocketAddr>,
@@ -82,10 +86,10 @@ pub(super) async fn accept(endpoint: Endpoint, port: u16, commands: mpsc::Sender
             let address = incoming.remote_address();
             let greeting = async {
                 let connection = incoming.await?;
-                let identity = quic::identity(&connection)?;
+                let DeviceLeaf { identity, validity } = quic::identity(&connection)?;
                 let (mut send, mut receive) = connection.accept_bi().await?;
                 let port = greet(&mut send, &mut receive, port).await?;
-                anyhow::Ok(Greeting { identity, connection, dialled: None, port, send, receive })
+                anyhow::Ok(Greeting { identity, validity, connection, dialled: None, port, send, receive })
             };
             match tokio::time::timeout(GREETING_TIME, greeting).await {
                 Ok(Ok(greeting)) => {
@@ -117,16 +121,21 @@ fn is_refusal(error: &anyhow::Error) -> bool {
 pub(super) async fn dial(endpoint: Endpoint, address: SocketAddr, port: u16, commands: mpsc::Sender<Command>) {
     let greeting = async {
         let connection = endpoint.connect(address, DEVICE_DNS_NAME)?.await?;
-        let identity = quic::identity(&connection)?;
+        let DeviceLeaf { identity, validity } = quic::identity(&connection)?;
         let (mut send, mut receive) = connection.open_bi().await?;
         let port = greet(&mut send, &mut receive, port).await?;
-        anyhow::Ok(Greeting { identity, connection, dialled: Some(address), port, send, receive })
+        anyhow::Ok(Greeting { identity, validity, connection, dialled: Some(address), port, send, receive })
     };
     let command = match tokio::time::timeout(GREETING_TIME, greeting).await {
         Ok(Ok(greeting)) => Command::Greeted(Box::new(greeting)),
         Ok(Err(error)) => {
-            tracing::debug!(%address, error = format!("{error:#}"), "a peer could not be reached");
-            Command::DialFailed { address }
+            let (text, failed) = (format!("{error:#}"), Command::DialFailed { address });
+            if is_refusal(&error) {
+                tracing::warn!(event = "peer_refused", %address, error = text, "a peer did not let this node in, or was not trusted");
+            } else {
+                tracing::debug!(%address, error = text, "a peer could not be reached");
+            }
+            failed
         }
         Err(_) => Command::DialFailed { address },
     };
@@ -151,12 +160,12 @@ pub(super) fn replaces(me: NodeId, new: &Greeting, known: &Peer) -> bool {
 pub(super) fn adopt(me: NodeId, greeting: Greeting, commands: &mpsc::Sender<Command>) -> Peer {
     let node = greeting.identity.node;
     let (dialler, listens_on) = (greeting.dialler(me), greeting.listens_on());
-    let Greeting { identity, connection, send, receive, .. } = greeting;
+    let Greeting { identity, validity, connection, send, receive, .. } = greeting;
     let (control, queue) = mpsc::channel(CONTROL_QUEUE_MAX);
     tokio::spawn(write_control(send, queue));
     tokio::spawn(read_control(node, connection.clone(), receive, commands.clone()));
     tokio::spawn(accept_requests(node, connection.clone(), commands.clone()));
-    Peer { device: identity.device, connection, listens_on, dialler, control }
+    Peer { device: identity.device, validity, connection, listens_on, dialler, control }
 }
 
 async fn write_control(mut send: SendStream, mut queue: mpsc::Receiver<Message>) {

@@ -43,6 +43,7 @@ fn action_of(method: &Method, segments: &[&str]) -> Option<ActivityKind> {
         ("POST", ["api", "v1", "orgs", _, "groups"]) => ActivityKind::GroupCreate,
         ("DELETE", ["api", "v1", "orgs", _, "apps", _, "groups", _]) => ActivityKind::GroupRemove,
         ("PATCH", ["api", "v1", "orgs", _, "devices", _]) => ActivityKind::DeviceChange,
+        ("POST", ["api", "v1", "orgs", _, "devices", _, "revoke"]) => ActivityKind::DeviceRevoke,
         ("POST", ["enroll"]) => ActivityKind::DeviceEnrol,
         _ => return None,
     })

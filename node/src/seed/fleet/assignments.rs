@@ -49,7 +49,7 @@ pub struct DeviceDocuments {
 
 impl Seed {
     /// The epoch that the organisation's root delegates to the online key.
-    pub(super) async fn current_epoch(&self, org: &OrgName) -> Result<u64, Refused> {
+    pub(in crate::seed) async fn current_epoch(&self, org: &OrgName) -> Result<u64, Refused> {
         let timestamp = self.store.tuf_file(org, "timestamp.json").await?.map(|file| file.content).unwrap_or_default();
         if let Some(epoch) = self.epochs.known(org, &timestamp) {
             return Ok(epoch);

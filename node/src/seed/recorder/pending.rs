@@ -168,7 +168,7 @@ impl Pending {
                 device: None,
             });
         }
-        let device = self.client.as_ref()?.device.as_ref()?;
+        let device = &self.client.as_ref()?.device.as_ref()?.identity;
         Some(Who { org: device.org.to_string(), key: None, label: String::new(), device: Some(device.device.to_string()) })
     }
 

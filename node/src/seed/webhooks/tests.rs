@@ -174,7 +174,7 @@ async fn a_receiver_gets_what_it_asked_for() {
 async fn a_receiver_with_a_certificate_of_its_own_ca_is_believed_and_no_other() {
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let dir = tempfile::tempdir().unwrap();
-    let authority = CertificateAuthority::create(dir.path()).unwrap();
+    let authority = CertificateAuthority::create(dir.path(), "ca").unwrap();
     let certificate = CurrentCertificate::new(authority.issue_server(&["127.0.0.1".to_owned()]).unwrap()).unwrap();
     let tls = Arc::new(transport::tls::public_listener(Arc::new(certificate)).unwrap());
     let socket = listener::bind("127.0.0.1:0".parse().unwrap(), "--listen").await.unwrap();

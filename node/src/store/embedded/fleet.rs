@@ -5,46 +5,72 @@
 //! | `groups` | groups, assignments, and what decides about them |
 //! | `rollouts` | desired states and rollouts |
 //!
-//! Not here: what the documents mean; see `protocol`.
+//! Not here: what the documents mean, see `protocol`; who a device is, see [`super::identity`].
 
 mod groups;
 mod rollouts;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use protocol::digest::Digest;
 use protocol::group::Group;
+use protocol::identity::enrolment::Admitted;
 use protocol::label::check_count;
 use protocol::name::{AppName, DeviceId, GroupName, OrgName};
 use protocol::rollout::{DeviceReport, Rollout};
 use protocol::statement::desired::Counter;
 use protocol::time::WallTime;
 
-use super::keys::must_exist;
-use super::{EmbeddedStore, Number, name, values};
+use super::{EmbeddedStore, Number, identity, name, values};
 use crate::store::meta::{
     AssignmentRecord, DesiredStateRecord, DeviceChange, DeviceRecord, DeviceView, FleetStore, MetaError, REPORT_STEP_SECONDS, ReportRecord,
-    TokenRecord, TokenRefused, TokenUse, VersionRecord,
+    RevocationListRecord, RevokedKeyRecord, TokenRecord, VersionRecord,
 };
 use crate::store::records::{Range, Records, Table, key, under};
 use crate::store::writer::Transaction;
 
 #[async_trait]
 impl FleetStore for EmbeddedStore {
-    async fn add_token(&self, token: TokenRecord) -> Result<(), MetaError> {
-        self.write(move |t| add_token(t, &token)).await
+    async fn add_tokens(&self, tokens: Vec<TokenRecord>) -> Result<(), MetaError> {
+        self.write(move |t| tokens.iter().try_for_each(|token| identity::add_token(t, token))).await
     }
 
     async fn check_token(&self, secret_sha256: &Digest, now: WallTime) -> Result<TokenRecord, MetaError> {
         let key = secret_sha256.to_string();
         let token: Option<TokenRecord> = self.read(move |index| index.get(Table::Token, &key)).await?;
-        Ok(usable(token, now)?)
+        Ok(identity::unexpired(token, now)?)
     }
 
-    async fn enroll(&self, secret_sha256: &Digest, device: DeviceRecord, now: WallTime) -> Result<(), MetaError> {
+    async fn enroll(&self, secret_sha256: &Digest, device: DeviceRecord, now: WallTime) -> Result<Admitted, MetaError> {
         let secret_sha256 = *secret_sha256;
-        self.write(move |t| enroll(t, &secret_sha256, &device, now)).await
+        let admitted = Arc::new(OnceLock::new());
+        let outcome = admitted.clone();
+        self.write(move |t| {
+            let _ = outcome.set(identity::enroll(t, &secret_sha256, &device, now)?);
+            Ok(())
+        })
+        .await?;
+        admitted.get().copied().ok_or_else(|| MetaError::Failed(anyhow::anyhow!("an enrolment was written that nobody decided")))
+    }
+
+    async fn revoke_key(&self, key: RevokedKeyRecord) -> Result<(), MetaError> {
+        self.write(move |t| identity::revoke(t, &key)).await
+    }
+
+    async fn revoked_keys(&self) -> Result<Vec<RevokedKeyRecord>, MetaError> {
+        self.read(|index| values(index.scan(Table::RevokedKey, Range::all(""))?)).await
+    }
+
+    async fn revocation_list(&self, org: &OrgName) -> Result<Option<RevocationListRecord>, MetaError> {
+        let key = key(&[org]);
+        self.read(move |index| index.get(Table::RevocationList, &key)).await
+    }
+
+    async fn put_revocation_list(&self, org: &OrgName, expected: Option<Counter>, list: RevocationListRecord) -> Result<(), MetaError> {
+        let org = org.clone();
+        self.write(move |t| identity::put_revocation_list(t, &org, expected, &list)).await
     }
 
     async fn device(&self, org: &OrgName, id: &DeviceId) -> Result<Option<DeviceRecord>, MetaError> {
@@ -150,50 +176,6 @@ impl FleetStore for EmbeddedStore {
         let prefix = under(&[org]);
         self.read(move |index| rollouts::under_ids(index, Table::OpenRollout, &prefix)).await
     }
-}
-
-fn add_token(t: &mut Transaction<'_>, token: &TokenRecord) -> Result<(), MetaError> {
-    must_exist(t, &token.org)?;
-    let secret = token.secret_sha256.to_string();
-    if t.contains(Table::Token, &secret)? {
-        return Err(MetaError::Conflict("a token with this secret exists already; make another one".into()));
-    }
-    t.put(Table::Token, secret, token)
-}
-
-/// The token, if some device may use it: one that was used is still good for the device that used it.
-pub(super) fn usable(token: Option<TokenRecord>, now: WallTime) -> Result<TokenRecord, TokenRefused> {
-    let token = token.ok_or(TokenRefused::Unknown)?;
-    if token.used && token.used_by.is_none() {
-        Err(TokenRefused::Used)
-    } else if token.expires <= now {
-        Err(if token.used { TokenRefused::Used } else { TokenRefused::Expired })
-    } else {
-        Ok(token)
-    }
-}
-
-fn enroll(t: &mut Transaction<'_>, secret_sha256: &Digest, device: &DeviceRecord, now: WallTime) -> Result<(), MetaError> {
-    let mut token = usable(t.get(Table::Token, &secret_sha256.to_string())?, now)?;
-    if token.org != device.org {
-        return Err(TokenRefused::Unknown.into());
-    }
-    let user = TokenUse { device: device.id.clone(), key_sha256: device.key_sha256 };
-    if token.used && token.used_by.as_ref() != Some(&user) {
-        return Err(TokenRefused::Used.into());
-    }
-    let stored = key(&[&device.org, &device.id]);
-    let known: Option<DeviceRecord> = t.get(Table::Device, &stored)?;
-    if known.as_ref().is_some_and(|known| known.key_sha256 != device.key_sha256) {
-        let (org, id) = (&device.org, &device.id);
-        return Err(MetaError::Conflict(format!("device {id} of {org} is enrolled with another key; choose another name for this one")));
-    }
-    token.used = true;
-    token.used_by = Some(user);
-    t.put(Table::Token, secret_sha256.to_string(), &token)?;
-    let (mut labels, pins) = known.map(|known| (known.labels, known.pins)).unwrap_or_default();
-    labels.extend(token.labels);
-    t.put(Table::Device, stored, &DeviceRecord { labels, pins, ..device.clone() })
 }
 
 fn put_report(t: &mut Transaction<'_>, org: &OrgName, id: &DeviceId, report: &DeviceReport, now: WallTime) -> Result<(), MetaError> {

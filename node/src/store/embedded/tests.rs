@@ -9,17 +9,19 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 
 use protocol::digest::Digest;
+use protocol::identity::enrolment::Admitted;
 use protocol::label::Labels;
 use protocol::name::{OrgName, Platform, RepositoryName, Tag};
 use protocol::oci::route::Reference;
 use protocol::repository::RepositorySettings;
+use protocol::statement::desired::Counter;
 use protocol::statement::version::HashListName;
 use protocol::time::WallTime;
 
 use super::*;
 use crate::store::meta::{
-    AccessKeyRecord, BlobLink, DeviceRecord, FleetStore as _, KeyStore as _, ManifestRecord, RepositoryStore as _, Scope, TokenRecord,
-    TokenRefused, TrustStore as _, TufFile, VersionContent, VersionRecord,
+    AccessKeyRecord, BlobLink, DeviceRecord, FleetStore as _, KeyStore as _, ManifestRecord, RepositoryStore as _, RevocationListRecord,
+    RevokedKeyRecord, Scope, TokenRecord, TokenRefused, TrustStore as _, TufFile, VersionContent, VersionRecord,
 };
 use crate::store::records::{Range, Records as _, Table, under};
 
@@ -87,14 +89,7 @@ fn version(number: u64) -> VersionRecord {
 }
 
 fn token(secret: &[u8]) -> TokenRecord {
-    TokenRecord {
-        secret_sha256: Digest::sha256(secret),
-        org: org(),
-        expires: NOW.plus_seconds(10),
-        used: false,
-        used_by: None,
-        labels: Labels::new(),
-    }
+    TokenRecord::single(Digest::sha256(secret), org(), NOW.plus_seconds(10))
 }
 
 fn device(id: &str, key: &[u8]) -> DeviceRecord {
@@ -305,10 +300,10 @@ async fn a_token_enrols_one_device_before_it_expires() {
     let (_dir, store) = store().await;
     let refused = |result: Result<_, MetaError>| match result {
         Err(MetaError::Token(reason)) => Some(reason),
-        Ok(()) | Err(_) => None,
+        Ok(_) | Err(_) => None,
     };
     let [one, two] = [b"one", b"two"].map(|secret| Digest::sha256(secret));
-    assert_eq!(refused(store.check_token(&one, NOW).await.map(drop)), Some(TokenRefused::Unknown));
+    assert_eq!(refused(store.check_token(&one, NOW).await.map(|_| Admitted::New)), Some(TokenRefused::Unknown));
     store.add_token(token(b"one")).await.unwrap();
     store.add_token(token(b"two")).await.unwrap();
     assert!(is_conflict(&store.add_token(token(b"one")).await));
@@ -321,12 +316,13 @@ async fn a_token_enrols_one_device_before_it_expires() {
     assert_eq!(refused(store.enroll(&one, device("d1", b"other"), NOW).await), Some(TokenRefused::Used));
     let again = NOW.plus_seconds(9);
     assert!(store.check_token(&one, again).await.is_ok(), "the answer to the first use may have been lost");
-    store.enroll(&one, device("d1", b"k"), again).await.unwrap();
+    assert_eq!(store.enroll(&one, device("d1", b"k"), again).await.unwrap(), Admitted::Again);
     let late = NOW.plus_seconds(10);
-    assert_eq!(refused(store.check_token(&one, late).await.map(drop)), Some(TokenRefused::Used));
+    assert_eq!(refused(store.check_token(&one, late).await.map(|_| Admitted::New)), Some(TokenRefused::Used));
     assert_eq!(refused(store.enroll(&one, device("d1", b"k"), late).await), Some(TokenRefused::Used));
-    assert!(is_conflict(&store.enroll(&two, device("d1", b"other"), NOW).await));
-    assert!(store.check_token(&two, NOW).await.is_ok(), "a conflict does not use the token up");
+    let taken = TokenRefused::Taken("d1".parse().unwrap());
+    assert_eq!(refused(store.enroll(&two, device("d1", b"other"), NOW).await), Some(taken));
+    assert!(store.check_token(&two, NOW).await.is_ok(), "a refusal does not use the token up");
     store.enroll(&two, device("d1", b"k"), NOW).await.unwrap();
     assert_eq!(store.devices(&org()).await.unwrap(), [device("d1", b"k")]);
     assert_eq!(store.device(&org(), &"d2".parse().unwrap()).await.unwrap(), None);
@@ -336,7 +332,47 @@ async fn a_token_enrols_one_device_before_it_expires() {
 fn a_token_of_before_its_user_was_recorded_is_used_up() {
     let old = format!(r#"{{"secret_sha256":"{}","org":"acme","expires":{},"used":true}}"#, Digest::sha256(b"one"), u32::MAX);
     let token: TokenRecord = serde_json::from_str(&old).unwrap();
-    assert_eq!(fleet::usable(Some(token), NOW), Err(TokenRefused::Used));
+    assert_eq!(token.terms().uses_left, 0);
+}
+
+#[tokio::test]
+async fn a_key_that_is_replaced_or_revoked_never_enrols_again() {
+    let (_dir, store) = store().await;
+    let replacing = TokenRecord { device: Some("d1".parse().unwrap()), replaces: true, uses_left: 3, ..token(b"one") };
+    store.add_tokens(vec![replacing, TokenRecord { uses_left: 9, ..token(b"two") }]).await.unwrap();
+    let [one, two] = [b"one", b"two"].map(|secret| Digest::sha256(secret));
+    let enroll = async |secret: &Digest, id: &str, key: &[u8]| store.enroll(secret, device(id, key), NOW).await;
+    assert_eq!(enroll(&one, "d1", b"old").await.unwrap(), Admitted::New);
+    assert_eq!(enroll(&one, "d1", b"new").await.unwrap(), Admitted::Replacing);
+    for (secret, id) in [(&one, "d1"), (&two, "d1"), (&two, "d2")] {
+        assert!(matches!(enroll(secret, id, b"old").await, Err(MetaError::Token(TokenRefused::Revoked))), "{id}");
+    }
+    let lost = RevokedKeyRecord {
+        key_sha256: Digest::sha256(b"new"),
+        org: org(),
+        device: "d1".parse().unwrap(),
+        revoked: NOW,
+        reason: Some("stolen".into()),
+    };
+    store.revoke_key(lost.clone()).await.unwrap();
+    store.revoke_key(RevokedKeyRecord { reason: None, ..lost.clone() }).await.unwrap();
+    assert!(matches!(enroll(&one, "d1", b"new").await, Err(MetaError::Token(TokenRefused::Revoked))));
+    let revoked = store.revoked_keys().await.unwrap();
+    assert_eq!(revoked.len(), 2);
+    assert!(revoked.contains(&lost), "the first reason stays");
+}
+
+#[tokio::test]
+async fn a_revocation_list_is_replaced_by_a_newer_one_alone() {
+    let (_dir, store) = store().await;
+    let at = |n| Counter { epoch: 1, n };
+    let list = |n| RevocationListRecord { counter: at(n), expires: NOW, keys: [Digest::sha256(b"k")].into(), envelope: "{}".into() };
+    store.put_revocation_list(&org(), None, list(1)).await.unwrap();
+    for (expected, n) in [(None, 2), (Some(at(2)), 3), (Some(at(1)), 1)] {
+        assert!(is_conflict(&store.put_revocation_list(&org(), expected, list(n)).await), "{n}");
+    }
+    store.put_revocation_list(&org(), Some(at(1)), list(2)).await.unwrap();
+    assert_eq!(store.revocation_list(&org()).await.unwrap(), Some(list(2)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -247,7 +247,7 @@ async fn what_a_device_reported_is_a_root_for_ninety_days() {
     world.publish(2, world.image("next", Some("2")).await).await;
     world.retire(1).await;
     let (device, secret) = ("edge".parse().unwrap(), Digest::sha256(b"secret"));
-    let token = TokenRecord { secret_sha256: secret, org: org(), expires: NOW, used: false, used_by: None, labels: Labels::new() };
+    let token = TokenRecord::single(secret, org(), NOW);
     world.store.add_token(token).await.unwrap();
     let platform = "linux-amd64".parse().unwrap();
     let (id, labels, pins) = ("edge".parse().unwrap(), Labels::new(), BTreeMap::new());

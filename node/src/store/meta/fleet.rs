@@ -2,7 +2,7 @@
 //!
 //! Not here: how reports add up; see `protocol::rollout`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
 use async_trait::async_trait;
@@ -11,6 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use protocol::digest::Digest;
 use protocol::envelope::Envelope;
 use protocol::group::Group;
+pub use protocol::identity::enrolment::TokenRefused;
+use protocol::identity::enrolment::{Admitted, Terms};
 use protocol::label::{LabelKey, Labels};
 use protocol::name::{AppName, DeviceId, GroupName, OrgName, Platform};
 use protocol::rollout::{DeviceReport, Rollout};
@@ -21,21 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::MetaError;
 
-/// Why an enrolment token was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TokenRefused {
-    /// No such token was ever made here.
-    #[error("the token is not known to this seed; make a new one with `hedgerow fleet token`")]
-    Unknown,
-    /// It was used already.
-    #[error("the token was used before; each enrols one device, make a new one with `hedgerow fleet token`")]
-    Used,
-    /// Its time is over.
-    #[error("the token has expired; make a new one with `hedgerow fleet token`")]
-    Expired,
-}
-
-/// A one-time enrolment token; its secret is kept as a hash only.
+/// An enrolment token; its secret is kept as a hash only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenRecord {
     /// SHA-256 of the secret.
@@ -44,23 +32,66 @@ pub struct TokenRecord {
     pub org: OrgName,
     /// From this moment on it is refused.
     pub expires: WallTime,
-    /// Whether a device used it.
+    /// Whether all its uses are gone.
     pub used: bool,
-    /// The device that used it, which may do so again: its first answer may have been lost. None in records of before.
+    /// How many devices it can still enrol; 1 in records of before.
+    #[serde(default = "one_use")]
+    pub uses_left: u32,
+    /// The only device that it enrols; any if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub used_by: Option<TokenUse>,
+    pub device: Option<DeviceId>,
+    /// Whether that device may be enrolled already, with another key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replaces: bool,
     /// The labels that a device gets which enrols with it.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
 }
 
-/// Who used a token.
+const fn one_use() -> u32 {
+    1
+}
+
+impl TokenRecord {
+    /// A token that enrols one device of any name.
+    pub const fn single(secret_sha256: Digest, org: OrgName, expires: WallTime) -> Self {
+        Self { secret_sha256, org, expires, used: false, uses_left: 1, device: None, replaces: false, labels: Labels::new() }
+    }
+
+    /// What it allows.
+    pub fn terms(&self) -> Terms {
+        let uses_left = if self.used { 0 } else { self.uses_left };
+        Terms { expires: self.expires, uses_left, device: self.device.clone(), replaces: self.replaces }
+    }
+}
+
+/// A device key that is never accepted again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenUse {
-    /// The device.
-    pub device: DeviceId,
-    /// SHA-256 of its public key.
+pub struct RevokedKeyRecord {
+    /// SHA-256 of the key (`SubjectPublicKeyInfo`).
     pub key_sha256: Digest,
+    /// The organisation.
+    pub org: OrgName,
+    /// The device that had it.
+    pub device: DeviceId,
+    /// When it was revoked, in seconds since 1970.
+    pub revoked: WallTime,
+    /// Why, in the operator's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// An organisation's newest revocation list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevocationListRecord {
+    /// Order among the organisation's lists.
+    pub counter: Counter,
+    /// When it stops being taken as the newest, in seconds since 1970.
+    pub expires: WallTime,
+    /// The keys on it.
+    pub keys: BTreeSet<Digest>,
+    /// The signed envelope.
+    pub envelope: String,
 }
 
 /// An enrolled device.
@@ -178,13 +209,25 @@ impl DesiredStateRecord {
 #[async_trait]
 pub trait FleetStore: Send + Sync {
     /// Adds an enrolment token.
-    async fn add_token(&self, token: TokenRecord) -> Result<(), MetaError>;
-    /// The token with this secret, if some device can still use it at `now`, be it the one that did before; otherwise why
-    /// not. [`Self::enroll`] decides for which device.
+    async fn add_token(&self, token: TokenRecord) -> Result<(), MetaError> {
+        self.add_tokens(vec![token]).await
+    }
+    /// Adds enrolment tokens, all or none.
+    async fn add_tokens(&self, tokens: Vec<TokenRecord>) -> Result<(), MetaError>;
+    /// The token with this secret, if its time is not over at `now`; otherwise why not. Whether it has a use left for a device,
+    /// [`Self::enroll`] decides.
     async fn check_token(&self, secret_sha256: &Digest, now: WallTime) -> Result<TokenRecord, MetaError>;
-    /// Uses up a token and adds the device, both or neither: a conflict if the device exists with another key. The device
-    /// that used the token may do so again, with the same key, until the token expires.
-    async fn enroll(&self, secret_sha256: &Digest, device: DeviceRecord, now: WallTime) -> Result<(), MetaError>;
+    /// Takes a use of a token and adds the device, or puts it in the place of the one with its name, whose key is revoked then;
+    /// all or nothing. [`protocol::identity::enrolment::admit`] decides.
+    async fn enroll(&self, secret_sha256: &Digest, device: DeviceRecord, now: WallTime) -> Result<Admitted, MetaError>;
+    /// Revokes a key, for ever. One that is revoked already stays as it is.
+    async fn revoke_key(&self, key: RevokedKeyRecord) -> Result<(), MetaError>;
+    /// Every key that was ever revoked, of all organisations.
+    async fn revoked_keys(&self) -> Result<Vec<RevokedKeyRecord>, MetaError>;
+    /// An organisation's newest revocation list.
+    async fn revocation_list(&self, org: &OrgName) -> Result<Option<RevocationListRecord>, MetaError>;
+    /// Replaces an organisation's revocation list: a conflict if the kept counter is not `expected`.
+    async fn put_revocation_list(&self, org: &OrgName, expected: Option<Counter>, list: RevocationListRecord) -> Result<(), MetaError>;
     /// A device.
     async fn device(&self, org: &OrgName, id: &DeviceId) -> Result<Option<DeviceRecord>, MetaError>;
     /// The devices of an organisation, in order of their names.

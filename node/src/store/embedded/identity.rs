@@ -1,0 +1,81 @@
+//! Changes to tokens, devices' keys and revocations, each in one transaction.
+//!
+//! Not here: who is let in; [`protocol::identity::enrolment`] decides.
+
+use protocol::digest::Digest;
+use protocol::identity::enrolment::{Admitted, Applicant, TokenRefused, admit};
+use protocol::name::OrgName;
+use protocol::statement::desired::Counter;
+use protocol::time::WallTime;
+
+use super::keys::must_exist;
+use crate::store::meta::{DeviceRecord, MetaError, RevocationListRecord, RevokedKeyRecord, TokenRecord};
+use crate::store::records::{Range, Records as _, Table, key, under};
+use crate::store::writer::Transaction;
+
+pub(super) fn add_token(t: &mut Transaction<'_>, token: &TokenRecord) -> Result<(), MetaError> {
+    must_exist(t, &token.org)?;
+    let secret = token.secret_sha256.to_string();
+    if t.contains(Table::Token, &secret)? {
+        return Err(MetaError::Conflict("a token with this secret exists already; make another one".into()));
+    }
+    t.put(Table::Token, secret, token)
+}
+
+/// The token, if its time is not over.
+pub(super) fn unexpired(token: Option<TokenRecord>, now: WallTime) -> Result<TokenRecord, TokenRefused> {
+    let token = token.ok_or(TokenRefused::Unknown)?;
+    match token.expires <= now {
+        true if token.used => Err(TokenRefused::Used),
+        true => Err(TokenRefused::Expired),
+        false => Ok(token),
+    }
+}
+
+pub(super) fn enroll(t: &mut Transaction<'_>, secret_sha256: &Digest, device: &DeviceRecord, now: WallTime) -> Result<Admitted, MetaError> {
+    let token: Option<TokenRecord> = t.get(Table::Token, &secret_sha256.to_string())?;
+    let mut token = token.filter(|token| token.org == device.org).ok_or(TokenRefused::Unknown)?;
+    let is_revoked = !t.raw_scan(Table::RevokedKey, Range::all(&under(&[&device.key_sha256])))?.is_empty();
+    let applicant = Applicant { device: device.id.clone(), key: device.key_sha256, is_revoked };
+    let stored = key(&[&device.org, &device.id]);
+    let known: Option<DeviceRecord> = t.get(Table::Device, &stored)?;
+    let admitted = admit(&token.terms(), &applicant, known.as_ref().map(|known| &known.key_sha256), now)?;
+    if admitted != Admitted::Again {
+        token.uses_left = token.uses_left.saturating_sub(1);
+        token.used = token.uses_left == 0;
+        t.put(Table::Token, secret_sha256.to_string(), &token)?;
+    }
+    if let (Admitted::Replacing, Some(old)) = (admitted, &known) {
+        let reason = Some("another key was enrolled in its place".to_owned());
+        let (org, device) = (old.org.clone(), old.id.clone());
+        revoke(t, &RevokedKeyRecord { key_sha256: old.key_sha256, org, device, revoked: now, reason })?;
+    }
+    let (mut labels, pins) = known.map(|known| (known.labels, known.pins)).unwrap_or_default();
+    labels.extend(token.labels);
+    t.put(Table::Device, stored, &DeviceRecord { labels, pins, ..device.clone() })?;
+    Ok(admitted)
+}
+
+pub(super) fn revoke(t: &mut Transaction<'_>, revoked: &RevokedKeyRecord) -> Result<(), MetaError> {
+    let stored = key(&[&revoked.key_sha256, &revoked.org]);
+    if t.contains(Table::RevokedKey, &stored)? {
+        return Ok(());
+    }
+    t.put(Table::RevokedKey, stored, revoked)
+}
+
+pub(super) fn put_revocation_list(
+    t: &mut Transaction<'_>,
+    org: &OrgName,
+    expected: Option<Counter>,
+    list: &RevocationListRecord,
+) -> Result<(), MetaError> {
+    must_exist(t, org)?;
+    let stored = key(&[org]);
+    let kept: Option<RevocationListRecord> = t.get(Table::RevocationList, &stored)?;
+    let kept = kept.map(|kept| kept.counter);
+    if kept != expected || kept.is_some_and(|kept| kept >= list.counter) {
+        return Err(MetaError::Conflict(format!("the revocation list of {org} changed meanwhile; try again")));
+    }
+    t.put(Table::RevocationList, stored, list)
+}

@@ -1,0 +1,205 @@
+//! When a device asks for its next certificate: after two thirds of the present one's life, spread over the fleet, and again
+//! until it has one. New certificate authorities are a reason to ask early.
+//!
+//! Not here: the request and its answer; see `node::device::renewal`.
+
+use std::time::Duration;
+
+use super::standing::Validity;
+use crate::rendezvous;
+use crate::time::{Instant, WallTime};
+
+/// After a failure it is asked again after about this long, and twice as long after each further one: a seed that restarts is
+/// back by then.
+const RETRY_MIN: Duration = Duration::from_secs(10);
+/// It is never waited longer than this: a third of a certificate's life is some 240 attempts.
+const RETRY_MAX: Duration = Duration::from_secs(3_600);
+/// The calendar is looked at this often, since it may be set while a timer runs.
+const LOOK: Duration = Duration::from_secs(600);
+/// The part of a certificate's life over which a fleet that enrolled in one hour spreads its renewals: a thirtieth, one day
+/// of thirty.
+const SPREAD: u64 = 30;
+
+/// The machine; [`Self::poll_renew`] is its only effect.
+#[derive(Debug)]
+pub struct Renewal {
+    seed: u64,
+    draws: u64,
+    leaf: Validity,
+    due: WallTime,
+    failures: u32,
+    look_at: Instant,
+    wanted: bool,
+    asking: bool,
+}
+
+impl Renewal {
+    /// The machine of a device that has the certificate `leaf`; `seed` makes its random choices reproducible.
+    pub fn new(now: Instant, leaf: Validity, seed: u64) -> Self {
+        let mut machine = Self { seed, draws: 0, leaf, due: leaf.until, failures: 0, look_at: now, wanted: false, asking: false };
+        machine.due = machine.regular();
+        machine
+    }
+
+    /// The seed sent the next certificate.
+    pub fn on_renewed(&mut self, now: Instant, leaf: Validity) {
+        (self.leaf, self.failures, self.asking, self.look_at) = (leaf, 0, false, now);
+        self.due = self.regular();
+    }
+
+    /// The seed could not be asked, or refused.
+    pub fn on_failed(&mut self, now: Instant) {
+        let doubled = RETRY_MIN.saturating_mul(1 << self.failures.min(16));
+        let part_of_life = Duration::from_secs((self.leaf.seconds() / SPREAD).max(1));
+        let pause = u64::try_from(doubled.min(RETRY_MAX).min(part_of_life).as_micros()).unwrap_or(u64::MAX);
+        self.failures = self.failures.saturating_add(1);
+        self.asking = false;
+        self.look_at = now + Duration::from_micros(pause / 2 + self.draw() % (pause / 2 + 1));
+    }
+
+    /// The organisation's root names other certificate authorities than before, at `wall`: the next certificate is asked for
+    /// within two spreads, but not in the first, so that all devices that can be reached know the new authority by then.
+    pub fn on_authorities_changed(&mut self, now: Instant, wall: WallTime) {
+        let spread = self.leaf.seconds() / SPREAD;
+        let early = wall.plus_seconds(spread + self.draw() % (spread + 1));
+        self.due = self.due.min(early);
+        self.look_at = self.look_at.min(now);
+    }
+
+    /// Takes note that time has passed; `wall` is never before the floor.
+    pub fn handle_timeout(&mut self, now: Instant, wall: WallTime) {
+        if self.asking || now < self.look_at {
+            return;
+        }
+        if wall >= self.due {
+            (self.wanted, self.asking) = (true, true);
+            return;
+        }
+        let left = Duration::from_secs(self.due.as_unix_seconds() - wall.as_unix_seconds());
+        self.look_at = now + left.min(LOOK);
+    }
+
+    /// Whether the next certificate is to be asked for now; the driver then says [`Self::on_renewed`] or
+    /// [`Self::on_failed`].
+    pub fn poll_renew(&mut self) -> bool {
+        std::mem::take(&mut self.wanted)
+    }
+
+    /// When to call [`Self::handle_timeout`]; never while the seed is being asked.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        (!self.asking).then_some(self.look_at)
+    }
+
+    /// When the next certificate is asked for, in seconds since 1970.
+    pub const fn due(&self) -> WallTime {
+        self.due
+    }
+
+    fn regular(&mut self) -> WallTime {
+        let life = self.leaf.seconds();
+        self.leaf.from.plus_seconds(life / 3 * 2 + self.draw() % (life / SPREAD + 1))
+    }
+
+    fn draw(&mut self) -> u64 {
+        self.draws += 1;
+        rendezvous::draw(self.seed, self.draws)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 86_400;
+    const ISSUED: WallTime = WallTime::from_unix_seconds(1_000_000);
+    const LEAF: Validity = Validity { from: ISSUED, until: ISSUED.plus_seconds(30 * DAY) };
+
+    fn at(seconds: u64) -> (Instant, WallTime) {
+        (Instant::from_micros(seconds * 1_000_000), ISSUED.plus_seconds(seconds))
+    }
+
+    /// Lets time pass until the machine asks, by its own timers, and says when.
+    fn asked_at(machine: &mut Renewal, mut seconds: u64, until: u64) -> Option<u64> {
+        while seconds <= until {
+            let (now, wall) = at(seconds);
+            machine.handle_timeout(now, wall);
+            if machine.poll_renew() {
+                return Some(seconds);
+            }
+            let next = machine.poll_timeout()?.as_micros().div_ceil(1_000_000);
+            assert!(next > seconds, "a timer in the past at {seconds}");
+            seconds = next;
+        }
+        None
+    }
+
+    #[test]
+    fn it_asks_after_two_thirds_of_the_life_and_each_device_at_its_own_time() {
+        let times: Vec<u64> = (0..100).map(|seed| asked_at(&mut Renewal::new(at(0).0, LEAF, seed), 0, 30 * DAY).unwrap()).collect();
+        assert!(times.iter().all(|time| (20 * DAY..=21 * DAY).contains(time)), "{times:?}");
+        let hours: std::collections::BTreeSet<u64> = times.iter().map(|time| time / 3_600).collect();
+        assert!(hours.len() > 15, "spread over the day: {hours:?}");
+    }
+
+    #[test]
+    fn it_asks_once_until_it_is_answered_and_then_after_the_new_certificates_two_thirds() {
+        let mut machine = Renewal::new(at(0).0, LEAF, 1);
+        let first = asked_at(&mut machine, 0, 30 * DAY).unwrap();
+        machine.handle_timeout(at(first + DAY).0, at(first + DAY).1);
+        assert!(!machine.poll_renew(), "the answer is still on its way");
+        assert_eq!(machine.poll_timeout(), None);
+        let next = Validity { from: ISSUED.plus_seconds(first), until: ISSUED.plus_seconds(first + 30 * DAY) };
+        machine.on_renewed(at(first).0, next);
+        let second = asked_at(&mut machine, first, first + 30 * DAY).unwrap();
+        assert!((first + 20 * DAY..=first + 21 * DAY).contains(&second));
+    }
+
+    #[test]
+    fn it_asks_again_after_longer_and_longer_pauses_and_never_gives_up() {
+        let mut machine = Renewal::new(at(0).0, LEAF, 1);
+        let mut time = asked_at(&mut machine, 0, 30 * DAY).unwrap();
+        let mut pauses = Vec::new();
+        for _ in 0..100 {
+            machine.on_failed(at(time).0);
+            let next = asked_at(&mut machine, time, u64::MAX).unwrap();
+            pauses.push(next - time);
+            time = next;
+        }
+        assert!(pauses[0] <= 11 && pauses.iter().all(|pause| *pause <= 3_600), "{pauses:?}");
+        assert!(pauses[20..].iter().all(|pause| *pause >= 1_800), "{pauses:?}");
+        assert!(time > 31 * DAY / 2, "also when the certificate has expired");
+    }
+
+    #[test]
+    fn a_short_life_makes_short_pauses() {
+        let leaf = Validity { from: ISSUED, until: ISSUED.plus_seconds(30) };
+        let mut machine = Renewal::new(at(0).0, leaf, 1);
+        let mut time = asked_at(&mut machine, 0, 30).unwrap();
+        for _ in 0..8 {
+            machine.on_failed(at(time).0);
+            time = asked_at(&mut machine, time, u64::MAX).unwrap();
+        }
+        assert!(time < 30, "{time}");
+    }
+
+    #[test]
+    fn new_authorities_make_it_ask_early_but_not_at_once() {
+        for seed in 0..50 {
+            let mut machine = Renewal::new(at(0).0, LEAF, seed);
+            assert_eq!(asked_at(&mut machine, 0, 3 * DAY), None);
+            machine.on_authorities_changed(at(3 * DAY).0, at(3 * DAY).1);
+            let asked = asked_at(&mut machine, 3 * DAY, 30 * DAY).unwrap();
+            assert!((4 * DAY..=5 * DAY).contains(&asked), "{asked}");
+        }
+    }
+
+    #[test]
+    fn a_calendar_that_jumps_ahead_makes_it_ask_at_the_next_look() {
+        let mut machine = Renewal::new(at(0).0, LEAF, 1);
+        machine.handle_timeout(at(0).0, ISSUED);
+        let look = machine.poll_timeout().unwrap();
+        assert!(look <= at(600).0);
+        machine.handle_timeout(look, ISSUED.plus_seconds(25 * DAY));
+        assert!(machine.poll_renew());
+    }
+}
