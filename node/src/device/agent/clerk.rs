@@ -6,6 +6,7 @@
 use anyhow::Context;
 use protocol::agent::{Input, Refusal};
 use protocol::digest::Digest;
+use protocol::name::AppName;
 use protocol::rollout::DeviceReport;
 use protocol::statement::revocation::RevocationsRefused;
 use protocol::statement::version::{AcceptedStatement, VersionName};
@@ -81,7 +82,7 @@ impl Clerk {
     fn resume(&mut self) -> Option<Vec<Input>> {
         self.parts.progress.assignment.as_ref()?;
         let Taken { state, refused, .. } = self.take_documents(Offer::default());
-        Some(refused.into_iter().chain(state).collect())
+        Some(refused.into_iter().chain(self.floors(state.as_ref())).chain(state).collect())
     }
 
     fn take_documents(&mut self, offer: Offer<'_>) -> Taken {
@@ -140,7 +141,20 @@ impl Clerk {
         }
         self.etag = if complete { etag } else { None };
         let polled = if complete { Input::Polled } else { Input::PollFailed };
-        refused.into_iter().chain(state).chain([polled]).collect()
+        refused.into_iter().chain(self.floors(state.as_ref())).chain(state).chain([polled]).collect()
+    }
+
+    /// The signed floor of every app that the device shall have.
+    fn floors(&self, state: Option<&Input>) -> Vec<Input> {
+        let Some(Input::StateAccepted { states, .. }) = state else { return Vec::new() };
+        let apps = states.iter().flat_map(|state| state.state().apps.keys());
+        apps.filter_map(|app| self.floor(app)).collect()
+    }
+
+    /// None while no role of the app is here: then no version of it was accepted either.
+    fn floor(&self, app: &AppName) -> Option<Input> {
+        let floor = self.parts.repository.floor(app).ok()?;
+        Some(Input::Floor { app: app.clone(), floor: Some(floor).filter(|floor| *floor > 0) })
     }
 
     fn refuse_state(&self, document: &'static str, reason: &'static str, error: &str) -> Vec<Input> {
@@ -167,7 +181,7 @@ impl Clerk {
             None => repository.statement(token, &name, &enrolment.platform, now, client.as_ref()).await,
         };
         match accepted {
-            Ok(statement) => vec![Input::StatementAccepted(statement)],
+            Ok(statement) => self.floor(&name.app).into_iter().chain([Input::StatementAccepted(statement)]).collect(),
             Err(refused) => {
                 self.etag = None;
                 self.parts.metrics.count_refused_document("statement", refused.reason());
