@@ -12,6 +12,7 @@
 //!
 //! Not here: when it is run, and what follows; [`protocol::agent`] decides.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -99,6 +100,9 @@ impl Hook {
         let image = |(name, manifest): &(String, Digest)| format!("{name} {manifest} {}", path(manifest).display());
         let images: Vec<String> = version.images.iter().map(image).collect();
         let mut command = Command::new("sh");
+        for name in own_variables(std::env::vars_os().map(|(name, _)| name)) {
+            command.env_remove(name);
+        }
         command
             .args(["-c", &self.command])
             .env("HEDGEROW_ORG", self.org.as_str())
@@ -107,7 +111,6 @@ impl Hook {
             .env("HEDGEROW_IMAGES", images.join("\n"))
             .env("HEDGEROW_BLOBS", &self.blobs)
             .env("HEDGEROW_ENDPOINT_URL", &self.endpoint_url)
-            .env_remove("HEDGEROW_PREVIOUS_VERSION")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -121,6 +124,11 @@ impl Hook {
         }
         command
     }
+}
+
+/// Which variables are this program's: its settings, and the PIN of a key in hardware, are not for the hook.
+fn own_variables(names: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    names.filter(|name| name.as_encoded_bytes().starts_with(b"HEDGEROW_"))
 }
 
 /// Kills all of the command, also what it started.
@@ -151,6 +159,13 @@ fn last_line(tail: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_set_for_this_program_is_not_for_the_hook() {
+        let names = ["PATH", "HEDGEROW_PKCS11_PIN", "HEDGEROW_MANIFEST", "MY_HEDGEROW_"].map(OsString::from);
+        let own: Vec<OsString> = own_variables(names.into_iter()).collect();
+        assert_eq!(own, ["HEDGEROW_PKCS11_PIN", "HEDGEROW_MANIFEST"]);
+    }
 
     fn hook(command: &str) -> Hook {
         Hook {

@@ -100,23 +100,26 @@ impl Identity {
     /// When it names some that cannot be read; those before stay trusted.
     pub fn learn_root(&self, root: &[u8]) -> anyhow::Result<()> {
         let digest = Digest::sha256(root);
-        if std::mem::replace(&mut self.learnt().root, digest) == digest {
+        if self.learnt().root == digest {
             return Ok(());
         }
         self.admission().clock().believe_until(root_expires(root)?);
-        let Some(named) = named_authorities(root)? else { return Ok(()) };
-        if self.admission().anchors().certificates() != named {
+        if let Some(named) = named_authorities(root)?
+            && self.admission().anchors().certificates() != named
+        {
             self.admission().trust(Anchors::new(named)?);
             tracing::info!(event = "authorities_changed", "the root names other certificate authorities; the certificate is renewed soon");
             self.authorities_changed.notify_one();
         }
+        self.learnt().root = digest;
         Ok(())
     }
 
-    /// Takes the seed's revocation list, if it is newer than the one before, and keeps it before it is in force.
+    /// Takes the seed's revocation list, if it is newer than the one before. It is in force at once, also while the disk is
+    /// full; one that cannot be kept is taken again with the next answer.
     ///
     /// # Errors
-    /// When it is refused or cannot be kept; the one before stays in force.
+    /// When it is refused, and then the one before stays in force, or when it cannot be kept.
     pub async fn learn_revocations(&self, envelope: &str, online: &OnlineKey) -> anyhow::Result<()> {
         let newest = self.learnt().revocations;
         let accepted = AcceptedRevocations::accept(envelope.as_bytes(), online, newest, self.time().now);
@@ -127,6 +130,7 @@ impl Identity {
             return Ok(());
         }
         let revoked = Revoked { format: 0, counter: list.counter, keys: list.keys.clone() };
+        self.admission().revoke(revoked.keys.clone());
         let (dir, kept) = (self.dir.clone(), revoked.clone());
         tokio::task::spawn_blocking(move || dir.keep_revoked(&kept)).await.context("writing was interrupted")??;
         self.learnt().revocations = Some(revoked.counter);
@@ -137,7 +141,6 @@ impl Identity {
             keys = revoked.keys.len(),
             "revocation list taken"
         );
-        self.admission().revoke(revoked.keys);
         Ok(())
     }
 

@@ -163,9 +163,16 @@ impl OnlineSigner {
     /// A new timestamp over the `current` files, and a new snapshot when half of the old one's life is over.
     ///
     /// # Errors
-    /// When the current files cannot be read or verified, or are not signed by this key.
+    /// When the current files cannot be read or verified, or the root delegates another key.
     pub fn renew(&self, org: &OrgName, current: &RepositoryFiles, now: WallTime) -> Result<Vec<TufFile>, TrustRefused> {
-        current.verified(org, None)?;
+        let trusted = current.verified(org, None)?;
+        if metadata::online_key(trusted.root(), org)?.key != self.public_key() {
+            return Err(TrustRefused::Malformed {
+                file: current.root.name.clone(),
+                detail: "it delegates the online files to another key than this seed's; nothing is signed until a root names this one"
+                    .to_owned(),
+            });
+        }
         let (timestamp, snapshot) = current.online_versions()?;
         if snapshot_due(current, now) {
             let versions = (timestamp.saturating_add(1), snapshot.saturating_add(1));
@@ -248,6 +255,14 @@ mod tests {
         let week = NOW.plus_seconds(SNAPSHOT_SECONDS / 2);
         let renewed = names(fixture.signer.renew(&fixture.org, &current, week).unwrap());
         assert_eq!(renewed, ["2.snapshot.json", "timestamp.json"]);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_signed_with_a_key_that_the_root_does_not_delegate() {
+        let (fixture, other) = (Fixture::new(), Fixture::new());
+        let current = fixture.files(None).await;
+        let refused = other.signer.renew(&fixture.org, &current, NOW.plus_seconds(12 * HOUR)).unwrap_err();
+        assert!(refused.to_string().contains("another key"), "{refused}");
     }
 
     #[tokio::test]

@@ -159,15 +159,14 @@ mod tests {
         let mut machine = Renewal::new(at(0).0, LEAF, 1);
         let mut time = asked_at(&mut machine, 0, 30 * DAY).unwrap();
         let mut pauses = Vec::new();
-        for _ in 0..100 {
+        while time <= 31 * DAY {
             machine.on_failed(at(time).0);
-            let next = asked_at(&mut machine, time, u64::MAX).unwrap();
+            let next = asked_at(&mut machine, time, u64::MAX).expect("it asks also when the certificate has expired");
             pauses.push(next - time);
             time = next;
         }
         assert!(pauses[0] <= 11 && pauses.iter().all(|pause| *pause <= 3_600), "{pauses:?}");
         assert!(pauses[20..].iter().all(|pause| *pause >= 1_800), "{pauses:?}");
-        assert!(time > 31 * DAY / 2, "also when the certificate has expired");
     }
 
     #[test]

@@ -165,11 +165,12 @@ impl Clerk {
 
     async fn take_trust(&self, revocations: Option<&str>) -> anyhow::Result<()> {
         let Parts { identity, repository, .. } = &self.parts;
-        identity.learn_root(repository.root()).context("the authorities of the root")?;
-        match revocations {
+        let authorities = identity.learn_root(repository.root()).context("the authorities of the root");
+        let revocations = match revocations {
             Some(envelope) => identity.learn_revocations(envelope, &repository.online_key()).await,
             None => Ok(()),
-        }
+        };
+        authorities.and(revocations)
     }
 
     async fn accept_statement(&mut self, name: VersionName, digest: Digest) -> Vec<Input> {

@@ -20,6 +20,9 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 /// Looking at them takes at most one part in so many of the time: every device of the organisation is counted.
 const REST: u32 = 50;
 
+/// No pause is longer: an abort that comes later than this would come too late.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
 /// Watches every organisation's rollouts, for as long as the seed runs.
 pub async fn keep_watch(seed: Arc<Seed>) {
     loop {
@@ -27,14 +30,18 @@ pub async fn keep_watch(seed: Arc<Seed>) {
         if let Err(error) = look(&seed).await {
             tracing::error!(error = format!("{error:#}"), "rollouts cannot be watched; failures do not stop them until they can");
         }
-        tokio::time::sleep(WATCH_INTERVAL.max(begun.elapsed() * REST)).await;
+        tokio::time::sleep((begun.elapsed() * REST).clamp(WATCH_INTERVAL, PAUSE_MAX)).await;
     }
 }
 
 async fn look(seed: &Seed) -> anyhow::Result<()> {
     for org in seed.store.orgs().await? {
         for rollout in seed.store.open_rollouts(&org).await? {
-            look_at(seed, &org, rollout).await?;
+            let (id, app) = (rollout.id.clone(), rollout.app.clone());
+            if let Err(error) = look_at(seed, &org, rollout).await {
+                let error = format!("{error:#}");
+                tracing::error!(%org, %app, rollout = %id, error, "a rollout cannot be judged; failures do not stop it until it can");
+            }
         }
     }
     Ok(())
