@@ -116,7 +116,7 @@ pub(super) fn distribution(dir: &Path, certificate: Option<&Certificate>) -> Res
     let config = dir.join("distribution.yml");
     let text = format!(
         "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  delete:\n    enabled: true\n  filesystem:\n    \
-         rootdirectory: {}\nhttp:\n  addr: {address}\n{tls}",
+         rootdirectory: {}\ncatalog:\n  maxentries: 1000000\nhttp:\n  addr: {address}\n{tls}",
         store.display()
     );
     fs::write(&config, text)?;
