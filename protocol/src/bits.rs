@@ -47,7 +47,16 @@ impl Bits {
 
     /// Whether every index of `range` is in the set.
     pub fn contains_all(&self, range: Range<u32>) -> bool {
-        range.into_iter().all(|index| self.contains(index))
+        let mut index = range.start;
+        while index < range.end {
+            let upto = range.end.min((index / 64 + 1) * 64);
+            let run = u64::MAX >> (64 - (upto - index)) << (index % 64);
+            if upto > self.length || self.words[(index / 64) as usize] & run != run {
+                return false;
+            }
+            index = upto;
+        }
+        true
     }
 
     /// Adds `index`; false if it was there already or is out of bounds.

@@ -34,7 +34,7 @@ mod wan;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::time::Duration;
 
 use crate::bits::Bits;
@@ -64,6 +64,23 @@ struct Fetch {
     progressed_at: Instant,
 }
 
+/// What is to be looked at again, so that an input that changes nothing costs nothing.
+#[derive(Clone, Copy, Debug, Default)]
+struct Due {
+    /// Pieces came that children are to be told of, or trees changed.
+    tell: bool,
+    /// There may be something to pull.
+    pull: bool,
+    /// There may be something to claim or to fetch over the WAN.
+    wan: bool,
+    /// When there may be something to pull without an input.
+    pull_at: Option<Instant>,
+    /// When a span falls to this node, or its first fetch over the WAN is allowed.
+    wan_at: Option<Instant>,
+    /// When the first of this node's claims may be fetched.
+    claims_at: Option<Instant>,
+}
+
 /// The swarm machine of one node.
 #[derive(Debug)]
 pub struct Swarm<V> {
@@ -74,6 +91,8 @@ pub struct Swarm<V> {
     joined_at: Instant,
     view: V,
     peers: BTreeMap<NodeId, Peer>,
+    /// The peers that want a blob that this node wants too, in order of identity.
+    wanting: BTreeMap<Digest, Vec<NodeId>>,
     bans: BTreeMap<NodeId, Ban>,
     /// When stored blobs were hashed again because a peer was not content.
     rechecked_at: BTreeMap<Digest, Instant>,
@@ -91,6 +110,7 @@ pub struct Swarm<V> {
     wan_lives_since: Instant,
     window: Window,
     next_tick: Option<Instant>,
+    due: Due,
     effects: VecDeque<Effect>,
     events: VecDeque<Event>,
 }
@@ -107,6 +127,7 @@ impl<V: PeerView> Swarm<V> {
             joined_at: now,
             view,
             peers: BTreeMap::new(),
+            wanting: BTreeMap::new(),
             bans: BTreeMap::new(),
             rechecked_at: BTreeMap::new(),
             downloads: BTreeMap::new(),
@@ -120,6 +141,7 @@ impl<V: PeerView> Swarm<V> {
             wan_progressed_at: Instant::ZERO,
             wan_lives_since: Instant::ZERO,
             next_tick: None,
+            due: Due::default(),
             effects: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -127,10 +149,15 @@ impl<V: PeerView> Swarm<V> {
 
     /// Takes note of what happened outside.
     pub fn handle_input(&mut self, now: Instant, input: Input) {
+        match &input {
+            Input::Received { peer, message } => return self.handle_message(now, *peer, message),
+            Input::Asked { .. } | Input::AskEnded { .. } | Input::UnitStored { .. } | Input::Progressed { .. } => {}
+            _ => self.look_at_everything(),
+        }
         match input {
             Input::PeerJoined { peer } => self.on_peer_joined(now, peer),
             Input::PeerLeft { peer } => self.on_peer_left(now, peer),
-            Input::Received { peer, message } => self.on_message(now, peer, message),
+            Input::Received { peer, message } => self.on_message(now, peer, &message),
             Input::Wanted { blob, geometry, held } => self.on_wanted(now, blob, geometry, held),
             Input::Held { blob, geometry } => {
                 self.remove_download(blob.blob());
@@ -150,9 +177,17 @@ impl<V: PeerView> Swarm<V> {
         self.advance(now);
     }
 
+    /// Takes note of a control message: the same as [`Input::Received`], for a driver that hands one message to many machines.
+    pub fn handle_message(&mut self, now: Instant, peer: NodeId, message: &Message) {
+        self.on_message(now, peer, message);
+        self.advance(now);
+    }
+
     /// Takes note that time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.next_tick.is_some_and(|tick| tick <= now) {
+            self.look_at_everything();
+            self.forget_dues();
             self.next_tick = Some(now + self.parameters.tick);
             self.window.handle_timeout(now, &self.parameters);
             self.give_up_stalled_fetches(now);
@@ -179,9 +214,13 @@ impl<V: PeerView> Swarm<V> {
         if self.downloads.is_empty() {
             return None;
         }
-        let announcements =
-            self.downloads.values().filter_map(|download| download.unannounced_since).map(|since| since + self.parameters.have_delay);
-        announcements.chain(self.own_claim_timeouts()).chain(self.next_tick).min()
+        let announcements = self.downloads.values().filter_map(|download| download.announce_at);
+        let claims = self.due.claims_at.map(|at| at.max(self.wan_allowed_at()));
+        announcements.chain(claims).chain(self.due.wan_at).chain(self.due.pull_at).chain(self.next_tick).min()
+    }
+
+    const fn look_at_everything(&mut self) {
+        (self.due.tell, self.due.pull, self.due.wan) = (true, true, true);
     }
 
     /// The peers that are connected.
@@ -208,11 +247,18 @@ impl<V: PeerView> Swarm<V> {
         } else {
             self.next_tick.get_or_insert(now + self.parameters.tick);
         }
-        self.offer();
-        self.climb_new_trees();
+        if std::mem::take(&mut self.due.tell) {
+            self.offer();
+            self.climb_new_trees();
+        }
         self.announce(now);
-        self.pull(now);
-        self.use_wan(now);
+        if std::mem::take(&mut self.due.pull) | take_due(&mut self.due.pull_at, now) {
+            self.pull(now);
+        }
+        let claims_due = self.due.claims_at.is_some_and(|at| at <= now);
+        if std::mem::take(&mut self.due.wan) | take_due(&mut self.due.wan_at, now) | claims_due {
+            self.use_wan(now);
+        }
         while let Some(ask) = self.uploads.next(&self.parameters) {
             self.effects.push_back(Effect::Serve { ask });
         }
@@ -233,14 +279,14 @@ impl<V: PeerView> Swarm<V> {
         if complete {
             self.check_whole(blob);
         } else if !seed_only {
-            self.tell_all(&Message::Interest { blob });
+            self.tell_all(Message::Interest { blob });
         }
     }
 
     fn on_dropped(&mut self, blob: Digest) {
         let known = self.held.remove(&blob).is_some() | self.remove_download(blob).is_some();
         if known {
-            self.tell_wanting(&blob, &Message::Dropped { blob });
+            self.tell_wanting(&blob, Message::Dropped { blob });
             self.forget_peers_of(blob);
         }
     }
@@ -251,7 +297,11 @@ impl<V: PeerView> Swarm<V> {
         let (source, start) = (known.source, known.units.start);
         let Some(download) = self.downloads.get_mut(&blob) else { return };
         let so_far = download.geometry.bytes_of(start..unit + 1);
-        download.store_unit(now, unit, source);
+        let gathering = self.parameters.have_delay_per_peer.saturating_mul(u32::try_from(self.peers.len()).unwrap_or(u32::MAX));
+        let gathering = gathering.min(self.parameters.have_delay_max).max(self.parameters.have_delay);
+        if download.store_unit(now + gathering, unit, source).is_some() {
+            self.due.tell = true;
+        }
         if download.units.is_full() {
             self.check_whole(blob);
         }
@@ -274,6 +324,7 @@ impl<V: PeerView> Swarm<V> {
         let (new, first, delay) = (bytes.saturating_sub(known.bytes), known.bytes == 0, now.since(known.started_at));
         known.bytes = known.bytes.max(bytes);
         if known.source == Source::Wan {
+            self.due.wan = true;
             self.note_wan_progress(now);
             self.window.note_bytes(new);
             if first {
@@ -343,17 +394,25 @@ impl<V: PeerView> Swarm<V> {
     fn forget_peers_of(&mut self, blob: Digest) {
         for (id, peer) in &mut self.peers {
             self.view.forget_blob(*id, &blob);
-            peer.wants.remove(&blob);
             peer.unfulfilled.remove(&blob);
         }
+        self.wanting.remove(&blob);
         self.plant_anew(&blob);
+    }
+
+    /// The wanted blob after `last` in their order.
+    fn blob_after(&self, last: Option<(u64, Digest)>) -> Option<(u64, Digest)> {
+        match last {
+            Some(last) => self.order.range((Bound::Excluded(last), Bound::Unbounded)).next().copied(),
+            None => self.order.first().copied(),
+        }
     }
 
     fn on_blob_mismatched(&mut self, now: Instant, blob: Digest) {
         let Some(download) = self.remove_download(blob) else { return };
         let geometry = Geometry::unlisted(download.geometry.size());
         self.events.push_back(Event::HashListLied { blob });
-        self.tell_wanting(&blob, &Message::Dropped { blob });
+        self.tell_wanting(&blob, Message::Dropped { blob });
         self.forget_peers_of(blob);
         self.effects.push_back(Effect::DiscardUnits { blob, geometry });
         self.start_download(now, blob, geometry, Bits::new(geometry.units()), true);
@@ -400,6 +459,7 @@ impl<V: PeerView> Swarm<V> {
     /// Forgets a fetch and gives the pieces that it did not bring back to the choice of sources.
     fn take_fetch(&mut self, id: FetchId) -> Option<Fetch> {
         let fetch = self.fetches.remove(&id)?;
+        (self.due.pull, self.due.wan) = (true, true);
         if let Source::Peer(peer) = fetch.source
             && let Some(peer) = self.peers.get_mut(&peer)
         {
@@ -462,6 +522,11 @@ impl<V: PeerView> Swarm<V> {
     fn draw_below(&mut self, count: usize) -> usize {
         (self.draw() % count as u64) as usize
     }
+}
+
+/// Whether a moment has come, which is forgotten then.
+fn take_due(at: &mut Option<Instant>, now: Instant) -> bool {
+    at.take_if(|at| *at <= now).is_some()
 }
 
 #[cfg(test)]

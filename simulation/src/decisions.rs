@@ -17,22 +17,27 @@ const FLUSH_BYTES: usize = 16 << 10;
 pub(crate) struct DecisionLog {
     hasher: Sha256,
     buffer: Vec<u8>,
-    /// The last message and its frame: most are sent to many peers in a row.
-    last: Option<(Message, Vec<u8>)>,
 }
 
 impl DecisionLog {
     pub(crate) fn new() -> Self {
-        Self { hasher: Sha256::new(), buffer: Vec::with_capacity(2 * FLUSH_BYTES), last: None }
+        Self { hasher: Sha256::new(), buffer: Vec::with_capacity(2 * FLUSH_BYTES) }
     }
 
-    /// Takes an effect of `device`; for a message, returns the bytes of its frame, else none.
+    /// Takes an effect of `device`; returns the bytes of the frames that it sends.
     pub(crate) fn record(&mut self, at: u64, device: u32, effect: &Effect) -> u64 {
         let mut frame_bytes = 0;
         match effect {
             Effect::Send { peer, message } => {
                 self.head(at, device, 0, u64::from(index_of(peer)));
                 frame_bytes = self.message(message);
+            }
+            Effect::SendAll { peers, message } => {
+                self.head(at, device, 10, peers.len() as u64);
+                for peer in peers {
+                    self.buffer.extend(index_of(peer).to_le_bytes());
+                }
+                frame_bytes = self.message(message) * peers.len() as u64;
             }
             Effect::Fetch { fetch, source, blob: _, units } => {
                 self.head(at, device, 1, fetch.0);
@@ -83,8 +88,7 @@ impl DecisionLog {
     }
 
     fn message(&mut self, message: &Message) -> u64 {
-        let last = self.last.take().filter(|(last, _)| last == message);
-        let (_, frame) = self.last.insert(last.unwrap_or_else(|| (message.clone(), codec::encode(message))));
+        let frame = codec::encode(message);
         self.buffer.extend(frame.as_slice());
         frame.len() as u64
     }

@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 
+use protocol::name::NodeId;
 use protocol::swarm::{AskId, FetchEnd, FetchId};
 use protocol::wire::Message;
 
@@ -31,6 +32,8 @@ pub(crate) enum Happening {
     PeerLeft { peer: u32 },
     /// A control message arrives.
     Received { from: u32, message: Message },
+    /// A control message of this device arrives at several others.
+    ReceivedByAll { peers: Vec<NodeId>, message: Message },
     /// A peer's request arrives.
     Asked { by: u32, fetch: FetchId, units: Range<u32> },
     /// A request that it serves is over.

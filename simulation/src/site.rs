@@ -23,11 +23,12 @@ use protocol::rendezvous;
 use protocol::swarm::{AskId, FetchId, Input, Swarm};
 use protocol::time::Instant;
 use protocol::verify::VerifiedBlob;
+use protocol::wire::Message;
 
 use crate::checker::{Checker, Violation};
 use crate::decisions::DecisionLog;
 use crate::network::Network;
-use crate::node_ids::node_id;
+use crate::node_ids::{index_of, node_id};
 use crate::queue::{Happening, Queue};
 use crate::scenario::{Role, Scenario};
 use crate::site_log::{SiteLog, SiteView};
@@ -164,8 +165,8 @@ impl<'a> Site<'a> {
                 return Err(self.violation(format!("not done after {seconds} s of virtual time: {}", self.laggards())));
             }
             self.now = at;
-            let of_the_site = matches!(happening, Happening::OwnerKilled | Happening::WanChanged { .. });
-            if of_the_site || self.devices[device as usize].alive {
+            let lives_on = matches!(happening, Happening::OwnerKilled | Happening::WanChanged { .. } | Happening::ReceivedByAll { .. });
+            if lives_on || self.devices[device as usize].alive {
                 self.happen(device, happening).map_err(|what| self.violation(what))?;
             }
         }
@@ -220,7 +221,8 @@ impl<'a> Site<'a> {
             Happening::TimerRang => self.timer_rang(device),
             Happening::PeerJoined { peer } => self.input(device, Input::PeerJoined { peer: self.id(peer) }),
             Happening::PeerLeft { peer } => self.peer_left(device, peer),
-            Happening::Received { from, message } => self.input(device, Input::Received { peer: self.id(from), message }),
+            Happening::Received { from, message } => self.message(device, from, &message),
+            Happening::ReceivedByAll { peers, message } => peers.iter().try_for_each(|peer| self.message(index_of(peer), device, &message)),
             Happening::Asked { by, fetch, units } => self.asked(device, by, fetch, units),
             Happening::AskEnded { ask } => self.ask_ended(device, ask),
             Happening::ServingReached { ask, fetch } => {
@@ -290,6 +292,16 @@ impl<'a> Site<'a> {
             self.ask_ended(device, ask)?;
         }
         self.input(device, Input::PeerLeft { peer: self.id(peer) })
+    }
+
+    /// Hands a control message to a machine, unless its device is dead or has not started.
+    fn message(&mut self, device: u32, from: u32, message: &Message) -> Result<(), String> {
+        let sender = self.id(from);
+        let receiver = &mut self.devices[device as usize];
+        let Some(machine) = receiver.machine.as_mut().filter(|_| receiver.alive) else { return Ok(()) };
+        self.outcome.events += 1;
+        machine.handle_message(Instant::from_micros(self.now), sender, message);
+        self.carry_out(device)
     }
 
     /// Hands an input to a machine and does what it wants done; nothing to a machine that has not started.

@@ -413,14 +413,21 @@ impl Driver {
         tokio::task::yield_now().await;
     }
 
+    fn send(&self, peer: &NodeId, message: Message) {
+        if let Some(known) = self.peers.get(peer)
+            && !known.send(message)
+        {
+            tracing::warn!(peer = %known.device, "the peer does not read its control messages; disconnecting it");
+            known.connection.close(1u8.into(), b"control messages not read");
+        }
+    }
+
     fn on_effect(&mut self, effect: Effect) {
         match effect {
-            Effect::Send { peer, message } => {
-                if let Some(known) = self.peers.get(&peer)
-                    && !known.send(message)
-                {
-                    tracing::warn!(peer = %known.device, "the peer does not read its control messages; disconnecting it");
-                    known.connection.close(1u8.into(), b"control messages not read");
+            Effect::Send { peer, message } => self.send(&peer, message),
+            Effect::SendAll { peers, message } => {
+                for peer in peers {
+                    self.send(&peer, message.clone());
                 }
             }
             Effect::Fetch { fetch, source, blob, units } => self.start_fetch(fetch, source, blob, units),

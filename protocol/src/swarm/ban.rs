@@ -60,7 +60,7 @@ impl<V: PeerView> Swarm<V> {
         if self.held.remove(&blob).is_some() {
             self.rechecked_at.remove(&blob);
             self.events.push_back(Event::StorageFault { blob });
-            self.tell_all(&Message::Mended { blob });
+            self.tell_all(Message::Mended { blob });
         }
     }
 

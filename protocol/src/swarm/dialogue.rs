@@ -159,6 +159,13 @@ pub enum Effect {
         /// The message.
         message: Message,
     },
+    /// Send one control message to several peers.
+    SendAll {
+        /// To these peers.
+        peers: Vec<NodeId>,
+        /// The message.
+        message: Message,
+    },
     /// Fetch units, verify and store each, and say so for each.
     Fetch {
         /// Its name from now on.

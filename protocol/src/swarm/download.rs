@@ -36,8 +36,8 @@ pub(super) struct Download {
     pub(super) in_flight: BTreeMap<u32, FetchId>,
     /// Who fetches which span over the WAN.
     pub(super) claims: BTreeMap<u32, Claim>,
-    /// Since when a span at the front is seen without a claim.
-    pub(super) unclaimed_since: BTreeMap<u32, Instant>,
+    /// Spans at the front that are seen without a claim.
+    pub(super) unclaimed: BTreeMap<u32, Unclaimed>,
     /// Spans before this one are on the site.
     pub(super) first_open_span: u32,
     /// Peers that said what they hold.
@@ -46,9 +46,11 @@ pub(super) struct Download {
     pub(super) wanted_at: Instant,
     /// Pieces that came since children were told.
     pub(super) unoffered: Vec<u32>,
-    /// Pieces not yet announced to all, and since when.
+    /// Pieces not yet announced to all, and when they will be.
     pub(super) unannounced: Bits,
-    pub(super) unannounced_since: Option<Instant>,
+    pub(super) announce_at: Option<Instant>,
+    /// No piece is old enough before then to be pulled from another than the parent.
+    pub(super) repair_at: Instant,
     /// Only the seed is asked, front to back, because the hash list lied.
     pub(super) seed_only: bool,
     /// Nothing is fetched or checked before then: the disk failed.
@@ -64,6 +66,20 @@ pub(super) struct Download {
     pub(super) lan_bytes: u64,
 }
 
+/// A span that nobody claimed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unclaimed {
+    pub(super) since: Instant,
+    /// When it falls to this node, by its place in the line; none until that is looked up.
+    pub(super) due: Option<Instant>,
+}
+
+impl Unclaimed {
+    pub(super) const fn new(since: Instant) -> Self {
+        Self { since, due: None }
+    }
+}
+
 /// Who fetches a span over the WAN, and how it goes.
 #[derive(Clone, Debug)]
 pub(super) struct Claim {
@@ -71,6 +87,13 @@ pub(super) struct Claim {
     pub(super) progressed_at: Instant,
     pub(super) bytes: u64,
     pub(super) stage: Stage,
+}
+
+impl Claim {
+    /// Whether this node made it.
+    pub(super) const fn is_own(&self) -> bool {
+        !matches!(self.stage, Stage::Foreign)
+    }
 }
 
 /// How far a claim is, as this node knows it.
@@ -105,13 +128,14 @@ impl Download {
             trees_changed: false,
             in_flight: BTreeMap::new(),
             claims: BTreeMap::new(),
-            unclaimed_since: BTreeMap::new(),
+            unclaimed: BTreeMap::new(),
             first_open_span: 0,
             answered: BTreeSet::new(),
             wanted_at: now,
             unoffered: Vec::new(),
             unannounced: Bits::new(geometry.pieces()),
-            unannounced_since: None,
+            announce_at: None,
+            repair_at: Instant::ZERO,
             seed_only,
             paused_until: Instant::ZERO,
             wan_paused_until: Instant::ZERO,
@@ -141,6 +165,7 @@ impl Download {
         self.on_site.insert(piece);
         if self.lacks(piece) {
             self.available.entry(piece).or_insert(since);
+            self.repair_at = if since == Instant::ZERO { since } else { self.repair_at };
         }
     }
 
@@ -162,14 +187,15 @@ impl Download {
 
     /// Starts over what is known of the site, from what this node holds itself.
     pub(super) fn reset_site(&mut self) {
+        self.repair_at = Instant::ZERO;
         self.on_site = self.pieces.clone();
         self.available.clear();
         self.offered.clear();
         self.first_open_span = 0;
     }
 
-    /// Takes a stored unit; the piece, if it is now whole.
-    pub(super) fn store_unit(&mut self, now: Instant, unit: u32, source: Source) -> Option<u32> {
+    /// Takes a stored unit; the piece, if it is now whole, to be announced at `announce_at` or before.
+    pub(super) fn store_unit(&mut self, announce_at: Instant, unit: u32, source: Source) -> Option<u32> {
         if !self.units.insert(unit) {
             return None;
         }
@@ -189,7 +215,7 @@ impl Download {
         self.in_flight.remove(&piece);
         self.unoffered.push(piece);
         self.unannounced.insert(piece);
-        self.unannounced_since.get_or_insert(now);
+        self.announce_at.get_or_insert(announce_at);
         Some(piece)
     }
 }

@@ -19,8 +19,9 @@ impl<V: PeerView> Swarm<V> {
     /// Starts requests to peers while there is room for more and something to ask for.
     pub(super) fn pull(&mut self, now: Instant) {
         let mut in_flight = self.fetches.values().filter(|fetch| fetch.source != Source::Wan).count();
-        let blobs: Vec<Digest> = self.order.iter().map(|(_, blob)| *blob).collect();
-        for blob in blobs {
+        let mut next = self.blob_after(None);
+        while let Some((size, blob)) = next {
+            next = self.blob_after(Some((size, blob)));
             while in_flight < self.parameters.pulls_max {
                 let Some((peer, pieces)) = self.choose_pull(now, blob) else { break };
                 if self.start_fetch(now, Source::Peer(peer), blob, pieces).is_none() {
@@ -51,7 +52,8 @@ impl<V: PeerView> Swarm<V> {
 
     /// A random piece that came to nobody's children, from the less busy of two random holders.
     fn choose_repair(&mut self, now: Instant, blob: Digest) -> Option<(NodeId, Range<u32>)> {
-        let (pieces, wait) = (self.downloads.get(&blob)?.geometry.pieces(), self.parameters.repair_wait);
+        let download = self.downloads.get(&blob).filter(|download| download.repair_at <= now)?;
+        let (pieces, wait) = (download.geometry.pieces(), self.parameters.repair_wait);
         #[expect(clippy::cast_possible_truncation, reason = "below the number of pieces")]
         let start = self.draw_below(pieces as usize) as u32;
         let download = self.downloads.get(&blob)?;
@@ -61,6 +63,13 @@ impl<V: PeerView> Swarm<V> {
         let around = download.available.range(start..).chain(download.available.range(..start));
         let candidates: Vec<u32> =
             around.filter(|(piece, since)| due(**piece, **since)).map(|(piece, _)| *piece).take(self.parameters.candidates_max).collect();
+        if candidates.is_empty() {
+            let first = download.available.values().min().map_or(now, |since| *since) + wait;
+            if let Some(download) = self.downloads.get_mut(&blob) {
+                download.repair_at = first;
+            }
+            return None;
+        }
         let (first, holders) = candidates.into_iter().find_map(|piece| {
             let holders = self.idle_holders(now, &blob, piece);
             (!holders.is_empty()).then_some((piece, holders))
@@ -91,10 +100,15 @@ impl<V: PeerView> Swarm<V> {
         let span = download.geometry.span_of_piece(piece);
         if !download.places.contains_key(&span) {
             let root = download.roots.get(&span)?;
-            let wanting =
-                self.peers.iter().filter(|(id, peer)| (peer.wants.contains(blob) && !peer.distrusted) || *id == root).map(|(id, _)| *id);
-            let mut members: Vec<NodeId> = wanting.chain([self.me]).collect();
-            members.sort_unstable();
+            let trusted = |id: &NodeId| id == root || self.peers.get(id).is_some_and(|peer| !peer.distrusted);
+            let mut members: Vec<NodeId> = self.wanting.get(blob).into_iter().flatten().copied().filter(trusted).collect();
+            for other in [self.me, *root] {
+                if let Err(place) = members.binary_search(&other)
+                    && (other == self.me || self.peers.contains_key(&other))
+                {
+                    members.insert(place, other);
+                }
+            }
             download.places.insert(span, Place::of(&members, &self.me, root, span));
         }
         download.places.get(&span)
@@ -106,6 +120,8 @@ impl<V: PeerView> Swarm<V> {
             download.places.clear();
             download.offered.clear();
             download.trees_changed = true;
+            download.repair_at = Instant::ZERO;
+            self.due.tell = true;
         }
     }
 
@@ -123,14 +139,19 @@ impl<V: PeerView> Swarm<V> {
     /// Notes which of `pieces` this node's parents hold.
     pub(super) fn note_offers(&mut self, blob: Digest, pieces: Range<u32>) {
         let Some(download) = self.downloads.get(&blob) else { return };
-        let available: Vec<u32> = download.available.range(pieces).map(|(piece, _)| *piece).collect();
-        for piece in available {
+        let mut next = download.available.range(pieces.clone()).next().map(|(piece, _)| *piece);
+        while let Some(piece) = next {
             let parent = self.place(&blob, piece).and_then(|place| place.parent);
-            if parent.is_some_and(|parent| self.view.holds(parent, &blob, piece))
-                && let Some(download) = self.downloads.get_mut(&blob)
-            {
+            let offered = parent.is_some_and(|parent| self.view.holds(parent, &blob, piece));
+            let Some(download) = self.downloads.get_mut(&blob) else { return };
+            if offered {
                 download.note_offered(piece);
+                self.due.pull = true;
+            } else if parent.is_none() {
+                download.repair_at = Instant::ZERO;
+                self.due.pull = true;
             }
+            next = download.available.range(piece + 1..pieces.end.max(piece + 1)).next().map(|(piece, _)| *piece);
         }
     }
 
@@ -156,8 +177,10 @@ impl<V: PeerView> Swarm<V> {
                 }
             }
             FetchEnd::Busy => {
+                let until = now + self.parameters.busy_wait;
                 if let Some(peer) = self.peers.get_mut(&id) {
-                    peer.busy_until = now + self.parameters.busy_wait;
+                    peer.busy_until = until;
+                    self.due.pull_at.get_or_insert(until);
                 }
             }
             FetchEnd::Failed | FetchEnd::NotHeld => self.count_unfulfilled(id, fetch.blob),

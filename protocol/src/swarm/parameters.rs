@@ -48,9 +48,15 @@ pub struct Parameters {
     pub demotion: Duration,
     /// Progress is told, and stalls are looked for, this often.
     pub tick: Duration,
-    /// New pieces are gathered this long before they are announced: one message for many, well under a unit's time on a
-    /// slow WAN.
+    /// New pieces are gathered at least this long before they are announced to all: one message for many, well under a unit's
+    /// time on a slow WAN. A span that came whole over the WAN is announced at once; this node's children in the trees are told
+    /// each piece at once.
     pub have_delay: Duration,
+    /// For each peer, pieces are gathered this much longer, so that a node hears at most fifty announcements a second, whatever
+    /// the size of its site. Nobody waits for them: they are for repair, which waits longer.
+    pub have_delay_per_peer: Duration,
+    /// The longest that pieces are gathered; well below [`Self::repair_wait`].
+    pub have_delay_max: Duration,
     /// A piece that the site holds and that did not come from this node's parent for this long is pulled from any holder.
     pub repair_wait: Duration,
     /// A request to a peer that brought bytes, but none for this long, is given up.
@@ -107,6 +113,8 @@ impl Default for Parameters {
             demotion: Duration::from_secs(60),
             tick: Duration::from_millis(250),
             have_delay: Duration::from_millis(50),
+            have_delay_per_peer: Duration::from_millis(20),
+            have_delay_max: Duration::from_secs(1),
             repair_wait: Duration::from_millis(1500),
             pull_stall: Duration::from_secs(2),
             first_byte_wait: Duration::from_secs(3),

@@ -2,7 +2,7 @@
 //!
 //! Not here: what the peer holds; see [`super::peer_view`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::parameters::Parameters;
 use crate::digest::Digest;
@@ -11,8 +11,6 @@ use crate::time::Instant;
 /// A connected peer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Peer {
-    /// The blobs that both sides want, or that the peer wants and this node holds.
-    pub(super) wants: BTreeSet<Digest>,
     /// Requests that the peer did not fulfil, by blob.
     pub(super) unfulfilled: BTreeMap<Digest, u32>,
     /// This node's requests to the peer in flight.

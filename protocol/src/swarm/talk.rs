@@ -2,7 +2,7 @@
 //!
 //! Not here: what follows from it; see [`super::lan`] and [`super::wan`].
 
-use super::download::{Claim, Download, Stage};
+use super::download::{Claim, Download, Stage, Unclaimed};
 use super::peer_view::PeerView;
 use super::{Effect, Fetch, Source, Swarm};
 use crate::bits::Bits;
@@ -31,6 +31,9 @@ impl<V: PeerView> Swarm<V> {
             return;
         }
         self.view.forget_peer(id);
+        for wanting in self.wanting.values_mut() {
+            wanting.retain(|peer| *peer != id);
+        }
         for ask in self.uploads.forget(id) {
             self.effects.push_back(Effect::RefuseBusy { ask });
         }
@@ -56,36 +59,39 @@ impl<V: PeerView> Swarm<V> {
     fn drop_claims(&mut self, now: Instant, owner: NodeId, blob: Digest) {
         let Some(download) = self.downloads.get_mut(&blob) else { return };
         let dropped = download.claims.extract_if(.., |_, claim| claim.owner == owner);
-        download.unclaimed_since.extend(dropped.map(|(span, _)| (span, now)));
+        download.unclaimed.extend(dropped.map(|(span, _)| (span, Unclaimed::new(now))));
     }
 
-    pub(super) fn on_message(&mut self, now: Instant, from: NodeId, message: Message) {
+    pub(super) fn on_message(&mut self, now: Instant, from: NodeId, message: &Message) {
         if !self.peers.contains_key(&from) {
             return;
         }
-        match message {
+        if !matches!(message, Message::Have { .. } | Message::Progress { .. }) {
+            self.look_at_everything();
+        }
+        match *message {
             Message::Hello { .. } | Message::Peers { .. } => {}
             Message::Interest { blob } => self.answer_interest(from, blob),
-            Message::Holding { blob, wanted, pieces } => {
+            Message::Holding { blob, wanted, ref pieces } => {
                 if wanted {
                     self.note_wants(from, blob);
                 }
                 if let Some(download) = self.downloads.get_mut(&blob) {
                     download.answered.insert(from);
                 }
-                self.note_pieces(now, from, blob, &pieces);
+                self.note_pieces(now, from, blob, pieces);
             }
-            Message::Have { blob, pieces } => self.note_pieces(now, from, blob, &pieces),
+            Message::Have { blob, ref pieces } => self.note_pieces(now, from, blob, pieces),
             Message::Claim { blob, span } => self.note_claim(now, from, blob, span),
             Message::Release { blob, span } => {
                 if let Some(download) = self.downloads.get_mut(&blob)
                     && download.claims.get(&span).is_some_and(|claim| claim.owner == from)
                 {
                     download.claims.remove(&span);
-                    download.unclaimed_since.insert(span, now);
+                    download.unclaimed.insert(span, Unclaimed::new(now));
                 }
             }
-            Message::Progress { claims } => self.note_progress(now, from, &claims),
+            Message::Progress { ref claims } => self.note_progress(now, from, claims),
             Message::Refused { blob, unit: _ } => self.on_accused(now, blob),
             Message::Mended { blob } => {
                 self.view.forget_blob(from, &blob);
@@ -120,16 +126,19 @@ impl<V: PeerView> Swarm<V> {
     /// A newcomer must know what is being fetched already before it hears that it may start, or it would fetch it twice.
     fn tell_claims(&mut self, to: NodeId, blob: Digest) {
         let Some(download) = self.downloads.get(&blob) else { return };
-        let own: Vec<u32> = download.claims.iter().filter(|(_, claim)| claim.owner == self.me).map(|(span, _)| *span).collect();
+        let own: Vec<u32> = download.claims.iter().filter(|(_, claim)| claim.is_own()).map(|(span, _)| *span).collect();
         for span in own {
             self.tell(to, Message::Claim { blob, span });
         }
     }
 
     fn note_wants(&mut self, from: NodeId, blob: Digest) {
-        let relevant = self.downloads.contains_key(&blob);
-        let new = self.peers.get_mut(&from).filter(|_| relevant).is_some_and(|peer| peer.wants.insert(blob));
-        if new {
+        if !self.downloads.contains_key(&blob) {
+            return;
+        }
+        let wanting = self.wanting.entry(blob).or_default();
+        if let Err(place) = wanting.binary_search(&from) {
+            wanting.insert(place, from);
             self.plant_anew(&blob);
         }
     }
@@ -138,13 +147,14 @@ impl<V: PeerView> Swarm<V> {
         let usable = self.peers.get(&from).is_some_and(|peer| peer.is_usable(&self.parameters, &blob));
         let Some(download) = self.downloads.get_mut(&blob).filter(|download| !download.seed_only) else { return };
         let count = download.geometry.pieces();
-        let mut wan_lives = false;
+        let (mut wan_lives, mut is_news) = (false, false);
         for range in pieces.iter().filter(|range| range.start < count) {
             let range = range.start..range.end.min(count);
             self.view.record(from, &blob, range.clone(), count);
             for piece in range {
                 let span = download.geometry.span_of_piece(piece);
                 if !download.on_site.contains(piece) {
+                    is_news = true;
                     let bytes = download.geometry.bytes_of(download.geometry.units_of(piece..piece + 1));
                     self.window.note_bytes(bytes.end - bytes.start);
                 }
@@ -160,13 +170,16 @@ impl<V: PeerView> Swarm<V> {
         for range in pieces.iter().filter(|range| usable && range.start < count) {
             self.note_offers(blob, range.start..range.end.min(count));
         }
-        let Some(download) = self.downloads.get_mut(&blob) else { return };
-        download.claims.retain(|span, claim| {
-            let pieces = download.geometry.pieces_of_span(*span);
-            claim.stage != Stage::Foreign || !download.on_site.contains_all(pieces)
-        });
         if wan_lives {
             self.note_wan_progress(now);
+        }
+        if is_news || wan_lives {
+            let Some(download) = self.downloads.get_mut(&blob) else { return };
+            download.claims.retain(|span, claim| {
+                let pieces = download.geometry.pieces_of_span(*span);
+                claim.stage != Stage::Foreign || !download.on_site.contains_all(pieces)
+            });
+            self.due.wan = true;
         }
         self.cancel_superseded(now, blob);
     }
@@ -222,11 +235,12 @@ impl<V: PeerView> Swarm<V> {
         download.roots.insert(span, from);
         download.places.remove(&span);
         let withdrawn = download.claims.insert(span, foreign).is_some_and(|claim| claim.owner == me);
-        download.unclaimed_since.remove(&span);
+        download.unclaimed.remove(&span);
+        download.repair_at = Instant::ZERO;
         let pieces = download.geometry.pieces_of_span(span);
         self.note_offers(blob, pieces);
         if withdrawn {
-            self.tell_wanting(&blob, &Message::Release { blob, span });
+            self.tell_wanting(&blob, Message::Release { blob, span });
         }
     }
 
@@ -235,13 +249,15 @@ impl<V: PeerView> Swarm<V> {
     }
 
     fn note_progress(&mut self, now: Instant, from: NodeId, progress: &[ClaimProgress]) {
-        let mut wan_lives = false;
+        let (mut wan_lives, mut is_half_way) = (false, false);
         for told in progress {
             let Some(download) = self.downloads.get_mut(&told.blob) else { continue };
             let span = download.geometry.bytes_of(download.geometry.units_of(download.geometry.pieces_of_span(told.span)));
             let bytes = told.bytes.min(span.end - span.start);
             let Some(claim) = download.claims.get_mut(&told.span).filter(|claim| claim.owner == from) else { continue };
             if bytes > claim.bytes {
+                let half = (span.end - span.start) / 2;
+                is_half_way |= claim.bytes < half && bytes >= half;
                 claim.bytes = bytes;
                 claim.progressed_at = now;
                 wan_lives = true;
@@ -250,6 +266,7 @@ impl<V: PeerView> Swarm<V> {
         if wan_lives {
             self.note_wan_progress(now);
         }
+        self.due.wan |= is_half_way;
     }
 
     pub(super) fn tell_progress(&mut self) {
@@ -263,20 +280,20 @@ impl<V: PeerView> Swarm<V> {
             }
         }
         own.truncate(CLAIMS_MAX);
-        let listeners: Vec<NodeId> =
-            self.peers.iter().filter(|(_, peer)| own.iter().any(|claim| peer.wants.contains(&claim.blob))).map(|(id, _)| *id).collect();
-        for peer in listeners {
-            self.tell(peer, Message::Progress { claims: own.clone() });
+        let mut listeners: Vec<NodeId> = Vec::new();
+        for claims in own.chunk_by(|one, other| one.blob == other.blob) {
+            listeners.extend(self.wanting.get(&claims[0].blob).into_iter().flatten());
         }
+        listeners.sort_unstable();
+        listeners.dedup();
+        self.tell_each(listeners, Message::Progress { claims: own });
     }
 
     /// Announces new pieces whose gathering time is over.
     pub(super) fn announce(&mut self, now: Instant) {
-        let delay = self.parameters.have_delay;
         let mut due = Vec::new();
         for (blob, download) in &mut self.downloads {
-            if download.unannounced_since.is_some_and(|since| since + delay <= now) {
-                download.unannounced_since = None;
+            if download.announce_at.take_if(|at| *at <= now).is_some() {
                 let length = download.unannounced.length();
                 due.push((*blob, std::mem::replace(&mut download.unannounced, Bits::new(length))));
             }
@@ -292,31 +309,33 @@ impl<V: PeerView> Swarm<V> {
         let fresh: Vec<(Digest, Vec<u32>)> = self.downloads.iter_mut().map(|(blob, download)| (*blob, fresh(download))).collect();
         for (blob, pieces) in fresh {
             for piece in pieces {
-                let Some(place) = self.place(&blob, piece) else { continue };
-                for child in place.children.clone() {
-                    self.tell(child, Message::Have { blob, pieces: vec![PieceRange { start: piece, end: piece + 1 }] });
-                }
+                let Some(children) = self.place(&blob, piece).map(|place| place.children) else { continue };
+                let children: Vec<NodeId> = children.into_iter().flatten().collect();
+                self.tell_each(children, Message::Have { blob, pieces: vec![PieceRange { start: piece, end: piece + 1 }] });
             }
         }
     }
 
     pub(super) fn tell_pieces(&mut self, blob: Digest, pieces: &Bits) {
         for pieces in piece_ranges(pieces) {
-            self.tell_wanting(&blob, &Message::Have { blob, pieces });
+            self.tell_wanting(&blob, Message::Have { blob, pieces });
         }
     }
 
-    pub(super) fn tell_wanting(&mut self, blob: &Digest, message: &Message) {
-        let wanting: Vec<NodeId> = self.peers.iter().filter(|(_, peer)| peer.wants.contains(blob)).map(|(id, _)| *id).collect();
-        for peer in wanting {
-            self.tell(peer, message.clone());
-        }
+    pub(super) fn tell_wanting(&mut self, blob: &Digest, message: Message) {
+        let wanting = self.wanting.get(blob).cloned().unwrap_or_default();
+        self.tell_each(wanting, message);
     }
 
-    pub(super) fn tell_all(&mut self, message: &Message) {
-        let all: Vec<NodeId> = self.peers.keys().copied().collect();
-        for peer in all {
-            self.tell(peer, message.clone());
+    pub(super) fn tell_all(&mut self, message: Message) {
+        self.tell_each(self.peers.keys().copied().collect(), message);
+    }
+
+    fn tell_each(&mut self, peers: Vec<NodeId>, message: Message) {
+        match *peers {
+            [] => {}
+            [peer] => self.tell(peer, message),
+            _ => self.effects.push_back(Effect::SendAll { peers, message }),
         }
     }
 

@@ -53,8 +53,15 @@ fn holding(blob: Digest, count: u32) -> Message {
     Message::Holding { blob, wanted: false, pieces: vec![PieceRange { start: 0, end: count }] }
 }
 
+/// What the machine wants done; a message to several peers as one to each.
 fn effects(machine: &mut Swarm<OwnView>) -> Vec<Effect> {
-    std::iter::from_fn(|| machine.poll_effect()).collect()
+    let each = |effect: Effect| match effect {
+        Effect::SendAll { peers, message } => {
+            peers.into_iter().map(|peer| Effect::Send { peer, message: message.clone() }).collect::<Vec<_>>()
+        }
+        other => vec![other],
+    };
+    std::iter::from_fn(|| machine.poll_effect()).flat_map(each).collect()
 }
 
 fn fetches(effects: &[Effect]) -> Vec<(FetchId, Source, Range<u32>)> {
@@ -239,8 +246,8 @@ fn children_hear_of_a_piece_at_once_and_the_others_a_little_later() {
         };
         effects(device).into_iter().filter_map(to).collect()
     };
-    assert_eq!(told(&mut device), place.children.into_iter().collect());
-    device.handle_timeout(START + Parameters::default().have_delay);
+    assert_eq!(told(&mut device), place.children.into_iter().flatten().collect());
+    device.handle_timeout(START + 5 * Parameters::default().have_delay_per_peer);
     assert_eq!(told(&mut device), (2..=6).map(node).collect());
 }
 

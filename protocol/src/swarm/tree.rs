@@ -14,8 +14,8 @@ const ARITY: usize = 2;
 pub(super) struct Place {
     /// From whom it pulls; none at the root.
     pub(super) parent: Option<NodeId>,
-    /// Who pulls from it.
-    pub(super) children: Vec<NodeId>,
+    /// Who pulls from it, if there are so many.
+    pub(super) children: [Option<NodeId>; ARITY],
 }
 
 impl Place {
@@ -27,7 +27,7 @@ impl Place {
         let member = |place: usize| members.get(turn.member_at(place)?).copied();
         Self {
             parent: place.checked_sub(1).and_then(|before| member(before / ARITY)),
-            children: (ARITY * place + 1..=ARITY * place + ARITY).filter_map(member).collect(),
+            children: std::array::from_fn(|nth| member(ARITY * place + 1 + nth)),
         }
     }
 }
@@ -99,11 +99,11 @@ mod tests {
                 for (me, place) in members.iter().zip(&places) {
                     assert_eq!(place.parent.is_none(), *me == root);
                     if let Some(parent) = place.parent {
-                        assert!(places[parent.0[0] as usize].children.contains(me), "{count} {span}");
+                        assert!(places[parent.0[0] as usize].children.contains(&Some(*me)), "{count} {span}");
                     }
-                    assert!(place.children.iter().all(|child| places[child.0[0] as usize].parent == Some(*me)));
+                    assert!(place.children.iter().flatten().all(|child| places[child.0[0] as usize].parent == Some(*me)));
                 }
-                assert_eq!(places.iter().map(|place| place.children.len()).sum::<usize>(), members.len() - 1);
+                assert_eq!(places.iter().map(|place| place.children.iter().flatten().count()).sum::<usize>(), members.len() - 1);
             }
         }
     }
@@ -115,7 +115,7 @@ mod tests {
         for span in 0..15 {
             let root = members[(15 - Turn::new(15, 0, span).offset) % 15];
             for me in &members {
-                uploads[me.0[0] as usize] += Place::of(&members, me, &root, span).children.len();
+                uploads[me.0[0] as usize] += Place::of(&members, me, &root, span).children.iter().flatten().count();
             }
         }
         assert_eq!(uploads, [14; 15]);

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::download::{Claim, Download, Stage};
+use super::download::{Claim, Download, Stage, Unclaimed};
 use super::peer_view::PeerView;
 use super::{Fetch, FetchEnd, Source, Swarm};
 use crate::digest::Digest;
@@ -17,7 +17,12 @@ use crate::wire::Message;
 impl<V: PeerView> Swarm<V> {
     /// Claims spans that fall to this node and starts the fetches of its claims that are due.
     pub(super) fn use_wan(&mut self, now: Instant) {
-        if self.downloads.is_empty() || now < self.joined_at + self.parameters.hold_off || now < self.wan_retry_at {
+        self.due.wan_at = None;
+        if self.downloads.is_empty() {
+            return;
+        }
+        if now < self.wan_allowed_at() {
+            self.due.wan_at = Some(self.wan_allowed_at());
             return;
         }
         self.start_due_claims(now);
@@ -29,13 +34,19 @@ impl<V: PeerView> Swarm<V> {
         let most = self.window.spans_of_one(self.peers.len(), &self.parameters);
         let mut room = most.saturating_sub(self.own_claims().count() - under_way.div_ceil(2));
         window *= 2;
-        let blobs: Vec<Digest> = self.order.iter().map(|(_, blob)| *blob).collect();
-        for blob in blobs {
+        let mut next = self.blob_after(None);
+        while let Some((size, blob)) = next {
+            next = self.blob_after(Some((size, blob)));
             if room == 0 || window == 0 {
                 return;
             }
             self.claim_in_window(now, blob, &mut window, &mut room);
         }
+    }
+
+    /// Before then this node fetches nothing over the WAN.
+    pub(super) fn wan_allowed_at(&self) -> Instant {
+        self.wan_retry_at.max(self.joined_at + self.parameters.hold_off)
     }
 
     /// Whether this node lacks much of what its site holds. It owns nothing then: what it fetched would wait on it, and if all
@@ -64,10 +75,15 @@ impl<V: PeerView> Swarm<V> {
         let ready = |download: &&mut Download| !download.verifying && download.paused_until.max(download.wan_paused_until) <= now;
         let Some(download) = self.downloads.get_mut(&blob).filter(ready) else { return };
         while download.first_open_span < download.geometry.spans() && !download.is_open(download.first_open_span) {
-            download.unclaimed_since.remove(&download.first_open_span);
+            download.unclaimed.remove(&download.first_open_span);
             download.first_open_span += 1;
         }
-        let (first, spans, answered) = (download.first_open_span, download.geometry.spans(), self.may_start(now, &blob));
+        let (first, spans, answer_by) =
+            (download.first_open_span, download.geometry.spans(), download.wanted_at + self.parameters.answer_wait);
+        let answered = self.may_start(now, &blob);
+        if !answered {
+            self.due.wan_at = Some(self.due.wan_at.map_or(answer_by, |at| at.min(answer_by)));
+        }
         let mut rivals: Option<Vec<NodeId>> = None;
         for span in first..spans {
             if *room == 0 || *window == 0 {
@@ -82,13 +98,30 @@ impl<V: PeerView> Swarm<V> {
             if download.claims.contains_key(&span) || !answered {
                 continue;
             }
-            let since = *download.unclaimed_since.entry(span).or_insert(now);
-            let rivals = rivals.get_or_insert_with(|| self.rivals(now, &blob));
-            let rank = rendezvous::rank(&blob, span, &self.me, rivals.iter());
-            if now >= since + self.parameters.rank_step.saturating_mul(u32::try_from(rank).unwrap_or(u32::MAX)) {
+            let mut unclaimed = *download.unclaimed.entry(span).or_insert(Unclaimed::new(now));
+            let due = unclaimed.due.unwrap_or_else(|| {
+                let rivals = rivals.get_or_insert_with(|| self.rivals(now, &blob));
+                let rank = rendezvous::rank(&blob, span, &self.me, rivals.iter());
+                unclaimed.since + self.parameters.rank_step.saturating_mul(u32::try_from(rank).unwrap_or(u32::MAX))
+            });
+            if now >= due {
+                let rivals = rivals.get_or_insert_with(|| self.rivals(now, &blob));
                 self.claim(now, blob, span, !rivals.is_empty());
                 *room -= 1;
+            } else {
+                unclaimed.due = Some(due);
+                if let Some(download) = self.downloads.get_mut(&blob) {
+                    download.unclaimed.insert(span, unclaimed);
+                }
+                self.due.wan_at = Some(self.due.wan_at.map_or(due, |at| at.min(due)));
             }
+        }
+    }
+
+    /// Who is eligible may have changed: places in line are looked up anew.
+    pub(super) fn forget_dues(&mut self) {
+        for unclaimed in self.downloads.values_mut().flat_map(|download| download.unclaimed.values_mut()) {
+            unclaimed.due = None;
         }
     }
 
@@ -105,35 +138,44 @@ impl<V: PeerView> Swarm<V> {
         if self.downloads.get(blob).is_some_and(|download| download.seed_only) {
             return Vec::new();
         }
-        self.peers
-            .iter()
-            .filter(|(_, peer)| peer.wants.contains(blob) && !peer.distrusted && peer.demoted_until <= now)
-            .map(|(id, _)| *id)
-            .collect()
+        let eligible = |id: &NodeId| self.peers.get(id).is_some_and(|peer| !peer.distrusted && peer.demoted_until <= now);
+        self.wanting.get(blob).into_iter().flatten().copied().filter(eligible).collect()
     }
 
     fn claim(&mut self, now: Instant, blob: Digest, span: u32, has_rivals: bool) {
         let start = if has_rivals { now + self.parameters.claim_wait } else { now };
         let claim = Claim { owner: self.me, progressed_at: now, bytes: 0, stage: Stage::Announced(start) };
         if let Some(download) = self.downloads.get_mut(&blob) {
-            download.unclaimed_since.remove(&span);
+            download.unclaimed.remove(&span);
             download.claims.insert(span, claim);
+            download.repair_at = Instant::ZERO;
             download.roots.insert(span, self.me);
             download.places.remove(&span);
         }
         if has_rivals {
-            self.tell_wanting(&blob, &Message::Claim { blob, span });
+            self.due.claims_at = Some(self.due.claims_at.map_or(start, |at| at.min(start)));
+            self.tell_wanting(&blob, Message::Claim { blob, span });
         } else {
             self.start_claim(now, blob, span);
         }
     }
 
     fn start_due_claims(&mut self, now: Instant) {
+        if self.due.claims_at.is_none_or(|at| at > now) {
+            return;
+        }
         let due: Vec<(Digest, u32)> = self
             .own_claims()
             .filter(|(_, _, claim)| matches!(claim.stage, Stage::Announced(start) if start <= now))
             .map(|(blob, span, _)| (blob, span))
             .collect();
+        self.due.claims_at = self
+            .own_claims()
+            .filter_map(|(_, _, claim)| match claim.stage {
+                Stage::Announced(start) if start > now => Some(start),
+                Stage::Announced(_) | Stage::Fetching(_) | Stage::Foreign => None,
+            })
+            .min();
         for (blob, span) in due {
             self.start_claim(now, blob, span);
         }
@@ -154,7 +196,7 @@ impl<V: PeerView> Swarm<V> {
             FetchEnd::Complete => {
                 let Some(span) = self.span_of(fetch) else { return };
                 if let Some(download) = self.downloads.get_mut(&fetch.blob) {
-                    download.unannounced_since = download.unannounced_since.map(|_| Instant::ZERO);
+                    download.announce_at = download.announce_at.map(|_| Instant::ZERO);
                 }
                 self.start_claim(now, fetch.blob, span);
             }
@@ -205,8 +247,8 @@ impl<V: PeerView> Swarm<V> {
         if download.claims.get(&span).is_some_and(|claim| claim.owner == me) {
             download.claims.remove(&span);
             if download.is_open(span) {
-                download.unclaimed_since.insert(span, now);
-                self.tell_wanting(&blob, &Message::Release { blob, span });
+                download.unclaimed.insert(span, Unclaimed::new(now));
+                self.tell_wanting(&blob, Message::Release { blob, span });
             }
         }
     }
@@ -235,7 +277,7 @@ impl<V: PeerView> Swarm<V> {
                 download.claims.iter().filter(|(_, claim)| stalled(claim)).map(|(span, claim)| (*span, claim.owner)).collect();
             for (span, owner) in lapsed {
                 download.claims.remove(&span);
-                download.unclaimed_since.insert(span, now);
+                download.unclaimed.insert(span, Unclaimed::new(now));
                 if let Some(peer) = self.peers.get_mut(&owner) {
                     peer.demoted_until = now + self.parameters.demotion;
                 }
@@ -243,18 +285,9 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
-    /// The moments at which this node's own claims, or its next attempt, are due.
-    pub(super) fn own_claim_timeouts(&self) -> impl Iterator<Item = Instant> + '_ {
-        let gate = self.wan_retry_at.max(self.joined_at + self.parameters.hold_off);
-        self.own_claims().filter_map(move |(_, _, claim)| match claim.stage {
-            Stage::Announced(start) => Some(start.max(gate)),
-            Stage::Fetching(_) | Stage::Foreign => None,
-        })
-    }
-
     fn own_claims(&self) -> impl Iterator<Item = (Digest, u32, &Claim)> + '_ {
         self.downloads.iter().flat_map(move |(blob, download)| {
-            download.claims.iter().filter(|(_, claim)| claim.owner == self.me).map(move |(span, claim)| (*blob, *span, claim))
+            download.claims.iter().filter(|(_, claim)| claim.is_own()).map(move |(span, claim)| (*blob, *span, claim))
         })
     }
 }

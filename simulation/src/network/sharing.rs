@@ -44,13 +44,14 @@ pub(crate) struct Sharing {
     free: Vec<usize>,
     worklist: VecDeque<usize>,
     offers: Vec<u64>,
+    touched: Vec<usize>,
 }
 
 impl Sharing {
     pub(crate) fn new(capacities: Vec<u64>) -> Self {
         let link = |capacity| Link { capacity, share: capacity, flows: Vec::new(), waiting: false };
         let links = capacities.into_iter().map(link).collect();
-        Self { links, routes: Vec::new(), free: Vec::new(), worklist: VecDeque::new(), offers: Vec::new() }
+        Self { links, routes: Vec::new(), free: Vec::new(), worklist: VecDeque::new(), offers: Vec::new(), touched: Vec::new() }
     }
 
     /// A flow crosses these links from now on; its slot. Its rate comes with the next [`Self::settle`].
@@ -85,7 +86,7 @@ impl Sharing {
         for link in changed {
             self.enqueue(*link);
         }
-        let mut touched: Vec<usize> = Vec::new();
+        let mut touched = std::mem::take(&mut self.touched);
         for _ in 0..LEVELLED_MAX {
             let Some(link) = self.worklist.pop_front() else { break };
             self.links[link].waiting = false;
@@ -105,7 +106,7 @@ impl Sharing {
         }
         touched.sort_unstable();
         touched.dedup();
-        for slot in touched {
+        for slot in touched.drain(..) {
             let Some(route) = self.routes[slot].as_mut() else { continue };
             let rate = route.links.iter().map(|link| self.links[*link].share).min().unwrap_or(0);
             if rate.abs_diff(route.rate) > route.rate / PRECISION || (rate == 0) != (route.rate == 0) {
@@ -113,6 +114,7 @@ impl Sharing {
                 changes.push(Change { slot, rate });
             }
         }
+        self.touched = touched;
     }
 
     fn enqueue(&mut self, link: usize) {

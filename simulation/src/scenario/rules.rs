@@ -62,6 +62,7 @@ rules! {
         claim_stall_ms => claim_stall = "claim-stall-ms",
         claim_lapse_ms => claim_lapse = "claim-lapse-ms",
         have_delay_ms => have_delay = "have-delay-ms",
+        have_delay_per_peer_ms => have_delay_per_peer = "have-delay-per-peer-ms",
         repair_wait_ms => repair_wait = "repair-wait-ms",
         pull_stall_ms => pull_stall = "pull-stall-ms",
         busy_wait_ms => busy_wait = "busy-wait-ms",

@@ -38,6 +38,11 @@ impl Site<'_> {
                 let at = self.now + self.scenario.lan_latency_us;
                 self.queue.push(at, index_of(&peer), Happening::Received { from: device, message });
             }
+            Effect::SendAll { peers, message } => {
+                self.outcome.messages += peers.len() as u64;
+                let at = self.now + self.scenario.lan_latency_us;
+                self.queue.push(at, device, Happening::ReceivedByAll { peers, message });
+            }
             Effect::Fetch { fetch, source, blob: _, units } => self.fetch(device, fetch, source, units)?,
             Effect::Cancel { fetch } => self.cancel(device, fetch),
             Effect::VerifyBlob { .. } => self.queue.push(self.now, device, Happening::BlobVerified),
