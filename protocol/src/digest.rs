@@ -106,7 +106,12 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm().name(), self.hex())
+        let mut hex = [0; 2 * 64];
+        let hex = &mut hex[..2 * self.as_bytes().len()];
+        hex::encode_to_slice(self.as_bytes(), hex).map_err(|_| fmt::Error)?;
+        f.write_str(self.algorithm().name())?;
+        f.write_str(":")?;
+        f.write_str(std::str::from_utf8(hex).map_err(|_| fmt::Error)?)
     }
 }
 

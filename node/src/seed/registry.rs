@@ -113,7 +113,7 @@ pub fn router(state: RegistryState) -> Router {
         .route("/v2/", any(serve))
         .route("/v2/{*rest}", any(serve))
         .route("/auth/token", token)
-        .with_state(state)
+        .with_state(Arc::new(state))
 }
 
 /// The answer to a write that is not begun, because the audit log has no room for it.
@@ -121,7 +121,7 @@ pub(in crate::seed) fn not_audited(full: NoRoom) -> Response {
     Refused::NotAudited(full).into_response()
 }
 
-async fn serve(State(state): State<RegistryState>, request: Request) -> Response {
+async fn serve(State(state): State<Arc<RegistryState>>, request: Request) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let mut response = match state.gate.origin(request.headers(), &uri) {
         Err(refused) => Refused::Unsupported(refused.to_string()).into_response(),
@@ -173,25 +173,26 @@ async fn answer(state: &RegistryState, origin: &Origin, mut request: Request) ->
     Ok(response)
 }
 
-/// Lets the one who knows answer.
+/// Lets the one who knows answer. What writes is boxed: a pull, which is most of what is asked for, would else carry room for
+/// the state of all of it.
 async fn route_to(call: &Call<'_>, route: Route, method: Method, request: Request) -> Result<Response, Refused> {
     match (route, method) {
         (Route::Base, Method::GET | Method::HEAD) => Ok(axum::Json(serde_json::json!({})).into_response()),
-        (Route::Catalog, Method::GET | Method::HEAD) => catalog::list(call).await,
+        (Route::Catalog, Method::GET | Method::HEAD) => Box::pin(catalog::list(call)).await,
         (Route::Blob(repository, blob), Method::GET | Method::HEAD) => blobs::get(call, &repository, &blob, request.headers()).await,
-        (Route::Blob(repository, blob), Method::DELETE) => blobs::delete(call, &repository, &blob).await,
-        (Route::Uploads(repository), Method::POST) => uploads::start(call, repository, request).await,
+        (Route::Blob(repository, blob), Method::DELETE) => Box::pin(blobs::delete(call, &repository, &blob)).await,
+        (Route::Uploads(repository), Method::POST) => Box::pin(uploads::start(call, repository, request)).await,
         (Route::Upload(repository, id), Method::GET | Method::HEAD) => uploads::status(call, &repository, &id),
-        (Route::Upload(repository, id), Method::PATCH) => uploads::patch(call, &repository, &id, request).await,
-        (Route::Upload(repository, id), Method::PUT) => uploads::put(call, &repository, &id, request).await,
+        (Route::Upload(repository, id), Method::PATCH) => Box::pin(uploads::patch(call, &repository, &id, request)).await,
+        (Route::Upload(repository, id), Method::PUT) => Box::pin(uploads::put(call, &repository, &id, request)).await,
         (Route::Upload(repository, id), Method::DELETE) => uploads::cancel(call, &repository, &id),
         (Route::Manifest(repository, reference), Method::GET | Method::HEAD) => {
             manifests::get(call, &repository, &reference, request.headers()).await
         }
-        (Route::Manifest(repository, reference), Method::PUT) => manifests::put(call, &repository, reference, request).await,
-        (Route::Manifest(repository, reference), Method::DELETE) => manifests::delete(call, &repository, &reference).await,
-        (Route::Tags(repository), Method::GET | Method::HEAD) => tags::list(call, &repository).await,
-        (Route::Referrers(repository, subject), Method::GET | Method::HEAD) => referrers::list(call, &repository, &subject).await,
+        (Route::Manifest(repository, reference), Method::PUT) => Box::pin(manifests::put(call, &repository, reference, request)).await,
+        (Route::Manifest(repository, reference), Method::DELETE) => Box::pin(manifests::delete(call, &repository, &reference)).await,
+        (Route::Tags(repository), Method::GET | Method::HEAD) => Box::pin(tags::list(call, &repository)).await,
+        (Route::Referrers(repository, subject), Method::GET | Method::HEAD) => Box::pin(referrers::list(call, &repository, &subject)).await,
         (route, method) => Err(Refused::MethodNotAllowed { method, methods: path::methods(&route) }),
     }
 }

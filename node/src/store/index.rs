@@ -15,7 +15,7 @@ use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -25,9 +25,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::journal::extent::Read;
 use super::journal::{Journal, Position, ReplayError};
-use super::records::{Change, Found, IndexError, Range, Records, Table};
+use super::records::{Change, Found, IndexError, Range, Records, Shared, Table, decode};
 use super::room;
-use cache::RecordCache;
+use cache::{Kept, RecordCache, Value};
 
 /// Bytes of sled's page cache. sled takes a multiple of it, and a whole node shall stay below 64 MiB.
 const CACHE_BYTES: u64 = 4 << 20;
@@ -343,6 +343,17 @@ impl Index {
         })
     }
 
+    fn kept(&self, table: Table, key: &str) -> Result<Kept, IndexError> {
+        let key = stored_key(table, key);
+        if let Some(kept) = self.cache.get(&key) {
+            return Ok(kept);
+        }
+        let moment = self.cache.moment();
+        let found = self.get(&key)?.as_deref().map(|raw| Arc::new(Value::new(Bytes::copy_from_slice(raw))));
+        self.cache.keep(key, found.clone(), moment);
+        Ok(found)
+    }
+
     fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, IndexError> {
         guarded(|| {
             let found = self.db.get(key)?;
@@ -376,14 +387,22 @@ impl View<'_> {
         self.missed.set(true);
         Err(IndexError("has to be read".into()))
     }
+
+    fn kept(&self, table: Table, key: &str) -> Result<Kept, IndexError> {
+        if self.may_block {
+            return self.index.kept(table, key);
+        }
+        self.index.cache.get(&stored_key(table, key)).map_or_else(|| self.miss(), Ok)
+    }
 }
 
 impl Records for View<'_> {
     fn raw(&self, table: Table, key: &str) -> Result<Option<Bytes>, IndexError> {
-        if self.may_block {
-            return self.index.raw(table, key);
-        }
-        self.index.cache.get(&stored_key(table, key)).map_or_else(|| self.miss(), Ok)
+        Ok(self.kept(table, key)?.map(|value| value.raw()))
+    }
+
+    fn get_shared<T: Shared>(&self, table: Table, key: &str) -> Result<Option<Arc<T>>, IndexError> {
+        self.kept(table, key)?.map(|value| value.decoded(|raw| decode(table, raw))).transpose()
     }
 
     fn raw_scan(&self, table: Table, range: Range<'_>) -> Result<Vec<Found>, IndexError> {
@@ -393,14 +412,7 @@ impl Records for View<'_> {
 
 impl Records for Index {
     fn raw(&self, table: Table, key: &str) -> Result<Option<Bytes>, IndexError> {
-        let key = stored_key(table, key);
-        if let Some(kept) = self.cache.get(&key) {
-            return Ok(kept);
-        }
-        let moment = self.cache.moment();
-        let found = self.get(&key)?.as_deref().map(Bytes::copy_from_slice);
-        self.cache.keep(key, found.clone(), moment);
-        Ok(found)
+        Ok(self.kept(table, key)?.map(|value| value.raw()))
     }
 
     fn raw_scan(&self, table: Table, range: Range<'_>) -> Result<Vec<Found>, IndexError> {

@@ -6,6 +6,7 @@
 //! Not here: what the records mean; see [`super::embedded`].
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -170,6 +171,11 @@ impl<'a> Range<'a> {
 /// A record's key without the prefix that was asked for, and its value in JSON.
 pub type Found = (String, Vec<u8>);
 
+/// What many may share that was decoded once.
+pub trait Shared: DeserializeOwned + Send + Sync + 'static {}
+
+impl<T: DeserializeOwned + Send + Sync + 'static> Shared for T {}
+
 /// Something that records can be read from.
 pub trait Records {
     /// The value of a record in JSON.
@@ -192,6 +198,14 @@ pub trait Records {
         self.raw(table, key)?.map(|value| decode(table, &value)).transpose()
     }
 
+    /// The value of a record, which is decoded once for many that ask, where it is kept in memory.
+    ///
+    /// # Errors
+    /// When the index fails, or holds something else than was stored.
+    fn get_shared<T: Shared>(&self, table: Table, key: &str) -> Result<Option<Arc<T>>, IndexError> {
+        Ok(self.get(table, key)?.map(Arc::new))
+    }
+
     /// Whether there is a record.
     ///
     /// # Errors
@@ -209,7 +223,7 @@ pub trait Records {
     }
 }
 
-fn decode<T: DeserializeOwned>(table: Table, value: &[u8]) -> Result<T, IndexError> {
+pub(super) fn decode<T: DeserializeOwned>(table: Table, value: &[u8]) -> Result<T, IndexError> {
     serde_json::from_slice(value).map_err(|error| IndexError(format!("holds an unreadable {}: {error}", table.name())))
 }
 

@@ -19,6 +19,8 @@ pub mod gate;
 pub(super) mod issue;
 pub mod token;
 
+use std::sync::Arc;
+
 use axum::http::{HeaderMap, header};
 use protocol::name::OrgName;
 use protocol::oci::access::{Denied, Holder};
@@ -34,13 +36,9 @@ pub(super) use challenge::challenged;
 /// Who a request is from, and what it may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    key: String,
-    label: String,
-    org: OrgName,
-    scopes: Vec<Scope>,
-    /// What those scopes mean for repositories.
+    record: Arc<AccessKeyRecord>,
+    /// What its scopes mean for repositories.
     actions: Vec<Action>,
-    expires: Option<WallTime>,
 }
 
 /// Why a request is from nobody, or from somebody who may not do that.
@@ -93,39 +91,39 @@ pub fn generate_key(org: &OrgName, scopes: Vec<Scope>) -> Result<(String, Access
 impl Principal {
     /// The public part of the access key that it acts by.
     pub fn key(&self) -> &str {
-        &self.key
+        &self.record.id
     }
 
     /// What its owner calls that key; may be empty.
     pub fn label(&self) -> &str {
-        &self.label
+        &self.record.label
     }
 
     /// Somebody of an organisation, for tests.
     #[cfg(test)]
     pub(crate) fn fake(org: &str, key: &str) -> Self {
-        let (key, org) = (key.to_owned(), org.parse().unwrap());
-        Self { key, label: String::new(), org, scopes: Vec::new(), actions: Vec::new(), expires: None }
+        let (_, record) = generate_key(&org.parse().unwrap(), Vec::new()).unwrap();
+        Self { record: Arc::new(AccessKeyRecord { id: key.to_owned(), ..record }), actions: Vec::new() }
     }
 
     /// The organisation that the request is from.
     pub fn org(&self) -> OrgName {
-        self.org.clone()
+        self.record.org.clone()
     }
 
     /// The same, as the rules about repositories see it.
     pub(super) fn holder(&self) -> Holder<'_> {
-        Holder { org: &self.org, actions: &self.actions }
+        Holder { org: &self.record.org, actions: &self.actions }
     }
 
     /// When its key ends, if ever.
-    pub const fn expires(&self) -> Option<WallTime> {
-        self.expires
+    pub fn expires(&self) -> Option<WallTime> {
+        self.record.expires
     }
 
     /// What the request may do.
     pub fn scopes(&self) -> &[Scope] {
-        &self.scopes
+        &self.record.scopes
     }
 
     /// Checks that the request may do what needs `scope`; nothing needs none.
@@ -134,7 +132,7 @@ impl Principal {
     /// When it may not.
     pub fn require(&self, scope: impl Into<Option<Scope>>) -> Result<(), AuthError> {
         match scope.into() {
-            Some(scope) if !self.scopes.contains(&scope) => Err(AuthError::Scope(scope)),
+            Some(scope) if !self.scopes().contains(&scope) => Err(AuthError::Scope(scope)),
             Some(_) | None => Ok(()),
         }
     }
@@ -165,14 +163,13 @@ async fn owner(key: &AccessKey, store: &dyn MetaStore) -> Result<Principal, Auth
 }
 
 /// Who acts by a key that is on record, if it has not expired.
-fn in_force(record: Option<AccessKeyRecord>) -> Result<Principal, AuthError> {
+fn in_force(record: Option<Arc<AccessKeyRecord>>) -> Result<Principal, AuthError> {
     let record = record.ok_or(AuthError::Invalid)?;
     if record.has_expired(wall_time()) {
         return Err(AuthError::Expired);
     }
-    let AccessKeyRecord { id, label, org, scopes, expires, .. } = record;
-    let actions = Action::ALL.into_iter().filter(|action| scopes.contains(&(*action).into())).collect();
-    Ok(Principal { key: id, label, org, scopes, actions, expires })
+    let actions = Action::ALL.into_iter().filter(|action| record.scopes.contains(&(*action).into())).collect();
+    Ok(Principal { record, actions })
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //!
 //! Not here: the list of what refers to a manifest; see `referrers`.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -51,7 +53,7 @@ pub(super) async fn get(
     blobs::send(call, &manifest.digest, media_type, headers, None).await?.ok_or_else(unknown)
 }
 
-async fn find(call: &Call<'_>, repository: &RepositoryName, reference: &Reference) -> Result<Option<ManifestRecord>, Refused> {
+async fn find(call: &Call<'_>, repository: &RepositoryName, reference: &Reference) -> Result<Option<Arc<ManifestRecord>>, Refused> {
     if !call.may_see(repository) {
         return Ok(None);
     }

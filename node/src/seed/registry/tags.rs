@@ -9,8 +9,8 @@ use protocol::name::RepositoryName;
 use super::error::Refused;
 use super::{Call, header_value};
 
-/// The most tags in one answer; a `Link` leads to the rest.
-const PAGE_TAGS_MAX: usize = 1000;
+/// The most tags in one answer, 1.3 MB of them if all are as long as they may be; a `Link` leads to the rest.
+const PAGE_TAGS_MAX: usize = 10_000;
 
 /// `GET /v2/<name>/tags/list?n=&last=`.
 pub(super) async fn list(call: &Call<'_>, repository: &RepositoryName) -> Result<Response, Refused> {

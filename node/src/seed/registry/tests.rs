@@ -466,8 +466,8 @@ async fn what_a_push_looked_at_and_did_not_send_again_is_left_alone_by_garbage_c
         world.store.link_blob(&repository, blob, BlobLink { size: 5, used: old }).await.unwrap();
     }
     let by_digest = Reference::Digest(old_manifest);
-    let mut record = world.store.manifest(&repository, &by_digest).await.unwrap().unwrap();
-    record.pushed = old;
+    let record = world.store.manifest(&repository, &by_digest).await.unwrap().unwrap();
+    let record = crate::store::meta::ManifestRecord { pushed: old, ..Arc::unwrap_or_clone(record) };
     world.store.put_manifest(&repository, record, vec![], &[]).await.unwrap();
     let used = || async { world.store.repository_blob(&repository, &layer).await.unwrap().map(|link| link.used) };
 

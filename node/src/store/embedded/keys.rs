@@ -2,6 +2,8 @@
 //!
 //! Not here: who may carry them out; see `seed::registry::auth`.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use protocol::name::OrgName;
 use protocol::time::WallTime;
@@ -23,9 +25,9 @@ impl KeyStore for EmbeddedStore {
         self.read(|index| names(&index.raw_scan(Table::Org, Range::all(""))?)).await
     }
 
-    async fn access_key(&self, id: &str) -> Result<Option<AccessKeyRecord>, MetaError> {
+    async fn access_key(&self, id: &str) -> Result<Option<Arc<AccessKeyRecord>>, MetaError> {
         let id = id.to_owned();
-        self.read(move |index| index.get(Table::AccessKey, &id)).await
+        self.read(move |index| index.get_shared(Table::AccessKey, &id)).await
     }
 
     async fn access_keys(&self, org: &OrgName) -> Result<Vec<AccessKeyRecord>, MetaError> {

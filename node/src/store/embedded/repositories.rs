@@ -3,6 +3,7 @@
 //! Not here: whether a manifest's blobs must exist; see `seed::registry`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use protocol::digest::Digest;
@@ -83,7 +84,7 @@ impl RepositoryStore for EmbeddedStore {
         .await
     }
 
-    async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Option<ManifestRecord>, MetaError> {
+    async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Option<Arc<ManifestRecord>>, MetaError> {
         let (repository, reference) = (repository.clone(), reference.clone());
         self.read(move |index| manifest(index, &repository, &reference)).await
     }
@@ -333,15 +334,15 @@ fn put_manifest(t: &mut Transaction<'_>, repository: &RepositoryName, manifest: 
     Ok(())
 }
 
-fn manifest(records: &impl Records, repository: &RepositoryName, reference: &Reference) -> Result<Option<ManifestRecord>, IndexError> {
+fn manifest(records: &impl Records, repository: &RepositoryName, reference: &Reference) -> Result<Option<Arc<ManifestRecord>>, IndexError> {
     let digest = match reference {
         Reference::Digest(digest) => Some(*digest),
         Reference::Tag(tag) => {
-            let tag: Option<TagRecord> = records.get(Table::Tag, &key(&[repository, tag]))?;
+            let tag: Option<Arc<TagRecord>> = records.get_shared(Table::Tag, &key(&[repository, tag]))?;
             tag.map(|tag| tag.digest)
         }
     };
-    digest.map_or(Ok(None), |digest| records.get(Table::Manifest, &key(&[repository, &digest])))
+    digest.map_or(Ok(None), |digest| records.get_shared(Table::Manifest, &key(&[repository, &digest])))
 }
 
 fn delete_manifest(t: &mut Transaction<'_>, repository: &RepositoryName, digest: &Digest) -> Result<(), MetaError> {

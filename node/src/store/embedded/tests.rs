@@ -124,7 +124,7 @@ async fn an_organisation_is_made_once() {
     assert!(is_conflict(&store.create_org(&org(), key_of(&other), vec![]).await));
     assert!(is_conflict(&store.create_org(&other, key_of(&org()), vec![]).await), "a key of another organisation");
     assert_eq!(store.orgs().await.unwrap(), [org()]);
-    assert_eq!(store.access_key("key-acme").await.unwrap(), Some(key_of(&org())));
+    assert_eq!(store.access_key("key-acme").await.unwrap(), Some(key_of(&org()).into()));
     assert_eq!(store.access_key("key-other").await.unwrap(), None);
     assert_eq!(store.tuf_file(&org(), "1.root.json").await.unwrap(), Some(file("1.root.json", "{}")));
 }
@@ -243,7 +243,7 @@ async fn tags_move_and_go_with_their_manifest() {
     store.put_manifest(&repository(), two.clone(), vec![], &tags(&["b"])).await.unwrap();
     assert_eq!(store.tags(&repository(), None, 9).await.unwrap().unwrap(), tags(&["B", "a", "b"]));
     assert_eq!(store.tags(&repository(), Some("B"), 1).await.unwrap().unwrap(), tags(&["a"]));
-    assert_eq!(store.manifest(&repository(), &tagged("b")).await.unwrap(), Some(two.clone()));
+    assert_eq!(store.manifest(&repository(), &tagged("b")).await.unwrap(), Some(two.clone().into()));
     let b: Tag = "b".parse().unwrap();
     assert!(is_conflict(&store.delete_tag(&repository(), &b, Some(&one.digest)).await));
     store.delete_manifest(&repository(), &one.digest).await.unwrap();
@@ -252,7 +252,7 @@ async fn tags_move_and_go_with_their_manifest() {
     store.delete_tag(&repository(), &b, Some(&two.digest)).await.unwrap();
     assert!(is_missing(&store.delete_tag(&repository(), &b, None).await));
     assert_eq!(store.manifest(&repository(), &tagged("b")).await.unwrap(), None);
-    assert_eq!(store.manifest(&repository(), &Reference::Digest(two.digest)).await.unwrap(), Some(two));
+    assert_eq!(store.manifest(&repository(), &Reference::Digest(two.digest)).await.unwrap(), Some(two.into()));
 }
 
 #[tokio::test]
@@ -410,7 +410,7 @@ async fn all_of_it_comes_back_from_the_journal_alone() {
     let store = EmbeddedStore::open(dir.path()).unwrap();
     assert_eq!(all(&store), before);
     let tagged = Reference::Tag("1".parse().unwrap());
-    assert_eq!(store.manifest(&repository(), &tagged).await.unwrap(), Some(manifest("one")));
+    assert_eq!(store.manifest(&repository(), &tagged).await.unwrap(), Some(manifest("one").into()));
     assert_eq!(store.orgs().await.unwrap(), [org()]);
 }
 

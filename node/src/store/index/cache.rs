@@ -6,7 +6,8 @@
 //!
 //! Not here: ranges of records, which are always read from the index.
 
-use std::sync::{PoisonError, RwLock};
+use std::any::Any;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
 use quick_cache::Weighter;
@@ -18,8 +19,18 @@ const BYTES_MAX: u64 = 4 << 20;
 /// What a kept record costs besides key and value, in bytes, about.
 const RECORD_COST_BYTES: u64 = 128;
 
+/// What a value takes for each byte that is stored of it, about, once it has been decoded too.
+const DECODED_FACTOR: u64 = 3;
+
 /// A record's value, or that there is none.
-type Kept = Option<Bytes>;
+pub(super) type Kept = Option<Arc<Value>>;
+
+/// A record's value: as it is stored and, once somebody asked for that, decoded.
+#[derive(Debug)]
+pub(super) struct Value {
+    raw: Bytes,
+    decoded: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
 
 /// The bounded memory of one index.
 #[derive(Debug)]
@@ -38,7 +49,28 @@ struct Cost;
 
 impl Weighter<Vec<u8>, Kept> for Cost {
     fn weight(&self, key: &Vec<u8>, value: &Kept) -> u64 {
-        RECORD_COST_BYTES + key.len() as u64 + value.as_ref().map_or(0, |value| value.len() as u64)
+        RECORD_COST_BYTES + key.len() as u64 + value.as_ref().map_or(0, |value| DECODED_FACTOR * value.raw.len() as u64)
+    }
+}
+
+impl Value {
+    pub(super) const fn new(raw: Bytes) -> Self {
+        Self { raw, decoded: OnceLock::new() }
+    }
+
+    /// As it is stored.
+    pub(super) fn raw(&self) -> Bytes {
+        self.raw.clone()
+    }
+
+    /// Decoded by `decode`, unless it was before.
+    pub(super) fn decoded<T: Any + Send + Sync, E>(&self, decode: impl FnOnce(&[u8]) -> Result<T, E>) -> Result<Arc<T>, E> {
+        if let Some(decoded) = self.decoded.get().and_then(|decoded| Arc::clone(decoded).downcast().ok()) {
+            return Ok(decoded);
+        }
+        let decoded = Arc::new(decode(&self.raw)?);
+        let _ = self.decoded.set(decoded.clone());
+        Ok(decoded)
     }
 }
 
@@ -91,7 +123,27 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     fn value(text: &'static str) -> Kept {
-        Some(Bytes::from_static(text.as_bytes()))
+        Some(Arc::new(Value::new(Bytes::from_static(text.as_bytes()))))
+    }
+
+    fn large(bytes: usize) -> Kept {
+        Some(Arc::new(Value::new(vec![0; bytes].into())))
+    }
+
+    /// The raw value, if there is one, of what is known.
+    fn known(cache: &RecordCache, key: &str) -> Option<Option<Bytes>> {
+        cache.get(key.as_bytes()).map(|kept| kept.map(|value| value.raw()))
+    }
+
+    #[test]
+    fn a_value_is_decoded_once_for_each_that_was_read() {
+        let kept = value("12").unwrap();
+        let decode = |raw: &[u8]| std::str::from_utf8(raw).unwrap().parse::<u32>();
+        let first = kept.decoded(decode).unwrap();
+        let again = kept.decoded::<u32, ()>(|_| panic!("decoded before")).unwrap();
+        assert!(*first == 12 && Arc::ptr_eq(&first, &again));
+        let other = kept.decoded(|raw: &[u8]| String::from_utf8(raw.to_vec())).unwrap();
+        assert_eq!(*other, "12", "another type is decoded by itself");
     }
 
     #[test]
@@ -100,9 +152,9 @@ mod tests {
         assert!(cache.get(b"tag a").is_none());
         cache.keep(b"tag a".to_vec(), value("1"), cache.moment());
         cache.keep(b"tag b".to_vec(), None, cache.moment());
-        assert_eq!((cache.get(b"tag a"), cache.get(b"tag b")), (Some(value("1")), Some(None)));
+        assert_eq!((known(&cache, "tag a"), known(&cache, "tag b")), (Some(Some("1".into())), Some(None)));
         cache.change([&b"tag a"[..]].into_iter(), || assert!(cache.get(b"tag a").is_none()));
-        assert_eq!((cache.get(b"tag a"), cache.get(b"tag b")), (None, Some(None)));
+        assert_eq!((known(&cache, "tag a"), known(&cache, "tag b")), (None, Some(None)));
     }
 
     #[test]
@@ -119,18 +171,18 @@ mod tests {
         }
         assert!(cache.get(b"tag a").is_none());
         cache.keep(b"tag a".to_vec(), value("new"), cache.moment());
-        assert_eq!(cache.get(b"tag a"), Some(value("new")));
+        assert_eq!(known(&cache, "tag a"), Some(Some("new".into())));
     }
 
     #[test]
     fn takes_no_more_than_its_bytes() {
         let cache = RecordCache::with_capacity(64 << 10);
         for n in 0..10_000 {
-            cache.keep(format!("tag {n}").into_bytes(), Some(vec![0; 200].into()), cache.moment());
+            cache.keep(format!("tag {n}").into_bytes(), large(200), cache.moment());
         }
         assert!(cache.kept.weight() <= 64 << 10);
         assert!(!cache.kept.is_empty());
-        cache.keep(b"tag large".to_vec(), Some(vec![0; 65 << 10].into()), cache.moment());
+        cache.keep(b"tag large".to_vec(), large(65 << 10), cache.moment());
         assert!(cache.kept.weight() <= 64 << 10);
     }
 
@@ -143,7 +195,7 @@ mod tests {
                 return kept;
             }
             let moment = cache.moment();
-            let found = Some(Bytes::copy_from_slice(&index.load(Ordering::SeqCst).to_be_bytes()));
+            let found = Some(Arc::new(Value::new(Bytes::copy_from_slice(&index.load(Ordering::SeqCst).to_be_bytes()))));
             cache.keep(b"counter".to_vec(), found.clone(), moment);
             found
         };
@@ -152,7 +204,7 @@ mod tests {
                 scope.spawn(|| {
                     loop {
                         let oldest = ended.load(Ordering::SeqCst);
-                        let found = u64::from_be_bytes(read().unwrap().as_ref().try_into().unwrap());
+                        let found = u64::from_be_bytes(read().unwrap().raw().as_ref().try_into().unwrap());
                         assert!(found >= oldest, "read {found} after {oldest}");
                         if oldest == CHANGES {
                             break;

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use protocol::digest::Digest;
@@ -112,7 +113,7 @@ pub trait KeyStore: Send + Sync {
     /// The organisations, in order.
     async fn orgs(&self) -> Result<Vec<OrgName>, MetaError>;
     /// The access key with this public part.
-    async fn access_key(&self, id: &str) -> Result<Option<AccessKeyRecord>, MetaError>;
+    async fn access_key(&self, id: &str) -> Result<Option<Arc<AccessKeyRecord>>, MetaError>;
     /// The access keys of an organisation, in the order of their public parts, those that have expired too.
     async fn access_keys(&self, org: &OrgName) -> Result<Vec<AccessKeyRecord>, MetaError>;
     /// Adds an access key to its organisation; a conflict if its public part is taken.

@@ -3,6 +3,7 @@
 //! Not here: the bytes; see [`super::super::blobs`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use protocol::digest::Digest;
@@ -93,7 +94,7 @@ pub trait RepositoryStore: Send + Sync {
         tags: &[Tag],
     ) -> Result<(), MetaError>;
     /// The manifest that `reference` names.
-    async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Option<ManifestRecord>, MetaError>;
+    async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Option<Arc<ManifestRecord>>, MetaError>;
     /// Removes a manifest and the tags that point at it; missing if there is none, immutable if one of the tags is.
     async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), MetaError>;
     /// Removes a tag, if it still points at `expected` where that is given; missing if there is none, immutable if the

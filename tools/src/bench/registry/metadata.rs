@@ -107,7 +107,7 @@ pub(super) fn tags(lab: &mut Lab, servers: &Servers) -> Result<()> {
         }
         for _ in 0..lab.runs {
             for server in servers.registries() {
-                let listed = load::list(&server.endpoint, &format!("/v2/{TAGGED}/tags/list?n=1000"), "tags").await?;
+                let listed = load::list(&server.endpoint, &format!("/v2/{TAGGED}/tags/list?n={TAGS}"), "tags").await?;
                 let (took, count) = listed.with_context(|| format!("{} does not list tags", server.name))?;
                 anyhow::ensure!(count == TAGS, "{} lists {count} tags instead of {TAGS}", server.name);
                 seconds.add(server.name, took);

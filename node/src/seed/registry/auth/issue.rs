@@ -5,6 +5,8 @@
 //!
 //! Not here: how tokens are signed; see [`super::token`].
 
+use std::sync::Arc;
+
 use axum::extract::rejection::FormRejection;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Uri, header};
@@ -29,7 +31,7 @@ use crate::store::meta::MetaStore;
 pub(in crate::seed::registry) const FORM_BYTES_MAX: usize = 16 << 10;
 
 /// `GET /auth/token?service=&scope=`; `account`, `client_id` and `offline_token` change nothing.
-pub(in crate::seed::registry) async fn get(State(state): State<RegistryState>, request: Request) -> Result<Response, Refused> {
+pub(in crate::seed::registry) async fn get(State(state): State<Arc<RegistryState>>, request: Request) -> Result<Response, Refused> {
     let origin = origin(&state, request.headers(), request.uri())?;
     let asked = Query::parse(request.uri())?;
     let found = authenticate(request.headers(), &*state.store).await;
@@ -47,7 +49,7 @@ pub(in crate::seed::registry) async fn get(State(state): State<RegistryState>, r
 /// `POST /auth/token` with a form: the access key is the `password` of `grant_type=password`, with any user name, or the
 /// `refresh_token` of `grant_type=refresh_token`.
 pub(in crate::seed::registry) async fn post(
-    State(state): State<RegistryState>,
+    State(state): State<Arc<RegistryState>>,
     uri: Uri,
     headers: HeaderMap,
     client: Option<Extension<Client>>,
@@ -86,7 +88,7 @@ async fn issue(state: &RegistryState, origin: &Origin, principal: Option<Princip
     let scopes = granted(&*state.store, principal.as_ref(), &TokenScopes::parse(asked.all("scope"))).await?;
     let now = wall_time();
     let scope = scopes.to_string();
-    let claims = Claims { key: principal.map(|principal| principal.key), scopes };
+    let claims = Claims { key: principal.map(|principal| principal.key().to_owned()), scopes };
     let token = state.gate.signer().sign(&claims, service, now).map_err(Refused::Failed)?;
     let issued = i64::try_from(now.as_unix_seconds()).unwrap_or(i64::MAX);
     let issued = jiff::Timestamp::from_second(issued).map_err(|error| Refused::Failed(error.into()))?;

@@ -59,7 +59,7 @@ async fn an_immutable_tag_is_neither_moved_nor_deleted_until_the_setting_is_lift
     push(&two, &[signature]).await.unwrap();
     assert!(is_immutable(&store.delete_tag(&repository(), &tag("v1"), None).await));
     assert!(is_immutable(&store.delete_manifest(&repository(), &one.digest).await));
-    assert_eq!(store.manifest(&repository(), &Reference::Tag(tag("v1"))).await.unwrap(), Some(one.clone()));
+    assert_eq!(store.manifest(&repository(), &Reference::Tag(tag("v1"))).await.unwrap(), Some(one.clone().into()));
 
     set(&store, "acme/web", serde_json::json!({"immutable": []})).await;
     push(&two, &[tag("v1")]).await.unwrap();
@@ -87,7 +87,7 @@ async fn of_many_pushes_of_an_immutable_tag_one_wins() {
         winners.extend(task.await.unwrap());
     }
     assert_eq!(winners.len(), 1);
-    assert_eq!(store.manifest(&repository(), &Reference::Tag(tag("v1"))).await.unwrap().as_ref(), winners.first());
+    assert_eq!(store.manifest(&repository(), &Reference::Tag(tag("v1"))).await.unwrap().as_deref(), winners.first());
 }
 
 #[tokio::test]
