@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, bail};
 use rustix::net::{RecvFlags, recv};
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, Interest};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Interest};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -146,13 +146,11 @@ impl Connection {
         let mut left = answer.length;
         while left > 0 {
             if self.start == self.end {
-                match &self.socket {
-                    Socket::Plain(socket) => {
-                        left -= forget(socket, &mut self.buffer, left).await?;
-                        continue;
-                    }
-                    Socket::Tls(_) => self.more().await?,
-                }
+                left -= match &mut self.socket {
+                    Socket::Plain(socket) => forget(socket, &mut self.buffer, left).await?,
+                    Socket::Tls(stream) => skip(stream, left).await?,
+                };
+                continue;
             }
             let bytes = ((self.end - self.start) as u64).min(left);
             self.start += usize::try_from(bytes)?;
@@ -221,6 +219,14 @@ async fn forget(socket: &TcpStream, buffer: &mut [u8], wanted: u64) -> Result<u6
         Ok(dropped)
     });
     Ok(arrived(forgotten.await)? as u64)
+}
+
+/// Drops at most `wanted` bytes where they were decrypted, without copying them once more.
+async fn skip(stream: &mut TlsStream<BufReader<TcpStream>>, wanted: u64) -> Result<u64> {
+    let decrypted = arrived(stream.fill_buf().await.map(<[u8]>::len))?;
+    let bytes = decrypted.min(usize::try_from(wanted).unwrap_or(usize::MAX));
+    stream.consume(bytes);
+    Ok(bytes as u64)
 }
 
 fn arrived(read: std::io::Result<usize>) -> Result<usize> {
