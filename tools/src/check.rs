@@ -6,9 +6,9 @@ use anyhow::Result;
 
 use crate::cargo::Workspace;
 use crate::steps::{Step, run_steps};
-use crate::{layering, lints, short_simulation, test, tidy};
+use crate::{lab, layering, lints, short_simulation, test, tidy};
 
-/// Format, lints, documentation, layering, tidy, tests and a short simulation
+/// Format, lints, documentation, layering, tidy, tests, a short simulation and a short lab
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Install nothing, and skip the tests whose tools are missing
@@ -21,7 +21,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     run_steps(&steps(workspace, args))
 }
 
-fn steps<'a>(workspace: &'a Workspace, args: &Args) -> Vec<Step<'a>> {
+fn steps<'a>(workspace: &'a Workspace, args: &'a Args) -> Vec<Step<'a>> {
     let test_args = test::Args { skip_missing: args.skip_missing, filters: Vec::new() };
     let test_alone = if args.skip_missing { "cargo tools test --skip-missing" } else { "cargo tools test" };
     vec![
@@ -34,5 +34,6 @@ fn steps<'a>(workspace: &'a Workspace, args: &Args) -> Vec<Step<'a>> {
         Step::new("tidy", "cargo tools tidy", || tidy::run(workspace, &tidy::Args {})),
         Step::new("test", test_alone, move || test::run(workspace, &test_args)),
         Step::new("simulation", &short_simulation::by_hand(workspace), || short_simulation::run(workspace)),
+        Step::new("lab", &lab::short_by_hand(), || lab::run_short(workspace, args.skip_missing)),
     ]
 }

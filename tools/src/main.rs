@@ -10,6 +10,7 @@ mod finding;
 #[cfg(test)]
 mod fixture;
 mod fuzz;
+mod lab;
 mod layering;
 mod lints;
 mod setup;
@@ -46,6 +47,7 @@ enum Verb {
     Layering(layering::Args),
     Tidy(tidy::Args),
     Bench(bench::Args),
+    Lab(lab::Args),
     Fuzz(fuzz::Args),
     Soak(soak::Args),
 }
@@ -70,6 +72,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Layering(args) => layering::run(&workspace, &args),
         Verb::Tidy(args) => tidy::run(&workspace, &args),
         Verb::Bench(args) => bench::run(&workspace, &args),
+        Verb::Lab(args) => lab::run(&workspace, &args),
         Verb::Fuzz(args) => fuzz::run(&workspace, &args),
         Verb::Soak(args) => soak::run(&workspace, &args),
     }
