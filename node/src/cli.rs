@@ -11,6 +11,7 @@ pub mod demo;
 pub mod device;
 pub mod fleet;
 pub mod key;
+mod online_key;
 pub mod operator;
 pub mod org;
 pub mod output;

@@ -36,6 +36,7 @@ pub struct DeviceMetrics {
     lan_received_live: AtomicU64,
     peers: AtomicU64,
     refused_units: AtomicU64,
+    stale: AtomicU64,
     refused_documents: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
 }
 
@@ -55,6 +56,11 @@ impl DeviceMetrics {
     pub fn set_lan_live(&self, bytes: u64, peers: usize) {
         self.lan_received_live.store(bytes, Ordering::Relaxed);
         self.peers.store(peers as u64, Ordering::Relaxed);
+    }
+
+    /// Whether for days nothing that the seed said could be accepted.
+    pub fn set_stale(&self, is_stale: bool) {
+        self.stale.store(u64::from(is_stale), Ordering::Relaxed);
     }
 
     /// A unit did not match its hash.
@@ -104,6 +110,9 @@ impl Collector for DeviceCollector {
             let labels = [("document", document), ("reason", reason)];
             ConstCounter::new(count).encode(refusals.encode_family(&labels)?)?;
         }
+        let stale = ConstGauge::new(DeviceMetrics::get(&metrics.stale));
+        let help = "1 if for 7 days nothing that the seed said could be accepted, else 0";
+        stale.encode(encoder.encode_descriptor("hedgerow_device_stale", help, None, MetricType::Gauge)?)?;
         let peers = ConstGauge::new(DeviceMetrics::get(&metrics.peers));
         peers.encode(encoder.encode_descriptor("hedgerow_device_peers", "Peers connected", None, MetricType::Gauge)?)
     }

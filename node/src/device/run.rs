@@ -74,7 +74,7 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
     let root = files::read_text(&dir.join("root.json"))?;
     let repository = VerifiedRepository::open(&dir.join("trust"), &enrolment.org, root.as_bytes())?;
 
-    let identity = Arc::new(Identity::open(&dir, repository.root())?);
+    let identity = Arc::new(Identity::open(&dir, repository.root(), repository.timestamp_expires())?);
     let (me, seed) = identity.node();
 
     progress.ports.fill(&mut config);
