@@ -20,6 +20,7 @@ pub mod repo;
 pub mod rollout;
 pub mod seed;
 pub mod store;
+mod swarm;
 pub mod trust;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};

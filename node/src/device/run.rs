@@ -22,7 +22,7 @@ use super::metrics::{DeviceCollector, DeviceMetrics, IdentityCollector};
 use super::seed_client::SeedClient;
 use super::signer::ReportSigner;
 use super::state::{DeviceDir, Enrolment, Ports};
-use super::{agent, endpoint, renewal, swarm};
+use super::{agent, control, endpoint, renewal, swarm};
 use crate::config::device::DeviceConfig;
 use crate::store::blobs::BlobStore;
 use crate::store::lock::DataLock;
@@ -95,19 +95,31 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
     let endpoint_router = endpoint::router(EndpointState { catalogue: catalogue.clone(), blobs: blobs.clone() });
     let mut servers = JoinSet::new();
     servers.spawn(listener::serve(registry_listener, None, Meter::new(None), endpoint_router, stopped.clone()));
-    servers.spawn(listener::serve(metrics_listener, None, Meter::new(None), metrics_router(&metrics, &identity), stopped));
+    servers.spawn(listener::serve(metrics_listener, None, Meter::new(None), metrics_router(&metrics, &identity), stopped.clone()));
 
     let parts = swarm::Parts {
         endpoint: quic_endpoint.clone(),
         me,
         seed,
-        admission: identity.admission().clone(),
+        credentials: identity.credentials.clone(),
         client: client.clone(),
         blobs: blobs.clone(),
         partial_dir,
         metrics: metrics.clone(),
     };
     let (handle, news, mut swarm) = swarm::start(parts);
+    let swarm_tcp = SocketAddr::new(config.swarm_listen.ip(), swarm_addr.port());
+    match listener::bind(swarm_tcp, "--swarm-listen").await {
+        Ok(tcp) => {
+            let tls = Arc::new(identity.credentials.peer_server(b"http/1.1")?);
+            let admission = identity.admission().clone();
+            servers.spawn(listener::serve_devices(tcp, tls, admission, Meter::new(None), handle.router(), stopped.clone()));
+        }
+        Err(error) => {
+            tracing::warn!(error = format!("{error:#}"), "peers that QUIC does not reach cannot fetch from this device over HTTPS");
+        }
+    }
+    servers.spawn(control::serve(config.data.clone(), handle.clone(), stopped));
     if config.discovery.peers {
         handle.learned(config.peers.clone(), true).await;
     }
