@@ -34,7 +34,6 @@ use node::transport::quic;
 use protocol::agent::content::Proof;
 use protocol::digest::Digest;
 use protocol::hash_list::HashListBuilder;
-use protocol::time::WallTime;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Endpoint, EndpointConfig, ServerConfig, TransportConfig, VarInt};
 use serde_json::{Value, json};
@@ -216,7 +215,7 @@ async fn told() -> anyhow::Result<bool> {
 
 fn credentials(dir: &Path, name: &str) -> anyhow::Result<DeviceCredentials> {
     let anchors = Anchors::new(vec![fs::read(dir.join("ca"))?.into()])?;
-    let clock = Arc::new(TrustedClock::new(None, WallTime::from_unix_seconds(u64::MAX)));
+    let clock = Arc::new(TrustedClock::of_seed());
     let key = DeviceKey::load(&dir.join(name).join("key"))?;
     DeviceCredentials::new(&fs::read_to_string(dir.join(name).join("leaf"))?, key, Arc::new(Admission::new(anchors, clock)))
 }

@@ -140,6 +140,7 @@ impl<'a> Fleet<'a> {
                     seed: draw(scenario.seed, index, 0),
                     interval: Duration::from_secs(rules.poll_seconds),
                     report_counter: 0,
+                    fresh_at: None,
                     activates: true,
                     labels: Labels::new(),
                     records: BTreeMap::from([(app()?, record.clone())]),
@@ -325,7 +326,7 @@ impl<'a> Fleet<'a> {
                 }
                 self.devices[index].agent.handle_input(now, Input::Reported { counter });
             }
-            Effect::Keep { .. } | Effect::Unwant { .. } => {}
+            Effect::Keep { .. } | Effect::KeepFresh { .. } | Effect::Unwant { .. } => {}
         }
     }
 

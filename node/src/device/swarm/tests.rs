@@ -7,7 +7,6 @@ use std::time::Duration;
 use protocol::agent::content::Proof;
 use protocol::digest::Digest;
 use protocol::hash_list::{HashList, HashListBuilder};
-use protocol::time::WallTime;
 use protocol::wire::VERSION;
 use quinn::{Connection, Endpoint};
 use tempfile::TempDir;
@@ -55,7 +54,7 @@ impl World {
         let key = DeviceKey::create(&self.dir.path().join(format!("{org}-{name}.key")), KeyType::Ed25519).unwrap();
         let request = certificate_request(&key).unwrap();
         let issued = self.authorities.current().issue_leaf(&request, &org.parse().unwrap(), &name.parse().unwrap(), 3600).unwrap();
-        let clock = Arc::new(TrustedClock::new(None, WallTime::from_unix_seconds(u64::MAX)));
+        let clock = Arc::new(TrustedClock::of_seed());
         DeviceCredentials::new(&issued.pem, key, Arc::new(Admission::new(anchors, clock))).unwrap()
     }
 
