@@ -24,8 +24,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
@@ -37,13 +37,14 @@ use super::activity::{Activity, ActivityKind, RequestRecord};
 use super::audit::NoRoom;
 use super::extract::{Json, Path, no_method, no_route};
 use super::limits::TooOften;
+use super::metadata::tuf_file;
 use super::registry::auth::{AuthError, Principal, authenticate};
 use super::trust::ORG_SCOPES;
 use super::{Seed, openapi, revocation};
 use crate::api::{ApiError, BODY_BYTES_MAX, HashListQuery, HashLists, NewOrg, OrgCreated, Published, SeedTrust};
 use crate::listener::Client;
 use crate::store::meta::Scope;
-use crate::trust::{Publication, TrustChange, publication, statement_digest};
+use crate::trust::{Publication, TrustChange, publication};
 
 /// Blobs of one hash list query: more than a version has.
 const QUERY_BLOBS_MAX: usize = 10_000;
@@ -260,25 +261,8 @@ async fn metadata(
     State(seed): State<Arc<Seed>>,
     Path((org, path)): Path<(OrgName, String)>,
     Extension(principal): Extension<Principal>,
+    headers: HeaderMap,
 ) -> Result<Response, Refused> {
     require(&principal, &org, Scope::Pull)?;
-    tuf_file(&seed, &org, &path).await
-}
-
-/// A file of an organisation's TUF repository: metadata, or a statement under `targets/`.
-///
-/// # Errors
-/// When there is none.
-pub async fn tuf_file(seed: &Seed, org: &OrgName, path: &str) -> Result<Response, Refused> {
-    let missing = || Refused::new(StatusCode::NOT_FOUND, "missing", format!("{org} has no trust metadata {path}"));
-    let content = match path.strip_prefix("targets/") {
-        Some(target) => {
-            let digest = statement_digest(target).ok_or_else(missing)?;
-            let size = seed.store.org_blob(org, &digest).await?.ok_or_else(missing)?;
-            let bytes = seed.blobs.read(&digest, size).await.map_err(|error| Refused::failed(&error))?;
-            bytes.ok_or_else(missing)?
-        }
-        None => seed.store.tuf_file(org, path).await?.ok_or_else(missing)?.content.into(),
-    };
-    Ok(([(CONTENT_TYPE, "application/json")], content).into_response())
+    tuf_file(&seed, &org, &path, &headers).await
 }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::Seed;
 use super::fleet::assignments::Delegations;
 use super::limits::Guard;
+use super::metadata::Compressed;
 use super::metrics::SeedMetrics;
 use super::registry::auth::gate::Gate;
 use super::registry::auth::token::TokenSigner;
@@ -142,6 +143,7 @@ pub(super) fn open(config: &SeedConfig, authorities: Authorities) -> anyhow::Res
         sites: Sites::default(),
         guard: Arc::new(Guard::new(config.limits.clone())),
         delegations: Delegations::default(),
+        compressed: Compressed::default(),
         metrics: Arc::new(SeedMetrics::default()),
     })
 }
