@@ -23,7 +23,7 @@ use serde_json::json;
 use super::Output;
 use super::operator::{AppPath, Operator, SeedApi};
 use crate::api;
-use crate::publish::{Published, Request, publish};
+use crate::publish::{Published, Request, publish, publish_managed};
 use crate::store::meta::VersionRecord;
 use crate::trust::{MetadataSource as _, OperatorKeys};
 
@@ -81,9 +81,9 @@ pub struct Publish {
     /// Write the signed version to this file, for others to sign too, instead of publishing it: `trust sign`, `trust publish`.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Where the organisation's keys are.
+    /// Where the organisation's keys are; left out, the seed signs, if it keeps them (`org create --managed-keys`).
     #[arg(long, value_name = "DIR", env = "HEDGEROW_KEYS")]
-    keys: PathBuf,
+    keys: Option<PathBuf>,
     #[command(flatten)]
     operator: Operator,
     #[command(flatten)]
@@ -152,12 +152,15 @@ impl Publish {
     async fn run(self) -> anyhow::Result<()> {
         let api = self.operator.connect()?;
         let AppPath { org, app } = self.image.path;
-        let keys = OperatorKeys::load(&self.keys, &org)?;
+        let keys = self.keys.filter(|keys| !keys.as_os_str().is_empty()).map(|keys| OperatorKeys::load(&keys, &org)).transpose()?;
         let repository = RepositoryName::of_app(&org, &app);
         let (tag, digest, number) = (self.image.tag, self.image.digest, self.number);
         let request =
             Request { org, app, repository, tag, digest, number, floor: self.floor, lower_floor: self.lower_floor, out: self.out };
-        let published: Published = publish(&api, &keys, request).await?;
+        let published: Published = match keys {
+            Some(keys) => publish(&api, &keys, request).await?,
+            None => publish_managed(&api, request).await?,
+        };
         self.output.print(&published, || {
             let platforms: Vec<&str> = published.platforms.iter().map(Platform::as_str).collect();
             let (app, version, platforms, digest) = (&published.app, published.version, platforms.join(", "), published.digest);

@@ -147,7 +147,7 @@ fn named(org: &OrgName, statements: Vec<VersionStatement>) -> BTreeMap<Repositor
     named
 }
 
-fn refused(refused: &PublicationRefused) -> Refused {
+pub(super) fn refused(refused: &PublicationRefused) -> Refused {
     let status = if refused.is_conflict() {
         StatusCode::CONFLICT
     } else if matches!(refused, PublicationRefused::Repository(_)) {
