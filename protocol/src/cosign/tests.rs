@@ -109,7 +109,7 @@ fn candidates_are_the_layers_that_may_hold_a_signature() {
         layer(SIMPLE_SIGNING, 3, signed.clone()),
         layer(SIMPLE_SIGNING, 3, json!({})),
         layer(SIMPLE_SIGNING, DOCUMENT_BYTES_MAX + 1, signed.clone()),
-        layer("application/vnd.oci.image.layer.v1.tar", 3, signed.clone()),
+        layer("application/vnd.oci.image.layer.v1.tar", 3, signed),
         layer(BUNDLE, 4, Value::Null),
     ]});
     let found = candidates(manifest.to_string().as_bytes());

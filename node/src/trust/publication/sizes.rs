@@ -69,13 +69,10 @@ async fn measured(platforms: &[&str]) -> [(usize, usize); 2] {
     let first = bytes(&fixture, &enrolment);
 
     let current = RepositoryFiles::load(&source, Some(&name(1).app)).await.unwrap();
-    let view = fixture.open("operator");
-    let prepared = {
-        let mut view = view;
-        view.refresh(NOW, &source, None).await.unwrap();
-        view.published(&name(1).app, &source).await.unwrap();
-        prepare_version(&view, &fixture.keys, fixture.new_version(&name(VERSIONS + 1)), NOW).unwrap()
-    };
+    let mut view = fixture.open("operator");
+    view.refresh(NOW, &source, None).await.unwrap();
+    view.published(&name(1).app, &source).await.unwrap();
+    let prepared = prepare_version(&view, &fixture.keys, fixture.new_version(&name(VERSIONS + 1)), NOW).unwrap();
     let checked = check_publication(&fixture.org, &current, &prepared, &fixture.signer, NOW).unwrap();
     pins.insert("app-app-0001.json".to_owned(), VERSIONS + 1);
     fixture.store(checked);
