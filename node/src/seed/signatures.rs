@@ -16,7 +16,6 @@ use protocol::statement::version::{Image, VersionStatement};
 
 use super::Seed;
 use super::api::Refused;
-use crate::store::meta::ManifestRecord;
 
 /// The most manifests of one image that are looked at for signatures: far more than people sign an image.
 const MANIFESTS_MAX: usize = 128;
@@ -90,7 +89,7 @@ impl Seed {
     ) -> Result<bool, Refused> {
         let mut refused: BTreeMap<String, u64> = BTreeMap::new();
         for manifest in self.signature_manifests(repository, image).await? {
-            let bytes = self.document(repository, &manifest.digest, MANIFEST_BYTES_MOST as u64).await?;
+            let bytes = self.document(repository, &manifest, MANIFEST_BYTES_MOST as u64).await?;
             for candidate in bytes.as_deref().map(candidates).unwrap_or_default() {
                 match self.check_candidate(repository, image, &candidate, keys).await? {
                     Ok(()) => return Ok(true),
@@ -117,17 +116,18 @@ impl Seed {
     }
 
     /// The manifests that may hold signatures of `image`: the one at its signature tag, and those that refer to it.
-    async fn signature_manifests(&self, repository: &RepositoryName, image: &Digest) -> Result<Vec<ManifestRecord>, Refused> {
+    async fn signature_manifests(&self, repository: &RepositoryName, image: &Digest) -> Result<Vec<Digest>, Refused> {
         let mut found = Vec::new();
         if let Some(tag) = signature_tag(image) {
-            found.extend(self.store.manifest(repository, &Reference::Tag(tag)).await?);
+            found.extend(self.store.manifest(repository, &Reference::Tag(tag)).await?.map(|manifest| manifest.digest));
         }
         let mut last: Option<Digest> = None;
         loop {
             let batch = self.store.referrers(repository, image, last.as_ref(), BATCH).await?;
             let Some(end) = batch.last() else { return Ok(found) };
             last = Some(end.digest);
-            found.extend(batch.into_iter().filter(|manifest| manifest.artifact_type.as_deref().is_some_and(may_sign)));
+            let may_sign = batch.iter().filter(|manifest| manifest.artifact_type.as_deref().is_some_and(may_sign));
+            found.extend(may_sign.map(|manifest| manifest.digest));
             if found.len() >= MANIFESTS_MAX {
                 tracing::warn!(%repository, %image, "the image has more signatures than are looked at");
                 found.truncate(MANIFESTS_MAX);

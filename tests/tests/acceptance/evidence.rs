@@ -105,11 +105,11 @@ fn key_pair(seed: &Seed, name: &str) -> (PathBuf, PathBuf) {
 
 fn sign(seed: &Seed, key: &Path, message: &[u8]) -> String {
     let (input, output) = (seed.scratch("message.bin"), seed.scratch("message.sig"));
-    fs::write(&input, message).unwrap();
+    fs::write(&input, message).expect("the scratch folder can be written");
     let mut command = Command::new("openssl");
     command.args(["dgst", "-sha256", "-sign"]).arg(key).arg("-out").arg(&output).arg(&input);
     Outcome::of(&mut command).succeeded();
-    STANDARD.encode(fs::read(&output).unwrap())
+    STANDARD.encode(fs::read(&output).expect("openssl wrote it"))
 }
 
 fn push(registry: &Registry, media_type: &str, bytes: &[u8]) -> Value {
