@@ -4,7 +4,7 @@
 
 mod interrupt;
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -247,6 +247,9 @@ fn run_sweep(flags: &SweepFlags, grid: &[Vec<String>]) -> anyhow::Result<()> {
             writeln!(out, "{point}")?;
         }
     }
+    Ok(())
+}
+
 fn check(flags: &CheckFlags) -> anyhow::Result<()> {
     if let (Some(seed), true) = (flags.seed, flags.trace) {
         let (trace, outcome) = match correctness::run(seed, flags.bug, true) {

@@ -34,8 +34,6 @@ pub(super) struct Answer {
     pub(super) epoch: u64,
     /// The number of the app's role, and the floor that it says.
     pub(super) role: (u64, Option<u64>),
-    /// What time it is, signed.
-    pub(super) at: WallTime,
 }
 
 /// The seed.
@@ -114,7 +112,7 @@ impl SeedSide {
         };
         let state = self.sign(desired::PAYLOAD_TYPE, &state);
         let assignment = self.assignments.first().cloned().unwrap_or_else(|| Rc::from(Vec::new()));
-        self.history.push(Answer { assignment, state, epoch: self.epoch, role: self.role, at: now });
+        self.history.push(Answer { assignment, state, epoch: self.epoch, role: self.role });
     }
 
     fn desired(&self, library: &Library, rollout: &Rollout, now: WallTime) -> DesiredApp {
