@@ -88,6 +88,8 @@ pub(super) struct Claim {
     pub(super) owner: NodeId,
     pub(super) since: Instant,
     pub(super) progressed_at: Instant,
+    /// When its owner last spoke of it.
+    pub(super) told_at: Instant,
     /// Bytes of the fetch under way, as the owner says.
     pub(super) bytes: u64,
     /// Bytes of pieces that the owner says it holds since.
@@ -115,7 +117,7 @@ pub(super) enum Stage {
 
 impl Claim {
     pub(super) const fn new(owner: NodeId, now: Instant, stage: Stage) -> Self {
-        Self { owner, since: now, progressed_at: now, bytes: 0, announced: 0, stage }
+        Self { owner, since: now, progressed_at: now, told_at: now, bytes: 0, announced: 0, stage }
     }
 
     /// Whether another node's claim has stood for too long for what it brought.

@@ -177,6 +177,12 @@ impl<V: PeerView> Swarm<V> {
         if wan_lives {
             self.note_wan_progress(now);
         }
+        if is_news
+            && usable
+            && let Some(peer) = self.peers.get_mut(&from)
+        {
+            peer.demoted_until = Instant::ZERO;
+        }
         if is_news || wan_lives {
             let Some(download) = self.downloads.get_mut(&blob) else { return };
             download.claims.retain(|span, claim| {
@@ -259,6 +265,7 @@ impl<V: PeerView> Swarm<V> {
             let span = download.geometry.bytes_of(download.geometry.units_of(download.geometry.pieces_of_span(told.span)));
             let bytes = told.bytes.min(span.end - span.start);
             let Some(claim) = download.claims.get_mut(&told.span).filter(|claim| claim.owner == from) else { continue };
+            claim.told_at = now;
             if bytes > claim.bytes {
                 let half = (span.end - span.start) / 2;
                 is_half_way |= claim.bytes < half && bytes >= half;

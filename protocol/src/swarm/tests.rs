@@ -296,8 +296,9 @@ fn a_claim_without_progress_is_left_alone_for_long_when_nothing_else_progresses_
     assert!(now >= claimed + parameters.claim_lapse, "only the long limit may end the claim");
 }
 
-#[test]
-fn a_claim_that_stalls_while_another_progresses_is_taken_over_soon() {
+/// When a claim of node 2 that brings nothing is taken over, while one of node 3 progresses; node 2 says each tick that it has it still
+/// if `is_told`.
+fn taken_over_after(is_told: bool) -> Duration {
     let (_, verifier) = content(2);
     let blob = verifier.blob();
     let wants = Message::Holding { blob, wanted: true, pieces: vec![] };
@@ -310,17 +311,45 @@ fn a_claim_that_stalls_while_another_progresses_is_taken_over_soon() {
     let (parameters, mut now) = (Parameters::default(), START);
     loop {
         now = now + parameters.tick;
-        assert!(now < START + parameters.claim_stall + 4 * parameters.rank_step + 2 * parameters.tick, "the claim was not taken over");
+        assert!(now < START + parameters.claim_lapse, "the claim was not taken over");
+        if is_told {
+            let claims = vec![crate::wire::ClaimProgress { blob, span: 0, bytes: 0 }];
+            device.handle_input(now, Input::Received { peer: node(2), message: Message::Progress { claims } });
+        }
         let bytes = now.since(START).as_micros() as u64 / 100;
         let claims = vec![crate::wire::ClaimProgress { blob, span: 1, bytes }];
         device.handle_input(now, Input::Received { peer: node(3), message: Message::Progress { claims } });
         device.handle_timeout(now);
         if let Some((_, _, units)) = fetches(&effects(&mut device)).first() {
-            assert!(now >= START + parameters.claim_stall);
             assert_eq!(*units, 0..8);
-            return;
+            return now.since(START);
         }
     }
+}
+
+#[test]
+fn a_claim_that_stalls_while_another_progresses_is_taken_over_soon_if_its_owner_is_silent_and_later_if_it_is_not() {
+    let parameters = Parameters::default();
+    let line = 4 * parameters.rank_step + 2 * parameters.tick;
+    for (is_told, stall) in [(false, parameters.claim_stall), (true, parameters.claim_stall_told)] {
+        let after = taken_over_after(is_told);
+        assert!((stall..stall + line).contains(&after), "{is_told}: {after:?}");
+    }
+}
+
+#[test]
+fn a_node_that_lost_a_claim_owns_spans_again_once_it_brings_something() {
+    let (_, verifier) = content(3);
+    let (blob, mut now) = (verifier.blob(), START);
+    let mut device = beside_a_peer(&verifier, [Message::Claim { blob, span: 0 }, Message::Holding { blob, wanted: true, pieces: vec![] }]);
+    effects(&mut device);
+    while device.peers[&node(2)].demoted_until <= now {
+        now = now + Parameters::default().tick;
+        device.handle_timeout(now);
+    }
+    let pieces = vec![PieceRange { start: 16, end: 17 }];
+    device.handle_input(now, Input::Received { peer: node(2), message: Message::Have { blob, pieces: pieces.clone() } });
+    assert!(device.peers[&node(2)].demoted_until <= now);
 }
 
 #[test]

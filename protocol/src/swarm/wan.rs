@@ -268,11 +268,14 @@ impl<V: PeerView> Swarm<V> {
 
     /// Takes note of other nodes' claims that do not progress, so that the next in line can take them over.
     pub(super) fn lapse_stalled_claims(&mut self, now: Instant) {
-        let (stall, lapse) = (self.parameters.claim_stall, self.parameters.claim_lapse);
-        let (lives_since, lives_until) = (self.wan_lives_since, self.wan_progressed_at);
-        let alone = |claim: &Claim| lives_until.since(claim.progressed_at.max(lives_since)) >= stall;
         let parameters = &self.parameters;
-        let silent = |claim: &Claim| now.since(claim.progressed_at) >= lapse;
+        let (lives_since, lives_until) = (self.wan_lives_since, self.wan_progressed_at);
+        let alone = |claim: &Claim| {
+            let is_told = now.since(claim.told_at) < parameters.claim_stall;
+            let stall = if is_told { parameters.claim_stall_told } else { parameters.claim_stall };
+            lives_until.since(claim.progressed_at.max(lives_since)) >= stall
+        };
+        let silent = |claim: &Claim| now.since(claim.progressed_at) >= parameters.claim_lapse;
         let stalled = |claim: &Claim| claim.stage == Stage::Foreign && (alone(claim) || silent(claim) || claim.trickles(now, parameters));
         for download in self.downloads.values_mut() {
             let lapsed: Vec<(u32, NodeId)> =

@@ -87,7 +87,7 @@ impl SeededBug {
     /// The parameters that a machine with this bug is made with, instead of `right`.
     pub(super) fn parameters(self, right: Parameters) -> Parameters {
         match self {
-            Self::KeepLapsedClaim => Parameters { claim_stall: NEVER, claim_lapse: NEVER, ..right },
+            Self::KeepLapsedClaim => Parameters { claim_stall: NEVER, claim_stall_told: NEVER, claim_lapse: NEVER, ..right },
             Self::TakeOverByTime => Parameters { claim_lapse: right.claim_stall, ..right },
             Self::BanForEver => Parameters { ban: NEVER, ..right },
             Self::WindowOffByOne => {

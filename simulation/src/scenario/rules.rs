@@ -60,6 +60,7 @@ rules! {
         claim_wait_ms => claim_wait = "claim-wait-ms",
         rank_step_ms => rank_step = "rank-step-ms",
         claim_stall_ms => claim_stall = "claim-stall-ms",
+        claim_stall_told_ms => claim_stall_told = "claim-stall-told-ms",
         claim_lapse_ms => claim_lapse = "claim-lapse-ms",
         have_delay_ms => have_delay = "have-delay-ms",
         have_delay_per_peer_ms => have_delay_per_peer = "have-delay-per-peer-ms",
