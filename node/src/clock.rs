@@ -39,13 +39,15 @@ const BUILT_AFTER: u64 = 1_793_491_200;
 pub struct TrustedClock {
     floor: Mutex<TimeFloor>,
     clock: fn() -> WallTime,
+    monotonic: Clock,
 }
 
 impl TrustedClock {
     /// The clock of a process whose floor was `kept`, and whose newest verified metadata sets these bounds.
     pub fn new(kept: Option<KeptFloor>, bounds: Bounds) -> Self {
         let built = option_env!("SOURCE_DATE_EPOCH").and_then(|seconds| seconds.parse().ok()).unwrap_or(BUILT_AFTER);
-        Self { floor: Mutex::new(TimeFloor::new(WallTime::from_unix_seconds(built), bounds, kept)), clock: wall_time }
+        let floor = TimeFloor::new(WallTime::from_unix_seconds(built), bounds, kept);
+        Self { floor: Mutex::new(floor), clock: wall_time, monotonic: Clock::start() }
     }
 
     /// The clock of a seed, which nobody tells the time.
@@ -65,12 +67,12 @@ impl TrustedClock {
 
     /// The time that expiry is checked against, and whether the clock is trusted.
     pub fn read(&self) -> CheckedTime {
-        self.time().read((self.clock)())
+        self.time().read((self.clock)(), self.monotonic.now())
     }
 
     /// Takes note that the seed says that it is `said`.
     pub fn heard(&self, said: WallTime) {
-        self.time().heard(said, (self.clock)());
+        self.time().heard(said, self.monotonic.now());
     }
 
     /// Newer metadata was verified.

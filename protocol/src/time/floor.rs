@@ -10,11 +10,11 @@
 //! | The floor belongs to an epoch; a root that raises the epoch puts it back to the time of the build | what the seed signed under a wrong clock ends with a signature of people, as a fast-forward does. No document of an earlier epoch is accepted any more, so that nothing old comes to life by it |
 //! | Documents expire by the floor or the clock, whichever is later | refuses more, never less |
 //! | The certificate of the seed is judged by the floor or the clock, whichever is *earlier*, and never before it begins | the way to the seed is the way to a new root: neither a floor nor a clock that is ahead may close it. A certificate that expired since is no key to anything: all that a device acts on is signed, and its reports are not secret from a seed's former key |
-//! | A clock far from what the seed said last, or before the floor, is not trusted | staged work starts by the calendar, and is better late than early |
+//! | A clock far from what the seed said last and the monotonic time since, or before the floor, is not trusted | staged work starts by the calendar, and is better late than early. A clock that jumps is found out at once, not at the next poll; what a device slept through has not passed, until the seed says so |
 //!
 //! Not here: what counts as verified, and where the floor is kept; see `node::clock`.
 
-use super::WallTime;
+use super::{Instant, WallTime};
 use crate::identity::standing::Validity;
 
 /// A clock may be this far behind the floor and is still trusted, in seconds: the floor is as exact as a clock that is set
@@ -32,7 +32,7 @@ pub enum TimeTrust {
     Trusted,
     /// It is before the floor, or before what the seed said last.
     Behind,
-    /// It was far ahead of what the seed said last.
+    /// It is far ahead of what the seed said last and the time since.
     Ahead,
 }
 
@@ -91,7 +91,7 @@ pub struct Bounds {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Heard {
     said: WallTime,
-    is_ahead: bool,
+    at: Instant,
 }
 
 /// The floor; within an epoch it never goes down.
@@ -129,10 +129,9 @@ impl TimeFloor {
         self.raise();
     }
 
-    /// The seed says that it is `said`, while the clock says `clock`.
-    pub fn heard(&mut self, said: WallTime, clock: WallTime) {
-        let is_ahead = clock > said.max(self.floor).plus_seconds(AHEAD_SECONDS_MAX);
-        self.heard = Some(Heard { said, is_ahead });
+    /// The seed says at `at` that it is `said`.
+    pub fn heard(&mut self, said: WallTime, at: Instant) {
+        self.heard = Some(Heard { said, at });
         self.raise();
     }
 
@@ -142,17 +141,22 @@ impl TimeFloor {
         }
     }
 
-    /// What a clock that says `clock` is good for.
-    pub fn read(&self, clock: WallTime) -> CheckedTime {
+    /// What a clock that says `clock` at `now` is good for.
+    pub fn read(&self, clock: WallTime, now: Instant) -> CheckedTime {
         let least = self.heard.map_or(self.floor, |heard| heard.said.max(self.floor));
         let trust = if clock.plus_seconds(BEHIND_SECONDS_MAX) < least {
             TimeTrust::Behind
-        } else if self.heard.is_some_and(|heard| heard.is_ahead) {
+        } else if self.heard.is_some_and(|heard| clock > self.latest(heard, now)) {
             TimeTrust::Ahead
         } else {
             TimeTrust::Trusted
         };
         CheckedTime { now: clock.max(self.floor), trust }
+    }
+
+    /// The latest that a clock may say at `now` and still be trusted.
+    fn latest(&self, heard: Heard, now: Instant) -> WallTime {
+        heard.said.max(self.floor).plus_seconds(now.since(heard.at).as_secs()).plus_seconds(AHEAD_SECONDS_MAX)
     }
 
     /// The moment at which a certificate of the seed is judged.
@@ -166,6 +170,8 @@ mod tests {
     use super::*;
 
     const BUILT: WallTime = WallTime::from_unix_seconds(1_000_000_000);
+    /// When most of it happens; only [`TimeFloor::read`] later on makes a difference.
+    const NOW: Instant = Instant::from_micros(5_000_000);
     const DAY: u64 = 86_400;
     const YEAR: u64 = 365 * DAY;
 
@@ -187,46 +193,56 @@ mod tests {
         let lost = WallTime::from_unix_seconds(5);
         for (kept, floor) in [(None, BUILT), (Some(after(DAY)), after(DAY)), (Some(lost), BUILT)] {
             let time = TimeFloor::new(BUILT, bounds(1, 0), kept.map(|floor| KeptFloor { epoch: 1, floor }));
-            assert_eq!(time.read(lost), CheckedTime { now: floor, trust: TimeTrust::Behind });
-            assert_eq!(time.read(floor), CheckedTime::trusted(floor));
+            assert_eq!(time.read(lost, NOW), CheckedTime { now: floor, trust: TimeTrust::Behind });
+            assert_eq!(time.read(floor, NOW), CheckedTime::trusted(floor));
         }
     }
 
     #[test]
     fn a_clock_that_is_set_right_is_trusted_again_and_one_that_jumps_back_is_not() {
         let mut time = at(30 * DAY);
-        assert_eq!(time.read(after(0)).trust, TimeTrust::Trusted);
-        time.heard(after(30 * DAY), after(0));
-        assert_eq!(time.read(after(0)), CheckedTime { now: after(30 * DAY), trust: TimeTrust::Behind });
+        assert_eq!(time.read(after(0), NOW).trust, TimeTrust::Trusted);
+        time.heard(after(30 * DAY), NOW);
+        assert_eq!(time.read(after(0), NOW), CheckedTime { now: after(30 * DAY), trust: TimeTrust::Behind });
         let set = after(30 * DAY + 7);
-        assert_eq!(time.read(set), CheckedTime::trusted(set));
-        assert_eq!(time.read(after(29 * DAY)).trust, TimeTrust::Behind);
+        assert_eq!(time.read(set, NOW), CheckedTime::trusted(set));
+        assert_eq!(time.read(after(29 * DAY), NOW).trust, TimeTrust::Behind);
     }
 
     #[test]
     fn a_clock_a_little_behind_is_trusted_but_never_read_below_the_floor() {
         let mut time = at(DAY);
-        time.heard(after(DAY), after(DAY));
+        time.heard(after(DAY), NOW);
         let clock = WallTime::from_unix_seconds(after(DAY).as_unix_seconds() - BEHIND_SECONDS_MAX);
-        assert_eq!(time.read(clock), CheckedTime::trusted(after(DAY)));
+        assert_eq!(time.read(clock, NOW), CheckedTime::trusted(after(DAY)));
     }
 
     #[test]
     fn a_clock_that_jumps_ahead_refuses_more_and_starts_nothing_until_the_seed_says_the_same() {
         let mut time = at(DAY);
         let ahead = after(400 * DAY);
-        time.heard(after(DAY), ahead);
-        assert_eq!(time.read(ahead), CheckedTime { now: ahead, trust: TimeTrust::Ahead });
+        time.heard(after(DAY), NOW);
+        assert_eq!(time.read(ahead, NOW), CheckedTime { now: ahead, trust: TimeTrust::Ahead });
         assert_eq!(time.floor(), after(DAY), "the clock itself never raises the floor");
-        time.heard(after(DAY + 60), after(DAY + 61));
-        assert_eq!(time.read(after(DAY + 61)), CheckedTime::trusted(after(DAY + 61)));
+        time.heard(after(DAY + 60), NOW);
+        assert_eq!(time.read(after(DAY + 61), NOW), CheckedTime::trusted(after(DAY + 61)));
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ahead_before_the_seed_speaks_again_is_not_trusted_and_one_that_went_on_is() {
+        let mut time = at(0);
+        time.heard(after(0), NOW);
+        let later = |seconds: u64| NOW + std::time::Duration::from_secs(seconds);
+        assert_eq!(time.read(after(2 * 3_600), later(60)).trust, TimeTrust::Ahead);
+        assert_eq!(time.read(after(60), later(60)).trust, TimeTrust::Trusted, "set right again");
+        assert_eq!(time.read(after(10 * DAY), later(10 * DAY)).trust, TimeTrust::Trusted, "cut off from its seed for ten days");
     }
 
     #[test]
     fn within_an_epoch_the_floor_never_goes_back() {
         let mut time = at(DAY);
-        time.heard(after(DAY), after(DAY));
-        time.heard(after(5), after(DAY));
+        time.heard(after(DAY), NOW);
+        time.heard(after(5), NOW);
         time.bound(bounds(1, 0));
         assert_eq!(time.floor(), after(DAY));
         assert_eq!(TimeFloor::new(BUILT, bounds(1, 0), Some(time.kept())).floor(), after(DAY));
@@ -235,25 +251,25 @@ mod tests {
     #[test]
     fn a_date_a_year_ahead_moves_no_floor_and_starts_nothing_until_the_seed_is_right_again() {
         let mut time = at(0);
-        time.heard(after(YEAR), after(60));
+        time.heard(after(YEAR), NOW);
         assert_eq!(time.floor(), BUILT);
-        assert_eq!(time.read(after(60)), CheckedTime { now: after(60), trust: TimeTrust::Behind });
-        time.heard(after(120), after(120));
-        assert_eq!(time.read(after(120)), CheckedTime::trusted(after(120)));
+        assert_eq!(time.read(after(60), NOW), CheckedTime { now: after(60), trust: TimeTrust::Behind });
+        time.heard(after(120), NOW);
+        assert_eq!(time.read(after(120), NOW), CheckedTime::trusted(after(120)));
     }
 
     #[test]
     fn a_timestamp_signed_a_year_ahead_moves_the_floor_until_a_new_root_raises_the_epoch() {
         let mut time = at(0);
-        time.heard(after(YEAR), after(60));
+        time.heard(after(YEAR), NOW);
         time.bound(bounds(1, YEAR));
         assert_eq!(time.floor(), after(YEAR), "what was heard counts as soon as what was verified allows it");
-        time.heard(after(120), after(120));
-        assert_eq!(time.read(after(120)), CheckedTime { now: after(YEAR), trust: TimeTrust::Behind });
+        time.heard(after(120), NOW);
+        assert_eq!(time.read(after(120), NOW), CheckedTime { now: after(YEAR), trust: TimeTrust::Behind });
 
         let kept = time.kept();
         time.bound(bounds(2, 120));
-        assert_eq!(time.read(after(130)), CheckedTime::trusted(after(130)));
+        assert_eq!(time.read(after(130), NOW), CheckedTime::trusted(after(130)));
         assert_eq!(TimeFloor::new(BUILT, bounds(2, 120), Some(kept)).floor(), BUILT, "also if it was not running then");
         time.bound(Bounds { epoch: 2, until: WallTime::default() });
         assert_eq!(time.floor(), after(120));
@@ -263,7 +279,7 @@ mod tests {
     fn neither_a_floor_nor_a_clock_that_is_ahead_closes_the_way_to_the_seed() {
         let leaf = Validity { from: after(DAY), until: after(90 * DAY) };
         let mut time = at(YEAR);
-        time.heard(after(YEAR), after(2 * DAY));
+        time.heard(after(YEAR), NOW);
         let judged = |clock: u64| time.seed_certificate_at(leaf, after(clock));
         assert_eq!(judged(2 * DAY), after(2 * DAY), "the floor is ahead");
         assert_eq!(judged(0), leaf.from, "the clock is behind");

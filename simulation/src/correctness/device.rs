@@ -140,7 +140,7 @@ impl Device {
 
     /// The time that expiry is checked against, and whether the clock is trusted.
     pub(super) fn checked_time(&self, now: u64) -> CheckedTime {
-        self.time.read(self.clock(now))
+        self.time.read(self.clock(now), Instant::from_micros(now))
     }
 
     /// What both clocks say; the calendar only if it is trusted.

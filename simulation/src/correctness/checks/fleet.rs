@@ -160,7 +160,7 @@ impl FleetChecks {
         if clock > true_time + AHEAD_SECONDS_MAX || clock + BEHIND_SECONDS_MAX < true_time {
             return Err(format!("d{index} starts version {version} in a wave by a clock that is {} s ahead", device.clock_ahead));
         }
-        let elapsed = clock.saturating_sub(desired.activation.since.as_unix_seconds());
+        let elapsed = device.checked_time(now).now.as_unix_seconds().saturating_sub(desired.activation.since.as_unix_seconds());
         if wave.includes(position(&desired.rollout, &device.name), elapsed) {
             return Ok(());
         }

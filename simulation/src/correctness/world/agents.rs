@@ -12,6 +12,7 @@ use protocol::statement::assignment::AcceptedAssignment;
 use protocol::statement::counters::Counters;
 use protocol::statement::desired::{AcceptedDesiredState, OnlineKey};
 use protocol::statement::refused::DocumentRefused;
+use protocol::time::Instant;
 
 use super::{Deed, Verdict, World};
 use crate::correctness::content::Proven;
@@ -183,8 +184,7 @@ impl World {
         let now = self.now;
         let device = &mut self.devices[index];
         device.knows_time = true;
-        let clock = device.clock(now);
-        device.time.heard(device::wall(now), clock);
+        device.time.heard(device::wall(now), Instant::from_micros(now));
         let kept = &mut device.disk.kept;
         kept.floor = Some(device.time.kept());
         kept.epoch = kept.epoch.max(answer.epoch);

@@ -189,7 +189,10 @@ impl World {
                 self.swarm_input(index, Input::Held { blob: proof, geometry })?;
                 return self.agent_input(index, protocol::agent::Input::BlobStored { blob });
             }
-            Some(false) => device.disk.remove(&blob),
+            Some(false) => {
+                device.disk.remove(&blob);
+                self.checks.wan.lost(index, blob, geometry.size());
+            }
             None if device.disk.is_full() => {
                 self.to(index, OPEN_AGAIN_US, Deed::OpenAgain { blob });
                 return Ok(());
