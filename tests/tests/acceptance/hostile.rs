@@ -28,6 +28,8 @@ fn seed_and_device() -> (Seed, Device, Layout) {
     let device = Device::start(&seed, "kiosk");
     seed.start_rollout("acme/web", 1);
     seed.await_done("acme/web", 1);
+    // Until it notes that, the seed signs what the rollout wants, over what somebody else signed.
+    wait::until("the seed to note it", || !seed.log.events("rollout_ended").is_empty());
     (seed, device, first)
 }
 
