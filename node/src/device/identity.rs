@@ -115,6 +115,11 @@ impl Identity {
         Ok(())
     }
 
+    /// The counter of the revocation list in force.
+    pub fn revocations(&self) -> Option<Counter> {
+        self.learnt().revocations
+    }
+
     /// Takes the seed's revocation list, if it is newer than the one before. It is in force at once, also while the disk is
     /// full; one that cannot be kept is taken again with the next answer.
     ///

@@ -2,7 +2,7 @@
 //!
 //! Not here: which addresses are dialled; [`protocol::dialer`] decides.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +10,13 @@ use protocol::dialer;
 use protocol::identity::standing::Validity;
 use protocol::name::{DeviceId, NodeId};
 use protocol::swarm::Input;
-use protocol::wire::{Get, Message, VERSION};
-use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use protocol::wire::{ALPN, Get, Message, VERSION};
+use quinn::{Connecting, Connection, Endpoint, RecvStream, SendStream};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::Command;
 use super::serve::Ask;
+use crate::device::neighbours::Neighbour;
 use crate::transport::identity::{DEVICE_DNS_NAME, DeviceIdentity, DeviceLeaf};
 use crate::transport::quic;
 
@@ -40,6 +41,12 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// What other parts of the device may know of it.
+    pub(super) fn neighbour(&self) -> Neighbour {
+        let (device, connection, listens_on) = (self.device.clone(), self.connection.clone(), self.listens_on);
+        Neighbour { device, connection, listens_on, since: std::time::Instant::now() }
+    }
+
     /// Sends a control message; false if the peer does not read them.
     pub(super) fn send(&self, message: Message) -> bool {
         !matches!(self.control.try_send(message), Err(mpsc::error::TrySendError::Full(_)))
@@ -65,7 +72,15 @@ impl Greeting {
 
     /// Where the other end takes connections.
     pub(super) fn listens_on(&self) -> SocketAddr {
-        self.dialled.unwrap_or_else(|| SocketAddr::new(self.connection.remote_address().ip().to_canonical(), self.port))
+        self.dialled.unwrap_or_else(|| {
+            let mut address = self.connection.remote_address();
+            address.set_port(self.port);
+            match address.ip().to_canonical() {
+                // A link-local address means something only with its interface, so that stays.
+                IpAddr::V6(_) => address,
+                v4 => SocketAddr::new(v4, self.port),
+            }
+        })
     }
 
     fn dialler(&self, me: NodeId) -> NodeId {
@@ -73,26 +88,33 @@ impl Greeting {
     }
 }
 
-/// Accepts peers for as long as the endpoint is open.
-pub(super) async fn accept(endpoint: Endpoint, port: u16, commands: mpsc::Sender<Command>) {
+/// Accepts peers for as long as the endpoint is open. Whoever speaks another protocol than the swarm's is passed on to `others`
+/// before its certificate is checked, so that a refusal is reported there; if that is full, the peer comes again.
+pub(super) async fn accept(endpoint: Endpoint, port: u16, commands: mpsc::Sender<Command>, others: mpsc::Sender<Connecting>) {
     let places = Arc::new(Semaphore::new(GREETINGS_MAX));
     while let Some(incoming) = endpoint.accept().await {
         let Ok(place) = places.clone().try_acquire_owned() else {
             incoming.refuse();
             continue;
         };
-        let commands = commands.clone();
+        let (commands, others) = (commands.clone(), others.clone());
         tokio::spawn(async move {
             let address = incoming.remote_address();
             let greeting = async {
-                let connection = incoming.await?;
+                let mut connecting = incoming.accept()?;
+                if quic::protocol(&mut connecting).await? != ALPN {
+                    let _ = others.try_send(connecting);
+                    return anyhow::Ok(None);
+                }
+                let connection = connecting.await?;
                 let DeviceLeaf { identity, validity } = quic::identity(&connection)?;
                 let (mut send, mut receive) = connection.accept_bi().await?;
                 let port = greet(&mut send, &mut receive, port).await?;
-                anyhow::Ok(Greeting { identity, validity, connection, dialled: None, port, send, receive })
+                Ok(Some(Greeting { identity, validity, connection, dialled: None, port, send, receive }))
             };
             match tokio::time::timeout(GREETING_TIME, greeting).await {
-                Ok(Ok(greeting)) => {
+                Ok(Ok(None)) => {}
+                Ok(Ok(Some(greeting))) => {
                     let _ = commands.send(Command::Greeted(Box::new(greeting))).await;
                 }
                 Ok(Err(error)) if is_refusal(&error) => {
@@ -129,15 +151,16 @@ pub(super) async fn dial(endpoint: Endpoint, address: SocketAddr, port: u16, com
     let command = match tokio::time::timeout(GREETING_TIME, greeting).await {
         Ok(Ok(greeting)) => Command::Greeted(Box::new(greeting)),
         Ok(Err(error)) => {
-            let (text, failed) = (format!("{error:#}"), Command::DialFailed { address });
-            if is_refusal(&error) {
+            let refused = is_refusal(&error);
+            let (text, failed) = (format!("{error:#}"), Command::DialFailed { address, refused });
+            if refused {
                 tracing::warn!(event = "peer_refused", %address, error = text, "a peer did not let this node in, or was not trusted");
             } else {
                 tracing::debug!(%address, error = text, "a peer could not be reached");
             }
             failed
         }
-        Err(_) => Command::DialFailed { address },
+        Err(_) => Command::DialFailed { address, refused: false },
     };
     let _ = commands.send(command).await;
 }
