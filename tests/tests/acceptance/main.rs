@@ -28,6 +28,7 @@
 mod clients;
 mod conformance;
 mod demo;
+mod discovery;
 mod enrolment;
 mod faults;
 mod fleet;
