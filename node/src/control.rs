@@ -1,4 +1,5 @@
-//! What commands on the same machine ask of a running node, over the Unix socket `control.sock` in its data directory.
+//! What commands on the same machine ask of a running seed, over the Unix socket `control.sock` in its data directory; and the
+//! socket itself, which a device has too (see [`crate::device::control`]).
 //!
 //! The socket is for its owner alone (0600): whoever can open it can read the directory anyway.
 //!
@@ -6,8 +7,6 @@
 //! |---|---|
 //! | `POST /garbage?dry_run=true` | collects garbage; the report. With `accept_clock=true` the clock is believed from now on |
 //! | `GET /hold` | a first line with the journal's files, then an empty line every few seconds; files and journal stay while it is read |
-//!
-//! A device answers what its module `device::control` says.
 //!
 //! Not here: what the commands do; see [`crate::cli::store`].
 
@@ -57,14 +56,14 @@ struct GarbageQuery {
     accept_clock: bool,
 }
 
-/// Answers for a seed until it is told to stop.
-pub async fn serve(data: PathBuf, collector: Collector, stopped: watch::Receiver<bool>) {
+/// A seed's answers, until it is told to stop.
+pub async fn serve_seed(data: PathBuf, collector: Collector, stopped: watch::Receiver<bool>) {
     let router = Router::new().route("/garbage", post(garbage)).route("/hold", get(hold)).with_state(collector);
-    answer(data, router, stopped).await;
+    serve(data, router, stopped).await;
 }
 
-/// Answers as `router` says until it is told to stop. Without a socket the node goes on: commands then want it stopped.
-pub async fn answer(data: PathBuf, router: Router, mut stopped: watch::Receiver<bool>) {
+/// Answers on the socket until it is told to stop. Without a socket the node goes on: commands then want it stopped.
+pub async fn serve(data: PathBuf, router: Router, mut stopped: watch::Receiver<bool>) {
     let listener = match bind(&data) {
         Ok(listener) => listener,
         Err(error) => {
@@ -141,7 +140,7 @@ impl IntoResponse for Failed {
 pub enum Access {
     /// Nothing runs there, and nothing can start meanwhile.
     Alone(DataLock),
-    /// A process runs there; with a socket, if it could make one.
+    /// A process runs there; with a socket, if it has started.
     Running(LockError, Option<Client>),
 }
 
@@ -172,12 +171,12 @@ impl Client {
         Ok(Self { http: reqwest::Client::builder().unix_socket(socket).build()? })
     }
 
-    /// What a running node answers to a question without arguments.
+    /// The answer to `GET /path`.
     ///
     /// # Errors
-    /// With what it says.
-    pub async fn ask<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        Ok(answered(self.http.get(format!("http://localhost{path}")).send().await).await?.json().await?)
+    /// With what the node says.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        Ok(answered(self.http.get(format!("http://localhost/{path}")).send().await).await?.json().await?)
     }
 
     /// Collects garbage.
@@ -239,9 +238,9 @@ impl Drop for Held {
 }
 
 async fn answered(sent: reqwest::Result<reqwest::Response>) -> anyhow::Result<reqwest::Response> {
-    let response = sent.context("the node does not answer on its control socket; is it starting or stopping?")?;
+    let response = sent.context("the process does not answer on its control socket; is it starting or stopping?")?;
     if response.status().is_success() {
         return Ok(response);
     }
-    bail!("the node failed: {}", response.text().await.unwrap_or_default())
+    bail!("it failed: {}", response.text().await.unwrap_or_default())
 }

@@ -86,8 +86,8 @@ pub struct Seed {
     pub sites: sites::Sites,
     /// Limits in force.
     pub guard: Arc<limits::Guard>,
-    /// The epoch of each organisation's online key.
-    pub epochs: fleet::assignments::Epochs,
+    /// What each organisation's root delegates to the online key.
+    pub delegations: fleet::assignments::Delegations,
     /// Figures.
     pub metrics: Arc<metrics::SeedMetrics>,
 }

@@ -7,11 +7,13 @@
 //! | [`wanted`] | which version of an app the signed documents ask for, and whether it may be started now |
 //! | [`record`] | what of it survives a crash |
 //! | `start` | starts, one at a time, and the way back when one fails |
+//! | [`freshness`] | whether what it acts on is stale |
 //! | `report` | what the seed is told |
 //!
 //! Not here: who brings the bytes, which [`crate::swarm`] decides; how a version is started, which the driver does.
 
 pub mod content;
+pub mod freshness;
 pub mod record;
 mod report;
 mod start;
@@ -30,6 +32,7 @@ use crate::statement::desired::AcceptedDesiredState;
 use crate::statement::version::{AcceptedStatement, VersionName};
 use crate::time::{Instant, WallTime};
 use content::{Content, Proof};
+use freshness::Freshness;
 use record::{Record, Release};
 use report::Reporting;
 use start::Start;
@@ -97,6 +100,11 @@ pub enum Input {
         app: AppName,
         /// The least version; none if any may.
         floor: Option<u64>,
+    },
+    /// The first of the roles that people sign, and that what the device shall have depends on, expires then.
+    RolesExpire {
+        /// When; none while none is known.
+        at: Option<WallTime>,
     },
     /// A wanted statement was accepted, now or in an earlier run.
     StatementAccepted(AcceptedStatement),
@@ -179,6 +187,11 @@ pub enum Effect {
     },
     /// Tell the seed.
     Report(DeviceReport),
+    /// Keep durably that all the seed said was accepted at `at`. If that fails, the next run says too early that it is stale.
+    KeepFresh {
+        /// When.
+        at: WallTime,
+    },
 }
 
 /// News for the owner.
@@ -195,6 +208,11 @@ pub enum Event {
     VersionStored {
         /// The version.
         name: VersionName,
+    },
+    /// For [`freshness::STALE_SECONDS`] nothing that the seed said could be accepted; or it is so no longer.
+    Stale {
+        /// Whether it is so.
+        is_stale: bool,
     },
     /// A version runs and is healthy, or may be taken into use where nothing starts it.
     VersionStarted {
@@ -223,6 +241,8 @@ pub struct Settings {
     pub interval: Duration,
     /// The counter of the last report it ever sent.
     pub report_counter: u64,
+    /// When all that the seed said was accepted last, as it was kept.
+    pub fresh_at: Option<WallTime>,
     /// Whether it has something to start versions with.
     pub activates: bool,
     /// Its own labels.
@@ -243,6 +263,7 @@ pub struct Agent {
     content: Content,
     start: Start,
     reporting: Reporting,
+    freshness: Freshness,
     out: Outbox,
 }
 
@@ -251,6 +272,7 @@ impl Agent {
     pub fn new(now: Instant, mut settings: Settings) -> Self {
         let start = Start::new(std::mem::take(&mut settings.records));
         let reporting = Reporting::new(now, settings.report_counter, settings.labels.clone());
+        let freshness = Freshness::new(now, settings.fresh_at);
         let mut agent = Self {
             settings,
             draws: 0,
@@ -261,6 +283,7 @@ impl Agent {
             content: Content::default(),
             start,
             reporting,
+            freshness,
             out: Outbox::default(),
         };
         agent.next_poll = Some(now + agent.jitter(agent.settings.interval / FIRST_POLL_PART));
@@ -275,6 +298,7 @@ impl Agent {
             Input::StateAccepted { assignment, states } => self.on_state(&assignment, &states),
             Input::DocumentRefused { document, reason } => self.reporting.note_refused(document, reason),
             Input::Floor { app, floor } => self.on_floor(app, floor),
+            Input::RolesExpire { at } => self.freshness.on_roles(at),
             Input::StatementAccepted(statement) => self.content.on_statement(&statement, &mut self.out),
             Input::StatementRefused { name, refusal } => self.content.on_statement_refused(&name, refusal, &mut self.out),
             Input::BlobStored { blob } => self.content.on_blob_stored(blob, &mut self.out),
@@ -287,11 +311,13 @@ impl Agent {
                 self.reporting.on_failed(at);
             }
         }
+        self.judge_freshness(now);
         self.go_on(now);
     }
 
     /// Takes note that time has passed.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.judge_freshness(now);
         self.go_on(now);
         // The report comes first: the device's labels have a say in what the seed answers.
         if self.next_poll.is_some_and(|poll| poll <= now.monotonic) {
@@ -327,6 +353,14 @@ impl Agent {
         });
         self.next_poll = Some(now.monotonic + Duration::from_secs(wait));
         self.content.ask_again(&mut self.out);
+        self.out.effects.extend(self.freshness.on_accepted(now).map(|at| Effect::KeepFresh { at }));
+    }
+
+    fn judge_freshness(&mut self, now: Now) {
+        if let Some(is_stale) = self.freshness.news(now) {
+            self.out.events.push_back(Event::Stale { is_stale });
+            self.reporting.note_stale(is_stale);
+        }
     }
 
     fn on_poll_failed(&mut self, now: Instant) {

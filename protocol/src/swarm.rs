@@ -12,6 +12,7 @@
 //! | [`talk`] | what peers are told and what is believed of what they say |
 //! | [`ban`] | what follows from a wrong unit |
 //! | [`upload`] | whom to serve next |
+//! | [`pace`], [`memory`] | how slow a peer may be, and how much may be in flight |
 //! | [`peer_view`] | what peers are known to hold |
 //! | [`parameters`] | every number, with its reason |
 //!
@@ -24,6 +25,8 @@ mod ban;
 pub mod dialogue;
 mod download;
 mod lan;
+pub mod memory;
+pub mod pace;
 pub mod parameters;
 mod peer_on_node;
 pub mod peer_view;

@@ -41,6 +41,16 @@ impl Shipped {
         replace(&built, &workspace.target.join("shipped"), self.binary)
     }
 
+    /// Builds it by itself without optimisation, and gives its path.
+    pub(crate) fn build_debug(self, workspace: &Workspace) -> Result<PathBuf> {
+        let mut command = workspace.cargo();
+        command.args(["build", "-p", self.package]);
+        eprintln!("building {} without optimisation: {}", self.binary, line_of(&command));
+        command.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
+        let messages = stdout_of(&mut command).with_context(|| format!("cannot build `{}`", self.binary))?;
+        self.executable(&messages)
+    }
+
     /// The command that builds it by itself.
     pub(crate) fn build_command(self, workspace: &Workspace) -> Command {
         let mut command = workspace.cargo();

@@ -19,6 +19,7 @@ use protocol::statement::TrustToken;
 use serde_json::json;
 
 use super::Output;
+use super::swarm::Swarm;
 use crate::config::device::{DeviceConfig, DeviceFile, Switch, Way};
 use crate::device::enroll::{KeySource, enroll, own_platform};
 use crate::device::run::{Ready, run};
@@ -36,6 +37,8 @@ pub enum Command {
     Peers(peers::Peers),
     /// Look for what keeps the device from working, and say what to do.
     Doctor(doctor::Doctor),
+    /// Show what the running device's swarm is doing: peers, rates, who serves whom, blobs on their way.
+    Swarm(Swarm),
 }
 
 /// `device enroll`.
@@ -180,6 +183,7 @@ impl Command {
             Self::Run(run) => run.run(token).await,
             Self::Peers(peers) => peers.run().await,
             Self::Doctor(doctor) => doctor.run().await,
+            Self::Swarm(swarm) => swarm.run().await,
         }
     }
 }

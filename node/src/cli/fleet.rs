@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`devices`] | `list`, `show`, `label`, `pin`, `unpin` |
 //! | [`group`] | `group …` |
+//! | [`tokens`] | `tokens …` |
 //!
 //! Not here: this machine as a device; see [`super::device`].
 
 pub mod devices;
 pub mod group;
+pub mod tokens;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -24,6 +26,7 @@ use super::Output;
 use super::operator::Operator;
 use crate::api::{DeviceRevoked, NewToken, RevokeDevice, SeedTrust, TOKENS_MAX, TokenMade};
 use crate::device::enroll::Token;
+use crate::store::meta::token_id;
 use crate::trust::OperatorKeys;
 
 /// The subcommands.
@@ -31,6 +34,9 @@ use crate::trust::OperatorKeys;
 pub enum Command {
     /// Make a token that enrols a device: one, several with --uses, or many tokens at once with --count.
     Token(NewTokenArgs),
+    /// Tokens that can still enrol a device: list them, or take one back.
+    #[command(subcommand)]
+    Tokens(tokens::Command),
     /// List devices, with their labels and what they run.
     List(devices::List),
     /// Show all that is known of a device.
@@ -121,6 +127,7 @@ impl Command {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Token(token) => token.run().await,
+            Self::Tokens(command) => command.run().await,
             Self::List(list) => list.run().await,
             Self::Show(show) => show.run().await,
             Self::Label(label) => label.run().await,
@@ -154,11 +161,12 @@ impl NewTokenArgs {
             let SeedTrust { device_url, ca_sha256, .. } = trust.clone();
             Token { device_url, ca_sha256, root_sha256: Digest::sha256(&root), secret }.encode()
         };
+        let ids: Vec<String> = new.secrets_sha256.iter().map(token_id).collect();
         let tokens = secrets.into_iter().map(token).collect::<anyhow::Result<Vec<_>>>()?;
-        self.print(&tokens, expires)
+        self.print(&tokens, &ids, expires)
     }
 
-    fn print(&self, tokens: &[String], expires: jiff::Timestamp) -> anyhow::Result<()> {
+    fn print(&self, tokens: &[String], ids: &[String], expires: jiff::Timestamp) -> anyhow::Result<()> {
         let first = tokens.first().context("one token is the least")?;
         if self.output == TokenFormat::Csv {
             let mut lines = "token,expires".to_owned();
@@ -170,8 +178,8 @@ impl NewTokenArgs {
         let is_json = self.json || self.output == TokenFormat::Json;
         let output = if is_json { Output::json() } else { Output::text() };
         let result = match self.count {
-            None => json!({"token": first, "expires": expires}),
-            Some(_) => json!({"tokens": tokens, "expires": expires}),
+            None => json!({"token": first, "id": ids.first(), "expires": expires}),
+            Some(_) => json!({"tokens": tokens, "ids": ids, "expires": expires}),
         };
         output.print(&result, || {
             let devices = match (&self.device, self.uses) {
@@ -192,11 +200,15 @@ impl Revoke {
         let path = format!("/api/v1/orgs/{}/devices/{}/revoke", self.org, self.device);
         let revoked: DeviceRevoked = api.post(&path, &RevokeDevice { reason: self.reason }).await?;
         self.output.print(&revoked, || {
-            let DeviceRevoked { device, key_sha256, .. } = &revoked;
+            let DeviceRevoked { device, key_sha256, left_out, .. } = &revoked;
+            let more = match left_out {
+                0 => String::new(),
+                _ => format!("\n\n{left_out} keys that were revoked before have no room on the list, so that peers accept them: replace the CA."),
+            };
             let again = format!("hedgerow fleet token --org {} --device {device} --replace", self.org);
             format!(
                 "{device} is revoked: the seed refuses its key {key_sha256} from now on, its peers from their next poll on.\n\nA device with that \
-                 name comes back with a new key alone, and a token of:\n  {again}"
+                 name comes back with a new key alone, and a token of:\n  {again}{more}"
             )
         })
     }

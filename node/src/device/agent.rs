@@ -106,6 +106,7 @@ pub async fn run(parts: Parts, mut news: mpsc::Receiver<News>) {
         device: parts.enrolment.device.clone(),
         seed: parts.seed,
         interval: parts.interval,
+        fresh_at: parts.progress.fresh_at,
         report_counter: parts.progress.report_counter.max(parts.identity.time().now.as_unix_seconds()),
         activates: parts.hook.is_some(),
         labels: parts.labels.clone(),
@@ -122,6 +123,7 @@ pub async fn run(parts: Parts, mut news: mpsc::Receiver<News>) {
         catalogue: parts.catalogue.clone(),
         errands,
         dir: parts.dir.clone(),
+        metrics: parts.metrics.clone(),
         records: parts.activation.clone(),
         hook: parts.hook.clone(),
         versions: BTreeMap::new(),
@@ -161,6 +163,7 @@ struct Driver {
     catalogue: Arc<RwLock<Catalogue>>,
     errands: mpsc::Sender<Errand>,
     dir: DeviceDir,
+    metrics: Arc<DeviceMetrics>,
     records: BTreeMap<AppName, Record>,
     hook: Option<Hook>,
     /// What the hook is told of each accepted version.
@@ -216,6 +219,7 @@ impl Driver {
                 Effect::Poll => self.errand(Errand::Poll).await,
                 Effect::AcceptStatement { name, digest } => self.errand(Errand::AcceptStatement { name, digest }).await,
                 Effect::Report(report) => self.errand(Errand::Report(report)).await,
+                Effect::KeepFresh { at } => self.errand(Errand::KeepFresh(at)).await,
                 Effect::Want { blob, size, proof } => self.swarm.want(blob, size, proof).await,
                 Effect::Unwant { blob } => self.swarm.unwant(blob).await,
                 Effect::Activate { app, release, previous, record } => {
@@ -236,6 +240,13 @@ impl Driver {
                 }
                 Event::VersionFailed { name, reason } => {
                     tracing::error!(event = "version_failed", app = %name.app, version = name.version, reason, "this device cannot have the version");
+                }
+                Event::Stale { is_stale } => {
+                    self.metrics.set_stale(is_stale);
+                    match is_stale {
+                        true => tracing::warn!(event = "stale", "for a week nothing that the seed said could be accepted"),
+                        false => tracing::info!(event = "fresh", "what the seed says is accepted again"),
+                    }
                 }
                 Event::VersionStarted { name } => {
                     tracing::info!(event = "version_started", app = %name.app, version = name.version, "version in use");

@@ -3,6 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /peers` | the connected peers |
+//! | `GET /swarm` | what the swarm is doing now: a [`SwarmStatus`](super::swarm::status::SwarmStatus) |
 //! | `GET /health` | what a running device knows of its surroundings, for `device doctor` |
 //!
 //! Not here: the socket, see [`crate::control`]; what is made of the answers, see `cli::device`.
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use protocol::name::DeviceId;
@@ -23,6 +25,8 @@ use super::gossip::Gossiping;
 use super::identity::Identity;
 use super::neighbourhood::Neighbourhood;
 use super::neighbours::Neighbours;
+use super::swarm::SwarmHandle;
+use super::swarm::status::SwarmStatus;
 
 /// A connected peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +92,7 @@ impl Sources {
         let gossiping = self.gossiping.borrow();
         let neighbours = self.neighbours.borrow();
         let shown = neighbours.iter().map(|(node, neighbour)| {
-            let stats = neighbour.connection.stats();
+            let stats = neighbour.connection.as_ref().map(quinn::Connection::stats).unwrap_or_default();
             PeerShown {
                 device: neighbour.device.clone(),
                 node: node.to_string(),
@@ -122,9 +126,15 @@ impl Sources {
 }
 
 /// The routes.
-pub fn router(sources: Sources) -> Router {
+pub fn router(sources: Sources, swarm: SwarmHandle) -> Router {
+    let swarm = Router::new().route("/swarm", get(swarm_status)).with_state(swarm);
     Router::new()
         .route("/peers", get(|State(sources): State<Sources>| async move { Json(sources.peers()) }))
         .route("/health", get(|State(sources): State<Sources>| async move { Json(sources.health()) }))
         .with_state(sources)
+        .merge(swarm)
+}
+
+async fn swarm_status(State(swarm): State<SwarmHandle>) -> Result<Json<SwarmStatus>, StatusCode> {
+    swarm.status().await.map(Json).ok_or(StatusCode::SERVICE_UNAVAILABLE)
 }

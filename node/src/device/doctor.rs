@@ -17,7 +17,7 @@ use super::state::DeviceDir;
 use crate::config::device::DeviceConfig;
 use crate::files;
 use crate::transport::interfaces;
-use crate::transport::quic::SOCKET_BUFFER_BYTES;
+use crate::transport::quic::{SOCKET_RECEIVE_BYTES, SOCKET_SEND_BYTES};
 use crate::trust::VerifiedRepository;
 
 /// Less free space than this is too little for the next version of most apps.
@@ -118,12 +118,12 @@ fn buffers(limits: &Path) -> Finding {
     let limit = |name: &str| files::read_text(&limits.join(name)).ok().and_then(|text| text.trim().parse::<usize>().ok());
     let (receive, send) = (limit("rmem_max").unwrap_or(0), limit("wmem_max").unwrap_or(0));
     let found = format!(
-        "the kernel grants {receive} bytes to receive and {send} to send on a UDP socket; the device asks for {SOCKET_BUFFER_BYTES}"
+        "the kernel grants {receive} bytes to receive and {send} to send on a UDP socket; the device asks for {SOCKET_RECEIVE_BYTES} and {SOCKET_SEND_BYTES}"
     );
-    if receive.min(send) >= SOCKET_BUFFER_BYTES {
+    if receive >= SOCKET_RECEIVE_BYTES && send >= SOCKET_SEND_BYTES {
         return Finding::good("buffers", found);
     }
-    let next = "set net.core.rmem_max and net.core.wmem_max to 2097152, as 60-hedgerow.conf in node/sysctl.d does, and restart the device";
+    let next = "set net.core.rmem_max and net.core.wmem_max to 4194304, as 60-hedgerow.conf in node/sysctl.d does, and restart the device";
     Finding::bad("buffers", found, next)
 }
 
@@ -144,7 +144,7 @@ async fn seed(dir: &DeviceDir, url: &str, running: Option<&Health>) -> [Finding;
         let enrolment = dir.enrolment()?;
         let root = files::read_text(&dir.join("root.json"))?;
         let repository = VerifiedRepository::open(&dir.join("trust"), &enrolment.org, root.as_bytes())?;
-        let identity = Identity::open(dir, repository.root())?;
+        let identity = Identity::open(dir, repository.root(), repository.timestamp_expires())?;
         let client = SeedClient::new(identity.credentials.clone(), url)?;
         let answer = client.state(None, 0, None, &[]).await.map(drop);
         anyhow::Ok((answer, identity.time()))

@@ -215,7 +215,7 @@ impl Driver {
     fn compare(&mut self, periodically: bool) {
         let neighbours = self.neighbours.borrow_and_update().clone();
         let named = neighbours.iter().filter_map(|(node, neighbour)| {
-            let certificate = quic::certificate(&neighbour.connection).ok()?;
+            let certificate = quic::certificate(neighbour.connection.as_ref()?).ok()?;
             Some((peer_id(&certificate).ok()?, *node))
         });
         let before = std::mem::replace(&mut self.nodes, named.collect());

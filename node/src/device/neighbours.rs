@@ -16,8 +16,8 @@ use tokio::sync::watch;
 pub struct Neighbour {
     /// Its name.
     pub device: DeviceId,
-    /// The connection.
-    pub connection: Connection,
+    /// The connection; none where HTTPS is used.
+    pub connection: Option<Connection>,
     /// Where it takes connections.
     pub listens_on: SocketAddr,
     /// When it was connected.

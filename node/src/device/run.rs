@@ -76,7 +76,7 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
     let root = files::read_text(&dir.join("root.json"))?;
     let repository = VerifiedRepository::open(&dir.join("trust"), &enrolment.org, root.as_bytes())?;
 
-    let identity = Arc::new(Identity::open(&dir, repository.root())?);
+    let identity = Arc::new(Identity::open(&dir, repository.root(), repository.timestamp_expires())?);
     let (me, seed) = identity.node();
 
     let Doors { quic_endpoint, registry_listener, metrics_listener, swarm_addr } =
@@ -95,7 +95,7 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
         endpoint: quic_endpoint.clone(),
         me,
         seed,
-        admission: identity.admission().clone(),
+        credentials: identity.credentials.clone(),
         client: client.clone(),
         blobs: blobs.clone(),
         partial_dir,
@@ -105,8 +105,19 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
         others: neighbourhood.others.clone(),
     };
     let told = control::Sources::of(&neighbourhood, &identity, swarm_addr, config.discovery.mdns);
-    servers.spawn(crate::control::answer(config.data.clone(), control::router(told), stop.subscribe()));
     let (handle, news, mut swarm) = swarm::start(parts);
+    servers.spawn(crate::control::serve(config.data.clone(), control::router(told, handle.clone()), stop.subscribe()));
+    let swarm_tcp = SocketAddr::new(config.swarm_listen.ip(), swarm_addr.port());
+    match listener::bind(swarm_tcp, "--swarm-listen").await {
+        Ok(tcp) => {
+            let tls = Arc::new(identity.credentials.peer_server(&[b"http/1.1"])?);
+            let admission = identity.admission().clone();
+            servers.spawn(listener::serve_devices(tcp, tls, admission, Meter::new(None), handle.router(), stop.subscribe()));
+        }
+        Err(error) => {
+            tracing::warn!(error = format!("{error:#}"), "peers that QUIC does not reach cannot fetch from this device over HTTPS");
+        }
+    }
     let (shared, heard) = neighbourhood.start(&quic_endpoint, handle.clone(), &identity)?;
     let ready = Ready::of(&config, &enrolment, progress.ports, swarm_addr);
     let mut renewal = tokio::spawn(renewal::run(dir.clone(), identity.clone(), client.clone(), seed));

@@ -7,6 +7,7 @@
 //! | `keys` | organisations and their access keys |
 //! | `repositories` | repositories and their settings |
 //! | `rollouts` | rollouts |
+//! | `tokens` | enrolment tokens |
 //! | `versions` | versions of apps |
 //!
 //! Not here: what devices ask for; see [`super::devices`].
@@ -16,6 +17,7 @@ mod groups;
 mod keys;
 mod repositories;
 mod rollouts;
+mod tokens;
 mod versions;
 
 use std::convert::Infallible;
@@ -38,7 +40,7 @@ use super::limits::TooOften;
 use super::registry::auth::{AuthError, Principal, authenticate};
 use super::trust::ORG_SCOPES;
 use super::{Seed, openapi, revocation};
-use crate::api::{ApiError, BODY_BYTES_MAX, HashListQuery, HashLists, NewOrg, NewToken, OrgCreated, Published, SeedTrust, TokenMade};
+use crate::api::{ApiError, BODY_BYTES_MAX, HashListQuery, HashLists, NewOrg, OrgCreated, Published, SeedTrust};
 use crate::listener::Client;
 use crate::store::meta::Scope;
 use crate::trust::{Publication, TrustChange, publication, statement_digest};
@@ -147,7 +149,8 @@ pub fn router(seed: Arc<Seed>) -> Router {
         .route("/api/v1/orgs/{org}/apps/{app}/versions/{version}", get(versions::show))
         .route("/api/v1/orgs/{org}/apps/{app}/versions/{version}/retire", post(versions::retire))
         .route("/api/v1/orgs/{org}/trust", change)
-        .route("/api/v1/orgs/{org}/tokens", post(add_tokens))
+        .route("/api/v1/orgs/{org}/tokens", get(tokens::list).post(tokens::add))
+        .route("/api/v1/orgs/{org}/tokens/{id}", delete(tokens::revoke))
         .route("/api/v1/orgs/{org}/devices", get(devices::list))
         .route("/api/v1/orgs/{org}/devices/{device}", get(devices::show).patch(devices::change))
         .route("/api/v1/orgs/{org}/devices/{device}/revoke", post(revocation::revoke))
@@ -251,19 +254,6 @@ async fn change_trust(
     record.did(Activity::in_org(ActivityKind::TrustChange, &org, None));
     tracing::info!(event = "trust_changed", %org, root = change.root.is_some(), "trust metadata changed");
     Ok(StatusCode::NO_CONTENT)
-}
-
-async fn add_tokens(
-    State(seed): State<Arc<Seed>>,
-    Path(org): Path<OrgName>,
-    Extension(principal): Extension<Principal>,
-    record: RequestRecord,
-    Json(new): Json<NewToken>,
-) -> Result<(StatusCode, Json<TokenMade>), Refused> {
-    require(&principal, &org, Scope::Admin)?;
-    let made = seed.add_tokens(&org, new).await?;
-    record.did(Activity::in_org(ActivityKind::TokenCreate, &org, None));
-    Ok((StatusCode::CREATED, Json(made)))
 }
 
 async fn metadata(

@@ -8,11 +8,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use protocol::name::OrgName;
-use protocol::time::WallTime;
 use serde::Serialize;
 
 use super::Seed;
-use super::fleet::assignments::Epochs;
+use super::fleet::assignments::Delegations;
 use super::limits::Guard;
 use super::metrics::SeedMetrics;
 use super::registry::auth::gate::Gate;
@@ -136,13 +135,13 @@ pub(super) fn open(config: &SeedConfig, authorities: Authorities) -> anyhow::Res
         blobs: BlobStore::open(&config.data)?,
         signer: OnlineSigner::load_or_generate(&keys.join("online.pem"))?,
         gate: Arc::new(Gate::new(signer, config.uses_tls(), config.public_url.clone())),
-        admission: Arc::new(Admission::new(authorities.anchors()?, Arc::new(TrustedClock::new(None, WallTime::default())))),
+        admission: Arc::new(Admission::new(authorities.anchors()?, Arc::new(TrustedClock::of_seed()))),
         authorities,
         leaf_seconds: config.identity.leaf_seconds,
         device_url: config.device_url(),
         sites: Sites::default(),
         guard: Arc::new(Guard::new(config.limits.clone())),
-        epochs: Epochs::default(),
+        delegations: Delegations::default(),
         metrics: Arc::new(SeedMetrics::default()),
     })
 }

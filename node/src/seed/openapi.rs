@@ -51,7 +51,7 @@ mod tests {
                 routes += 1;
             }
         }
-        assert_eq!(routes, 35);
+        assert_eq!(routes, 37);
     }
 
     #[test]

@@ -84,7 +84,9 @@ pub async fn check_change(
         }
         pins.insert(metadata::unversioned(&role), successor(file, &role, previous)?);
     }
-    let (timestamp, snapshot) = current.online_versions().map_err(own)?;
+    let is_new_key = metadata::online_key(before.root(), org)?.key != signer.public_key();
+    // A new key begins anew, since a fast-forward leaves no higher version.
+    let (timestamp, snapshot) = if is_new_key { (0, 0) } else { current.online_versions().map_err(own)? };
     let online = signer.online_files((timestamp.saturating_add(1), snapshot.saturating_add(1)), &pins, now);
     let moment = metadata::calendar(now);
     let refused = |file: &TufFile, error| PublicationRefused::Metadata(TrustRefused::of(&file.name, error));
@@ -121,8 +123,12 @@ fn take_root(
     if !root.consistent_snapshot {
         return refused("it must keep consistent snapshots");
     }
-    if metadata::online_key(root, org)?.key != signer.public_key() {
+    let (online, online_before) = (metadata::online_key(root, org)?, metadata::online_key(&before, org)?);
+    if online.key != signer.public_key() {
         return refused("it delegates another online key than this seed's, which could not sign any more");
+    }
+    if online.key != online_before.key && online.epoch == online_before.epoch {
+        return refused("another online key needs a higher epoch, or the counters of the one before would bind it");
     }
     for (name, role) in &root.roles {
         let distinct: BTreeSet<&String> = role.keyids.iter().filter(|keyid| root.keys.contains_key(*keyid)).collect();

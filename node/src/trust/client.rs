@@ -1,12 +1,20 @@
 //! An organisation's metadata as a device or an operator believes it: the TUF client of [`super::updater`], and on top of
 //! it what our repositories ask for besides TUF.
 //!
-//! A root belongs to the organisation, and its epoch never goes back. A version statement counts only from the role of
+//! A root belongs to the organisation, and its epoch never goes back. With a higher one timestamp and snapshot begin anew;
+//! what people sign does not: the top-level targets never go back while the same keys may sign them, and the floor of an app
+//! is the one that its newest role ever named. A version statement counts only from the role of
 //! its own app, which the top-level targets delegate, or from that app's archive; what any other role lists is not looked
 //! at. No version below the floor that the app's role names is accepted.
 //!
+//! | module | holds |
+//! |---|---|
+//! | `floors` | what people signed and holds against older roles |
+//!
 //! Not here: the TUF client workflow, see [`super::updater`]; transport, see [`super::source`]; which version a device
 //! should have, see `protocol::statement::desired`.
+
+mod floors;
 
 use std::path::Path;
 
@@ -67,6 +75,16 @@ impl RootRules for RootsOf {
             None => Ok(()),
         }
     }
+
+    /// A raised epoch is the recovery from whatever the online key signed.
+    fn begins_anew(&self, trusted: &Root, next: &Root) -> bool {
+        let epoch = |root| metadata::online_key(root, &self.0).map(|online| online.epoch);
+        matches!((epoch(trusted), epoch(next)), (Ok(before), Ok(after)) if after > before)
+    }
+
+    fn holds_targets(&self) -> bool {
+        true
+    }
 }
 
 impl VerifiedRepository {
@@ -101,6 +119,12 @@ impl VerifiedRepository {
         self.updater.timestamp()
     }
 
+    /// When the newest verified timestamp expires.
+    pub fn timestamp_expires(&self) -> Option<WallTime> {
+        let expires = self.updater.trusted().timestamp()?.expires.as_second();
+        Some(WallTime::from_unix_seconds(u64::try_from(expires).unwrap_or(0)))
+    }
+
     /// Brings the metadata up to date (TUF 1.0 §5.3 to §5.6); see [`Updater::refresh`]. With `timestamp`, which the seed's
     /// answer to a poll carried, nothing is requested if it is the trusted one.
     ///
@@ -125,6 +149,11 @@ impl VerifiedRepository {
         metadata::allows_grants(self.updater.root())
     }
 
+    /// The first epoch whose revocation lists still count; 0 if all do.
+    pub fn revocations_since(&self) -> u64 {
+        metadata::revocations_since(self.updater.root())
+    }
+
     /// Who may grant for `app`, from what is kept on this machine: signatures are checked, expiry is not, because a grant
     /// is for a machine that is cut off.
     ///
@@ -133,24 +162,12 @@ impl VerifiedRepository {
     pub fn grant_authority(&self, app: &AppName) -> Result<GrantAuthority, TrustRefused> {
         let (root, name) = (self.updater.root(), metadata::role_name(app));
         let targets = self.updater.kept_role("targets", &root.keys, root.role("targets"))?;
-        let floor = metadata::floor(&name, &self.kept_delegated(&name, targets.delegations.as_ref())?)?;
+        let floor = self.floor(app)?;
         let delegations = targets.delegations.as_ref().ok_or_else(|| TrustRefused::NotPublished(name.clone()))?;
         let role = delegations.roles.iter().find(|role| role.name == name).ok_or_else(|| TrustRefused::NotPublished(name.clone()))?;
         let keys = role.keyids.iter().filter_map(|keyid| metadata::ed25519_key(delegations.keys.get(keyid)?)).collect();
         let (org, app, is_allowed, threshold) = (self.org.clone(), app.clone(), self.allows_grants(), role.threshold);
         Ok(GrantAuthority { org, app, is_allowed, keys, threshold, floor })
-    }
-
-    /// The least version of `app` that may be started, as the newest role that this machine has says it; 0 if it says none.
-    ///
-    /// # Errors
-    /// When there is no role of the app here, or it does not verify.
-    pub fn floor(&self, app: &AppName) -> Result<u64, TrustRefused> {
-        let name = metadata::role_name(app);
-        match self.updater.trusted().targets_role(&name) {
-            Some(role) => metadata::floor(&name, role),
-            None => metadata::floor(&name, &self.kept_app_role(app)?),
-        }
     }
 
     /// The statement of version `name` for `platform`, fetched if it is not kept: listed by the app's role, with nothing
@@ -191,7 +208,7 @@ impl VerifiedRepository {
     pub fn accepted_before(&self, token: &TrustToken, name: &VersionName, platform: &Platform) -> Result<AcceptedStatement, TrustRefused> {
         let path = name.target_path(platform);
         let role = self.kept_app_role(&name.app)?;
-        let floor = metadata::floor(&metadata::role_name(&name.app), &role)?;
+        let floor = self.floor(&name.app)?;
         let target = match role.target(&path) {
             Some(target) => target.clone(),
             None => self
@@ -351,6 +368,7 @@ impl VerifiedRepository {
         if !self.updater.load_role(&role, "targets", None, source).await? {
             return Ok(());
         }
+        self.hold_floor(app).await?;
         let listed = self.loaded_app_role(app)?.map(|role| published_versions(app, role)).unwrap_or_default();
         let kept = self.updater.cache().entries(&format!("targets/{app}"));
         if kept.iter().filter_map(|version| version.parse().ok()).any(|version: u64| !listed.contains_key(&version)) {
@@ -362,6 +380,7 @@ impl VerifiedRepository {
     /// The target `path` as the role of `app` lists it, with nothing on the way expired.
     async fn listed(&mut self, app: &AppName, path: &str, now: WallTime, source: &dyn MetadataSource) -> Result<TargetFile, TrustRefused> {
         let found = self.updater.find(path, now, source).await?;
+        self.hold_floor(app).await?;
         let chain = ["targets".to_owned(), metadata::role_name(app), metadata::archive_name(app)];
         let own = |roles: &[String]| roles == &chain[..2] || roles == chain;
         let found = found.filter(|found| own(&found.roles)).map(|found| found.target);

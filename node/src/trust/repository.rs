@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use ed25519_dalek::VerifyingKey;
 use protocol::name::{AppName, OrgName};
 use protocol::time::WallTime;
+use protocol::time::floor::AHEAD_SECONDS_MAX;
 use sigstore_tuf::metadata::{Metadata, Role};
 use sigstore_tuf::{Snapshot, Targets, Timestamp, TrustedMetadataSet};
 
@@ -120,10 +121,12 @@ impl RepositoryFiles {
 }
 
 /// Whether the online files should be renewed at `now`: the timestamp is older than
-/// [`TIMESTAMP_RENEWAL_SECONDS`], or half of the snapshot's life is over. True also if they cannot be read.
+/// [`TIMESTAMP_RENEWAL_SECONDS`], or half of the snapshot's life is over; or one lives for too long, because it was signed under
+/// a clock that was ahead. True also if they cannot be read.
 pub fn renewal_due(current: &RepositoryFiles, now: WallTime) -> bool {
     let timestamp = parsed::<Timestamp>(&current.timestamp).map_or(0, |timestamp| seconds_left(&timestamp, now));
-    timestamp <= TIMESTAMP_SECONDS - TIMESTAMP_RENEWAL_SECONDS || snapshot_due(current, now)
+    let fresh = TIMESTAMP_SECONDS - TIMESTAMP_RENEWAL_SECONDS + 1..=TIMESTAMP_SECONDS + AHEAD_SECONDS_MAX;
+    !fresh.contains(&timestamp) || snapshot_due(current, now)
 }
 
 impl OnlineSigner {
@@ -211,7 +214,8 @@ pub(super) fn targets_due(targets: &Targets, now: WallTime) -> bool {
 }
 
 fn snapshot_due(current: &RepositoryFiles, now: WallTime) -> bool {
-    parsed::<Snapshot>(&current.snapshot).map_or(true, |snapshot| seconds_left(&snapshot, now) <= SNAPSHOT_SECONDS / 2)
+    let fresh = SNAPSHOT_SECONDS / 2 + 1..=SNAPSHOT_SECONDS + AHEAD_SECONDS_MAX;
+    parsed::<Snapshot>(&current.snapshot).map_or(true, |snapshot| !fresh.contains(&seconds_left(&snapshot, now)))
 }
 
 fn pinned_snapshot(timestamp: &TufFile) -> Result<u64, TrustRefused> {

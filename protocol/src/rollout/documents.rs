@@ -6,10 +6,11 @@ use crate::name::{AppName, GroupName, OrgName};
 use crate::statement::desired::{Counter, DesiredApp, DesiredState, FORMAT};
 use crate::time::WallTime;
 
-/// The counter after `previous`: one up within the epoch, from 1 on when the root delegates a higher `epoch`.
+/// The counter after `previous`: one up within the epoch, from 1 on when the root delegates a higher `epoch`. After a
+/// fast-forward there is none within the epoch: the last one stays, and whoever keeps the document refuses it.
 pub const fn next_counter(previous: Option<Counter>, epoch: u64) -> Counter {
     match previous {
-        Some(Counter { epoch: same, n }) if same == epoch => Counter { epoch, n: n + 1 },
+        Some(Counter { epoch: same, n }) if same == epoch => Counter { epoch, n: n.saturating_add(1) },
         _ => Counter { epoch, n: 1 },
     }
 }

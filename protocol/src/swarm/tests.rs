@@ -630,3 +630,33 @@ impl Site {
         }
     }
 }
+
+#[test]
+fn rot_in_what_is_stored_of_a_blob_on_its_way_is_owned_up_to_and_the_rest_is_kept() {
+    let (bytes, verifier) = content(1);
+    let (blob, now) = (verifier.blob(), START);
+    let mut device = beside_a_peer(&verifier, [holding(blob, 2)]);
+    let (fetch, _, _) = fetches(&effects(&mut device)).remove(0);
+    for index in [0, 1] {
+        device.handle_input(now, Input::UnitStored { fetch, proof: unit(&bytes, &verifier, index) });
+    }
+    device.handle_input(now, Input::Received { peer: node(2), message: Message::Refused { blob, unit: 0 } });
+    assert!(effects(&mut device).contains(&Effect::Recheck { blob }));
+    device.handle_input(now, Input::Rotten { blob });
+    assert!(effects(&mut device).contains(&Effect::Send { peer: node(2), message: Message::Mended { blob } }));
+    assert_eq!(device.poll_event(), Some(Event::StorageFault { blob }));
+    let mut held = Bits::new(verifier.geometry().units());
+    held.insert(1);
+    device.handle_input(now, Input::Wanted { blob, geometry: verifier.geometry(), held });
+    assert!(effects(&mut device).contains(&Effect::Send { peer: node(2), message: Message::Interest { blob } }));
+    device.handle_input(now, Input::Received { peer: node(2), message: holding(blob, 8) });
+    assert!(fetches(&effects(&mut device)).iter().all(|(_, _, units)| !units.contains(&1)), "a sound unit is not fetched again");
+}
+
+#[test]
+fn where_nobody_else_wants_the_blob_it_is_pulled_from_the_front() {
+    let (_, verifier) = content(4);
+    let mut device = beside_a_peer(&verifier, [holding(verifier.blob(), verifier.geometry().pieces())]);
+    let starts: Vec<u32> = fetches(&effects(&mut device)).iter().map(|(_, _, units)| units.start).collect();
+    assert!(starts.first() == Some(&0) && starts.is_sorted(), "{starts:?}");
+}

@@ -34,7 +34,7 @@ impl Doctor {
         let config = DeviceConfig::load(&self.data, self.config.as_deref(), self.settings.into_file())?;
         let (running, _lock) = match access(&self.data, "device doctor")? {
             Access::Alone(lock) => (None, Some(lock)),
-            Access::Running(_, Some(client)) => (Some(client.ask("/health").await?), None),
+            Access::Running(_, Some(client)) => (Some(client.get("health").await?), None),
             Access::Running(held, None) => bail!("{held}; it has no control socket, so stop it first"),
         };
         let findings = examine(&config, running.as_ref()).await?;

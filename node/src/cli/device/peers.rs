@@ -42,14 +42,14 @@ impl Peers {
         }
         loop {
             tokio::time::sleep(WATCH_EVERY).await;
-            if addresses(&client.ask::<Vec<PeerShown>>("/peers").await?) != shown {
+            if addresses(&client.get::<Vec<PeerShown>>("peers").await?) != shown {
                 shown = self.show(&client).await?;
             }
         }
     }
 
     async fn show(&self, client: &Client) -> anyhow::Result<Vec<String>> {
-        let peers: Vec<PeerShown> = client.ask("/peers").await?;
+        let peers: Vec<PeerShown> = client.get("peers").await?;
         self.output.print(&json!({"peers": peers}), || {
             if peers.is_empty() { "no peer".to_owned() } else { peers.iter().map(line).collect::<Vec<_>>().join("\n") }
         })?;

@@ -14,6 +14,7 @@ use protocol::name::AppName;
 use protocol::rollout::DeviceReport;
 use protocol::statement::revocation::RevocationsRefused;
 use protocol::statement::version::{AcceptedStatement, VersionName};
+use protocol::time::WallTime;
 use tokio::sync::mpsc;
 
 use super::Parts;
@@ -29,6 +30,7 @@ pub(super) enum Errand {
     Poll,
     AcceptStatement { name: VersionName, digest: Digest },
     Report(DeviceReport),
+    KeepFresh(WallTime),
 }
 
 /// What became of an errand, or was found at the start.
@@ -67,6 +69,10 @@ impl Clerk {
                     Some(Errand::Poll) => self.poll().await,
                     Some(Errand::AcceptStatement { name, digest }) => self.accept_statement(name, digest).await,
                     Some(Errand::Report(report)) => vec![self.report(report).await],
+                    Some(Errand::KeepFresh(at)) => {
+                        self.keep_fresh(at).await;
+                        continue;
+                    }
                     None => return,
                 },
                 Some(documents) = self.parts.heard.recv() => self.take_heard(documents).await,
@@ -130,30 +136,32 @@ impl Clerk {
         let now = self.parts.identity.time().now;
         let refreshed = self.parts.repository.refresh(now, self.parts.client.as_ref(), timestamp).await;
         // Who is revoked and who may sign is taken also when other metadata is refused: a root that verified is in force.
-        let trusted = self.take_trust(answer.revocations.as_deref()).await;
-        if trusted.is_ok() {
-            self.revocations = answer.revocations;
-        }
+        let trusted = self.take_trust(answer.revocations).await;
         if let Err(refused) = refreshed {
             return self.refuse_state("metadata", refused.reason(), &refused.to_string());
         }
-        if let Err(error) = trusted {
-            let refused = error.downcast_ref::<RevocationsRefused>();
-            let (document, reason) = refused.map_or(("trust", "not_taken"), |refused| ("revocations", refused.reason()));
-            return self.refuse_state(document, reason, &format!("{error:#}"));
-        }
+        let forgotten = match trusted {
+            Ok(forgotten) => forgotten,
+            Err(error) => {
+                let refused = error.downcast_ref::<RevocationsRefused>();
+                let (document, reason) = refused.map_or(("trust", "not_taken"), |refused| ("revocations", refused.reason()));
+                return self.refuse_state(document, reason, &format!("{error:#}"));
+            }
+        };
+        self.parts.identity.keep_time().await;
         let offer = Offer { assignment: Some(&answer.assignment), states: &answer.states };
         let Some((inputs, complete)) = self.take_and_keep(offer).await else { return vec![Input::PollFailed] };
         self.etag = if complete { etag } else { None };
         let polled = if complete { Input::Polled } else { Input::PollFailed };
-        inputs.into_iter().chain([polled]).collect()
+        inputs.into_iter().chain(forgotten).chain([polled]).collect()
     }
 
     /// Takes documents that a neighbour handed over: they are checked as if they came from the seed.
     async fn take_heard(&mut self, documents: Documents) -> Vec<Input> {
         if let Some(envelope) = &documents.revocations {
-            match self.take_trust(Some(envelope)).await {
-                Ok(()) => self.revocations = documents.revocations.clone(),
+            let Parts { identity, repository, .. } = &self.parts;
+            match identity.learn_revocations(envelope.as_bytes(), &repository.online_key(), repository.revocations_since()).await {
+                Ok(_) => self.revocations = documents.revocations.clone(),
                 Err(error) => tracing::warn!(error = format!("{error:#}"), "a neighbour's list of revoked keys is not taken"),
             }
         }
@@ -195,11 +203,19 @@ impl Clerk {
         }
     }
 
-    /// The signed floor of every app that the device shall have.
+    /// The signed floor of every app that the device shall have, and when the first of their roles expires.
     fn floors(&self, state: Option<&Input>) -> Vec<Input> {
         let Some(Input::StateAccepted { states, .. }) = state else { return Vec::new() };
-        let apps = states.iter().flat_map(|state| state.state().apps.keys());
-        apps.filter_map(|app| self.floor(app)).collect()
+        let apps: Vec<&AppName> = states.iter().flat_map(|state| state.state().apps.keys()).collect();
+        let expire = Input::RolesExpire { at: self.parts.repository.roles_expire(&apps) };
+        apps.into_iter().filter_map(|app| self.floor(app)).chain([expire]).collect()
+    }
+
+    async fn keep_fresh(&mut self, at: WallTime) {
+        self.parts.progress.fresh_at = Some(at);
+        if let Err(error) = self.keep_progress().await {
+            tracing::error!(error = format!("{error:#}"), "when the seed was last heard cannot be kept; free disk space or check the disk");
+        }
     }
 
     /// None while no role of the app is here: then no version of it was accepted either.
@@ -214,14 +230,28 @@ impl Clerk {
         vec![Input::DocumentRefused { document, reason }, Input::PollFailed]
     }
 
-    async fn take_trust(&self, revocations: Option<&str>) -> anyhow::Result<()> {
-        let Parts { identity, repository, .. } = &self.parts;
-        let authorities = identity.learn_root(repository.root()).context("the authorities of the root");
-        let revocations = match revocations {
-            Some(envelope) => identity.learn_revocations(envelope, &repository.online_key()).await,
-            None => Ok(()),
+    /// Says if the seed has forgotten keys that it once revoked.
+    async fn take_trust(&mut self, revocations: Option<Digest>) -> anyhow::Result<Option<Input>> {
+        let Parts { identity, repository, client, metrics, .. } = &self.parts;
+        let authorities = identity.learn_root(repository.root(), repository.timestamp_expires()).context("the authorities of the root");
+        let forgotten = match revocations {
+            None => identity.revoked_keys(),
+            Some(digest) if identity.knows_revocations(&digest) => 0,
+            Some(_) => {
+                let envelope = client.revocations().await?;
+                let forgotten = identity.learn_revocations(&envelope, &repository.online_key(), repository.revocations_since()).await?;
+                self.revocations = String::from_utf8(envelope).ok();
+                forgotten
+            }
         };
-        authorities.and(revocations)
+        authorities?;
+        if forgotten == 0 {
+            return Ok(None);
+        }
+        tracing::warn!(event = "revocations_forgotten", forgotten, "the seed has forgotten keys that it revoked; they stay refused here");
+        let (document, reason) = ("revocations", "forgotten_keys");
+        metrics.count_refused_document(document, reason);
+        Ok(Some(Input::DocumentRefused { document, reason }))
     }
 
     async fn accept_statement(&mut self, name: VersionName, digest: Digest) -> Vec<Input> {

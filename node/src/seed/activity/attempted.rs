@@ -35,6 +35,7 @@ fn action_of(method: &Method, segments: &[&str]) -> Option<ActivityKind> {
         ("POST", ["api", "v1", "orgs", _, "versions"]) => ActivityKind::VersionPublish,
         ("POST", ["api", "v1", "orgs", _, "trust"]) => ActivityKind::TrustChange,
         ("POST", ["api", "v1", "orgs", _, "tokens"]) => ActivityKind::TokenCreate,
+        ("DELETE", ["api", "v1", "orgs", _, "tokens", _]) => ActivityKind::TokenRevoke,
         ("POST", ["api", "v1", "orgs", _, "rollouts"]) => ActivityKind::RolloutStart,
         ("POST", ["api", "v1", "orgs", _, "apps", _, "rollout", "pause"]) => ActivityKind::RolloutPause,
         ("POST", ["api", "v1", "orgs", _, "apps", _, "rollout", "resume"]) => ActivityKind::RolloutResume,

@@ -366,7 +366,14 @@ async fn a_key_that_is_replaced_or_revoked_never_enrols_again() {
 async fn a_revocation_list_is_replaced_by_a_newer_one_alone() {
     let (_dir, store) = store().await;
     let at = |n| Counter { epoch: 1, n };
-    let list = |n| RevocationListRecord { counter: at(n), expires: NOW, keys: [Digest::sha256(b"k")].into(), envelope: "{}".into() };
+    let list = |n| RevocationListRecord {
+        counter: at(n),
+        expires: NOW,
+        keys: [Digest::sha256(b"k")].into(),
+        digest: None,
+        signed_by: String::new(),
+        envelope: "{}".into(),
+    };
     store.put_revocation_list(&org(), None, list(1)).await.unwrap();
     for (expected, n) in [(None, 2), (Some(at(2)), 3), (Some(at(1)), 1)] {
         assert!(is_conflict(&store.put_revocation_list(&org(), expected, list(n)).await), "{n}");

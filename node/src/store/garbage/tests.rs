@@ -233,7 +233,7 @@ async fn what_a_desired_state_names_is_a_root() {
     let key = SigningKey::from_bytes(&[7; 32]);
     let envelope = Envelope::seal("x", &serde_json::to_vec(&state).unwrap(), "online", |bytes| key.sign(bytes));
     let envelope = serde_json::to_string(&envelope).unwrap();
-    let record = DesiredStateRecord { group: GroupName::all(), counter, expires: NOW, envelope };
+    let record = DesiredStateRecord { group: GroupName::all(), counter, expires: NOW, signed_by: String::new(), envelope };
     world.store.put_desired_state(&org(), None, record, Vec::new()).await.unwrap();
     assert_eq!(world.collect().await.files, 0);
     assert!(world.has(&image[0]).await && world.has(&image[1]).await);
@@ -256,7 +256,7 @@ async fn what_a_device_reported_is_a_root_for_ninety_days() {
     let report = |counter, running| {
         let app = AppReport { version: 2, rollout: None, state: DeviceState::Stored, running, reason: None };
         let (labels, refused) = (Labels::new(), BTreeMap::new());
-        DeviceReport { counter, apps: [("web".parse().unwrap(), app)].into(), labels, refused }
+        DeviceReport { counter, apps: [("web".parse().unwrap(), app)].into(), labels, refused, stale: false }
     };
     world.store.put_report(&org(), &device, report(1, Some(1)), NOW).await.unwrap();
     world.store.put_report(&org(), &device, report(2, None), NOW.plus_seconds(60)).await.unwrap();

@@ -33,10 +33,12 @@ pub struct KeysWanted {
 /// What else a new root shall say.
 #[derive(Clone, Debug, Default)]
 pub struct RootWanted {
-    /// The seed's online key, if it changes.
+    /// The seed's online key, if it changes: then counters start anew too.
     pub online: Option<VerifyingKey>,
-    /// Whether counters start anew: recovery from a fast-forward, or from a backup that was restored.
+    /// Whether counters start anew: recovery from a restored backup, or from a clock that was ahead.
     pub raise_epoch: bool,
+    /// With a higher epoch: whether revocation lists of those before do not count any more.
+    pub forget_revocations: bool,
     /// Whether grants are allowed, if that changes.
     pub grants: Option<bool>,
 }
@@ -73,8 +75,12 @@ pub fn prepare_root(
         }
         signed[MEMBER]["online"]["keyid"] = json!(keyid);
     }
-    if wanted.raise_epoch {
-        signed[MEMBER]["online"]["epoch"] = json!(view.online_key().epoch.saturating_add(1));
+    if wanted.raise_epoch || wanted.online.is_some() {
+        let epoch = view.online_key().epoch.saturating_add(1);
+        signed[MEMBER]["online"]["epoch"] = json!(epoch);
+        if wanted.forget_revocations {
+            signed[MEMBER]["online"]["revocations_since"] = json!(epoch);
+        }
     }
     if let Some(grants) = wanted.grants {
         signed[MEMBER]["grants"] = json!(grants);

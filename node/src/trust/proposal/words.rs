@@ -27,6 +27,9 @@ pub(super) fn root(before: &Root, after: &Root, org: &OrgName) -> Result<Vec<Str
     if old.epoch != new.epoch {
         words.push(format!("root: the epoch of desired states goes from {} to {}; their counters start anew", old.epoch, new.epoch));
     }
+    if metadata::revocations_since(after) > metadata::revocations_since(before) {
+        words.push("root: the keys of devices that were revoked so far are accepted again, unless the seed revokes them anew".to_owned());
+    }
     match (metadata::allows_grants(before), metadata::allows_grants(after)) {
         (false, true) => words.push("root: grants of the app keys count from now on, where a device cannot ask the seed".to_owned()),
         (true, false) => words.push("root: grants do not count any more".to_owned()),

@@ -10,7 +10,7 @@ use super::*;
 use crate::store::meta::{AssignmentRecord, DesiredStateRecord, DeviceChange, ReportRecord, Retirement};
 
 fn report(counter: u64) -> DeviceReport {
-    DeviceReport { counter, apps: BTreeMap::new(), labels: Labels::new(), refused: BTreeMap::new() }
+    DeviceReport { counter, apps: BTreeMap::new(), labels: Labels::new(), refused: BTreeMap::new(), stale: false }
 }
 
 fn at(n: u64) -> Counter {
@@ -18,7 +18,7 @@ fn at(n: u64) -> Counter {
 }
 
 fn state(group: &str, n: u64) -> DesiredStateRecord {
-    DesiredStateRecord { group: group.parse().unwrap(), counter: at(n), expires: NOW, envelope: n.to_string() }
+    DesiredStateRecord { group: group.parse().unwrap(), counter: at(n), expires: NOW, signed_by: String::new(), envelope: n.to_string() }
 }
 
 fn rollout(id: &str, group: &str) -> Rollout {
@@ -151,7 +151,8 @@ async fn a_pinned_version_is_not_retired_and_a_retired_one_not_pinned() {
 async fn an_assignment_is_replaced_by_who_saw_it() {
     let (_dir, store) = enrolled("d1").await;
     let id = "d1".parse().unwrap();
-    let record = |n| AssignmentRecord { counter: at(n), expires: NOW, apps: BTreeMap::new(), envelope: n.to_string() };
+    let record =
+        |n| AssignmentRecord { counter: at(n), expires: NOW, apps: BTreeMap::new(), signed_by: String::new(), envelope: n.to_string() };
     assert!(is_conflict(&store.put_assignment(&org(), &id, Some(at(1)), record(2)).await));
     store.put_assignment(&org(), &id, None, record(1)).await.unwrap();
     assert!(is_conflict(&store.put_assignment(&org(), &id, None, record(2)).await));

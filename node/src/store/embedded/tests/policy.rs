@@ -132,7 +132,7 @@ fn desired(number: u64) -> DesiredStateRecord {
     let state = DesiredState { format: FORMAT, org: org(), group: GroupName::all(), counter, expires: NOW, apps };
     let payload = STANDARD.encode(serde_json::to_vec(&state).unwrap());
     let envelope = serde_json::json!({"payloadType": PAYLOAD_TYPE, "payload": payload, "signatures": []}).to_string();
-    DesiredStateRecord { group: GroupName::all(), counter, expires: NOW, envelope }
+    DesiredStateRecord { group: GroupName::all(), counter, expires: NOW, signed_by: String::new(), envelope }
 }
 
 #[tokio::test]
