@@ -70,8 +70,30 @@ pub struct SeedTrust {
 pub struct NewOrg {
     /// The name.
     pub org: OrgName,
-    /// `1.root.json` and `1.targets.json`.
+    /// `1.root.json` and `1.targets.json`; none if the seed makes them.
+    #[serde(default)]
     pub files: Vec<TufFile>,
+    /// Whether the seed makes and keeps the organisation's keys, for trials.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub managed_keys: bool,
+}
+
+/// `POST /api/v1/orgs/{org}/managed-versions`: a version that the seed signs, because it keeps the organisation's keys.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewManagedVersion {
+    /// The app.
+    pub app: AppName,
+    /// N, which must be the next one.
+    pub version: u64,
+    /// The exact text of the statement for each platform.
+    pub statements: BTreeMap<Platform, String>,
+    /// The least version that devices may start from now on, if it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<u64>,
+    /// Whether the floor may be lowered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lower_floor: bool,
 }
 
 /// `GET /api/v1/orgs/{org}/apps/{app}/deployed`.

@@ -6,7 +6,7 @@
 //! | [`online_key`] | the seed's key for desired states, snapshots and timestamps | seed |
 //! | [`metadata`] | names, content, signatures and lifetimes of TUF documents | all |
 //! | [`repository`] | a new repository, and the online files that keep it fresh | operator, seed |
-//! | `archive` | what moves out of an app's role when it has many versions | operator, seed |
+//! | `archive` | what moves out of an app's role when it has many versions | all |
 //! | [`publication`] | a new version: made by the operator, checked by the seed | operator, seed |
 //! | [`change`] | who may sign what: keys, thresholds, epoch, floors, renewals | operator, seed |
 //! | [`proposal`] | a change or version that several people sign, one after the other, without a network | operator |
@@ -69,7 +69,9 @@ pub use key_file::KeyError;
 pub use metadata::statement_digest;
 pub use online_key::OnlineSigner;
 pub use operator_keys::OperatorKeys;
-pub use publication::{CheckedPublication, NewVersion, Publication, PublicationRefused, check_publication, prepare_version};
+pub use publication::{
+    CheckedEvidence, CheckedPublication, NewVersion, Publication, PublicationRefused, check_publication, prepare_version,
+};
 pub use refused::TrustRefused;
 pub use repository::{RepositoryFiles, new_repository, renewal_due};
 pub use rules::{PublishedVersions, check_target};

@@ -16,6 +16,7 @@
 pub mod assignment;
 pub mod counters;
 pub mod desired;
+pub mod evidence;
 pub mod floor;
 pub mod grant;
 pub mod refused;

@@ -244,6 +244,11 @@ impl<V: PeerView> Swarm<V> {
         })
     }
 
+    /// Who fetches which span over the WAN, as far as this node knows: blob, span and node.
+    pub fn claims(&self) -> impl Iterator<Item = (Digest, u32, NodeId)> + '_ {
+        self.downloads.iter().flat_map(|(blob, download)| download.claims.iter().map(|(span, claim)| (*blob, *span, claim.owner)))
+    }
+
     fn advance(&mut self, now: Instant) {
         if self.downloads.is_empty() {
             self.next_tick = None;

@@ -77,7 +77,7 @@ fn run_site(scenario: &Scenario, site: u32) -> Result<SiteOutcome, Violation> {
 
 /// What `run` gives, and the wall time that it took, in seconds.
 #[expect(clippy::disallowed_methods, reason = "the one place that measures wall time; no decision depends on it")]
-fn timed<T>(run: impl FnOnce() -> T) -> (T, f64) {
+pub(crate) fn timed<T>(run: impl FnOnce() -> T) -> (T, f64) {
     let start = std::time::Instant::now();
     let outcome = run();
     (outcome, start.elapsed().as_secs_f64())

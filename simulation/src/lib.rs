@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`scenario`] | what a run is asked to do: flags, scenario file, defaults |
 //! | [`matrix`] | the cases in which the swarm is measured, and what it must reach in each |
+//! | [`correctness`] | the other mode: small fleets in which everything goes wrong |
 //! | [`fleet`] | sites shared out over threads, their outcomes put together |
 //! | [`rollout`] | a rollout to the fleet: every device's agent, the seed's rules |
 //! | [`sweep`] | a grid of runs, with confidence intervals |
@@ -34,6 +35,7 @@
 
 pub mod baselines;
 mod checker;
+pub mod correctness;
 pub mod curves;
 mod decisions;
 pub mod fleet;

@@ -4,7 +4,7 @@
 
 mod interrupt;
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,6 +12,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use simulation::correctness::batch::{self, Batch};
+use simulation::correctness::{self, SeededBug};
 use simulation::scenario::{Choices, Scenario};
 use simulation::{baselines, fleet, html, matrix, sweep};
 
@@ -31,8 +33,39 @@ enum Command {
     Run(Box<RunFlags>),
     /// Runs every combination of settings with several seeds, and gives means with 95 % confidence intervals.
     Sweep(Box<SweepFlags>),
+    /// Runs small fleets in which everything goes wrong, one a seed, and checks that what must hold does; exit code 1 if not.
+    Check(CheckFlags),
     /// Measures the swarm in the cases that it was made for, and compares with the goals; exit code 1 if one is not reached.
     Matrix(MatrixFlags),
+}
+
+#[derive(Args, Debug)]
+struct CheckFlags {
+    /// Seeds to run, from A up to but without B
+    #[arg(long, value_name = "A..B", default_value = "0..1000", value_parser = seeds)]
+    seeds: std::ops::Range<u64>,
+    /// Runs this seed alone
+    #[arg(long, value_name = "K", conflicts_with = "seeds")]
+    seed: Option<u64>,
+    /// Prints what happens, with --seed
+    #[arg(long, requires = "seed")]
+    trace: bool,
+    /// Puts a bug in, to see whether it is found, and stops with the first run that fails
+    #[arg(long, value_name = "BUG")]
+    bug: Option<SeededBug>,
+    /// Threads to share the runs over; they change the time it takes and nothing else [default: all cores]
+    #[arg(long, value_name = "T")]
+    threads: Option<NonZeroUsize>,
+    /// Reports in one JSON object on one line
+    #[arg(long)]
+    json: bool,
+}
+
+fn seeds(text: &str) -> Result<std::ops::Range<u64>, String> {
+    let range = text.split_once("..").and_then(|(first, end)| Some(first.parse().ok()?..end.parse().ok()?));
+    range
+        .filter(|range: &std::ops::Range<u64>| !range.is_empty())
+        .ok_or_else(|| "write two numbers, the first smaller, as 0..1000".to_owned())
 }
 
 #[derive(Args, Debug)]
@@ -137,6 +170,7 @@ struct SweepFlags {
 
 fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Check(flags) => exit_code(check(&flags)),
         Command::Run(flags) => match Scenario::load(flags.choices.clone(), &flags.source.set, flags.source.scenario.as_deref()) {
             Ok(scenario) => exit_code(run(&scenario, &flags)),
             Err(error) => refused(&error),
@@ -213,6 +247,41 @@ fn run_sweep(flags: &SweepFlags, grid: &[Vec<String>]) -> anyhow::Result<()> {
             writeln!(out, "{point}")?;
         }
     }
+    Ok(())
+}
+
+fn check(flags: &CheckFlags) -> anyhow::Result<()> {
+    if let (Some(seed), true) = (flags.seed, flags.trace) {
+        let (trace, outcome) = match correctness::run(seed, flags.bug, true) {
+            Ok(passed) => (passed.trace, Ok(())),
+            Err(mut violation) => (std::mem::take(&mut violation.trace), Err(violation.into())),
+        };
+        let mut out = std::io::stdout().lock();
+        trace.iter().try_for_each(|line| writeln!(out, "{line}"))?;
+        return outcome;
+    }
+    let seeds = flags.seed.map_or(flags.seeds.clone(), |seed| seed..seed + 1);
+    let (threads, to_person) = (flags.threads.unwrap_or_else(all_cores), std::io::stderr().is_terminal());
+    let count = seeds.end - seeds.start;
+    let batch = batch::check(seeds, flags.bug, threads, flags.bug.is_some(), &|done| {
+        if to_person {
+            eprint!("\r{done} of {count} runs");
+        }
+    });
+    if to_person {
+        eprint!("\r\x1b[K");
+    }
+    for violation in &batch.violations {
+        eprintln!("{violation}");
+    }
+    let mut out = std::io::stdout().lock();
+    if flags.json {
+        writeln!(out, "{}", serde_json::to_string(&batch)?)?;
+    } else {
+        let Batch { passed, virtual_hours, events, seconds, digest, .. } = &batch;
+        writeln!(out, "{passed} runs held, {virtual_hours} h of virtual time, {events} events in {seconds:.1} s, digest {digest}")?;
+    }
+    anyhow::ensure!(batch.failed == 0, "{} runs did not hold", batch.failed);
     Ok(())
 }
 

@@ -27,7 +27,8 @@ use super::operator::Operator;
 use crate::api::{DeviceRevoked, NewToken, RevokeDevice, SeedTrust, TOKENS_MAX, TokenMade};
 use crate::device::enroll::Token;
 use crate::store::meta::token_id;
-use crate::trust::OperatorKeys;
+use crate::trust::source::ROOT_BYTES_MAX;
+use crate::trust::{MetadataSource as _, OperatorKeys};
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -61,8 +62,11 @@ pub struct NewTokenArgs {
     #[arg(long)]
     org: OrgName,
     /// Where the organisation's keys are: the token carries the hash of its root, so that no seed can give a device another.
-    #[arg(long, value_name = "DIR", env = "HEDGEROW_KEYS")]
-    keys: PathBuf,
+    #[arg(long, value_name = "DIR", env = "HEDGEROW_KEYS", required_unless_present = "managed_keys")]
+    keys: Option<PathBuf>,
+    /// The seed keeps the organisation's keys (`org create --managed-keys`): take the root that it names.
+    #[arg(long)]
+    managed_keys: bool,
     /// How long the token can be used, in seconds; at most 30 days.
     #[arg(long, value_name = "N", default_value_t = 86_400)]
     lifetime_seconds: u64,
@@ -144,7 +148,14 @@ impl NewTokenArgs {
         let count = self.count.unwrap_or(1);
         anyhow::ensure!((1..=TOKENS_MAX).contains(&count), "--count is 1 to {TOKENS_MAX}, not {count}; call the command more than once");
         let api = self.operator.connect()?;
-        let root = OperatorKeys::load(&self.keys, &self.org)?.trusted_root()?;
+        let root = match &self.keys {
+            Some(keys) if !self.managed_keys => OperatorKeys::load(keys, &self.org)?.trusted_root()?,
+            _ => api
+                .metadata_of(&self.org)
+                .metadata("1.root.json", ROOT_BYTES_MAX)
+                .await?
+                .context("the seed has no root of this organisation")?,
+        };
         let trust: SeedTrust = api.get("/api/v1/trust").await?;
         let secrets = (0..count).map(|_| secret()).collect::<anyhow::Result<Vec<_>>>()?;
         let new = NewToken {

@@ -120,8 +120,8 @@ impl Shown {
 fn size(bytes: u64) -> String {
     match bytes {
         0..0x400 => format!("{bytes} B"),
-        0x400..0x10_0000 => format!("{}.{} KiB", bytes >> 10, (bytes % (1 << 10)) * 10 >> 10),
-        _ => format!("{}.{} MiB", bytes >> 20, (bytes % (1 << 20)) * 10 >> 20),
+        0x400..0x10_0000 => format!("{}.{} KiB", bytes >> 10, ((bytes % (1 << 10)) * 10) >> 10),
+        _ => format!("{}.{} MiB", bytes >> 20, ((bytes % (1 << 20)) * 10) >> 20),
     }
 }
 

@@ -13,7 +13,7 @@ use futures_util::TryStreamExt as _;
 use protocol::digest::Digest;
 use protocol::envelope::{ENVELOPE_BYTES_MAX, Envelope};
 use protocol::time::WallTime;
-use reqwest::header::{DATE, ETAG, IF_NONE_MATCH, RANGE};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, DATE, ETAG, IF_NONE_MATCH, RANGE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
 use tokio::io::AsyncRead;
@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tokio_util::io::StreamReader;
 
 use crate::api::{ApiError, BODY_BYTES_MAX, DeviceStateAnswer, LAN_ADDRESSES_MAX, RenewRequest, Renewed};
+use crate::gzip::{self, GZIP};
 use crate::transport::credentials::DeviceCredentials;
 use crate::trust::{MetadataSource, SourceError};
 
@@ -217,11 +218,11 @@ impl SeedClient {
     async fn optional(&self, path: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, SourceError> {
         let attempt = async {
             let request = self.http().get(format!("{}/tuf/{}/{path}", self.base, self.org)).timeout(CONTROL_TIME);
-            let response = request.send().await?;
+            let response = request.header(ACCEPT_ENCODING, GZIP).send().await?;
             if response.status() == StatusCode::NOT_FOUND {
                 return anyhow::Ok(None);
             }
-            Ok(Some(bounded(checked(response).await?, bytes_max).await?))
+            Ok(Some(decoded(checked(response).await?, bytes_max).await?))
         };
         Ok(attempt.await?)
     }
@@ -268,4 +269,18 @@ pub async fn bounded(mut response: Response, bytes_max: usize) -> anyhow::Result
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+/// The same for an answer that may be compressed: neither what arrives nor what it stands for is larger than `bytes_max`.
+///
+/// # Errors
+/// When it is, or cannot be read.
+pub async fn decoded(response: Response, bytes_max: usize) -> anyhow::Result<Vec<u8>> {
+    let encoding = response.headers().get(CONTENT_ENCODING).map(|encoding| encoding.as_bytes() == GZIP.as_bytes());
+    let body = bounded(response, bytes_max).await?;
+    match encoding {
+        None => Ok(body),
+        Some(true) => gzip::inflate(&body, bytes_max).context("the compressed answer cannot be taken"),
+        Some(false) => bail!("the answer has an encoding that was not asked for; is there a proxy in between?"),
+    }
 }

@@ -21,10 +21,11 @@ use protocol::rollout::signed;
 use serde::Deserialize;
 
 use super::Seed;
-use super::api::{Refused, tuf_file};
+use super::api::Refused;
 use super::enrolment;
 use super::extract::{Path, Query, no_method, no_route};
 use super::fleet::assignments::DeviceDocuments;
+use super::metadata::tuf_file;
 use crate::api::{DeviceStateAnswer, LAN_ADDRESSES_MAX, SITE_BYTES_MAX};
 use crate::clock::wall_time;
 use crate::listener::Client;
@@ -122,11 +123,12 @@ async fn metadata(
     State(seed): State<Arc<Seed>>,
     Extension(identity): Extension<DeviceIdentity>,
     Path((org, path)): Path<(OrgName, String)>,
+    headers: HeaderMap,
 ) -> Result<Response, Refused> {
     if identity.org != org {
         return Err(Refused::new(StatusCode::NOT_FOUND, "missing", format!("{org} has no trust metadata {path}")));
     }
-    tuf_file(&seed, &org, &path).await
+    tuf_file(&seed, &org, &path, &headers).await
 }
 
 async fn blob(

@@ -35,7 +35,7 @@ pub use fleet::{
 pub use garbage::{GarbageStore, Held, REPORT_STEP_SECONDS, ReportedVersion};
 pub use keys::{AccessKeyRecord, KeyStore, Scope, ScopeRefused};
 pub use repositories::{BlobLink, ManifestRecord, Relied, RepositoryStore, TagRecord};
-pub use trust::{Retirement, TrustStore, TufFile, VersionContent, VersionRecord};
+pub use trust::{EvidenceRecord, Retirement, TrustStore, TufFile, VersionContent, VersionRecord};
 
 /// Why an operation was not carried out.
 #[derive(Debug, thiserror::Error)]

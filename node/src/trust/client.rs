@@ -3,9 +3,9 @@
 //!
 //! A root belongs to the organisation, and its epoch never goes back. With a higher one timestamp and snapshot begin anew;
 //! what people sign does not: the top-level targets never go back while the same keys may sign them, and the floor of an app
-//! is the one that its newest role ever named. A version statement counts only from the role of
-//! its own app, which the top-level targets delegate, or from that app's archive; what any other role lists is not looked
-//! at. No version below the floor that the app's role names is accepted.
+//! is the one that its newest role ever named. A version statement counts only from the role of its own app, which the
+//! top-level targets delegate, or from the archive that this role pins; what any other role lists is not looked at. No version
+//! below the floor that the app's role names is accepted.
 //!
 //! | module | holds |
 //! |---|---|
@@ -26,11 +26,13 @@ use protocol::statement::version::{AcceptedStatement, STATEMENT_BYTES_MAX, State
 use protocol::time::WallTime;
 use sigstore_tuf::{DelegatedRole, Delegations, Root, TargetFile, Targets};
 
+use super::archive::{self, Archive};
 use super::metadata;
 use super::refused::TrustRefused;
 use super::rules::{PublishedVersions, check_target, published_versions};
-use super::source::MetadataSource;
+use super::source::{MetadataSource, TARGETS_BYTES_MAX};
 use super::updater::{Refreshed, RootRules, Updater, not_kept};
+use crate::store::meta::TufFile;
 
 /// Verified metadata of one organisation, and the directory that keeps it.
 #[derive(Debug)]
@@ -211,11 +213,10 @@ impl VerifiedRepository {
         let floor = self.floor(&name.app)?;
         let target = match role.target(&path) {
             Some(target) => target.clone(),
-            None => self
-                .kept_delegated(&metadata::archive_name(&name.app), role.delegations.as_ref())?
-                .target(&path)
-                .cloned()
-                .ok_or_else(|| TrustRefused::NotPublished(path.clone()))?,
+            None => {
+                let archive = self.kept_archive(&name.app, &role)?;
+                archive.and_then(|archive| archive.targets.get(&path).cloned()).ok_or_else(|| TrustRefused::NotPublished(path.clone()))?
+            }
         };
         let bytes = self.updater.cache().load(&kept_target(&path), STATEMENT_BYTES_MAX).ok_or_else(|| not_kept(&path))?;
         check_target(&path, &target, &bytes)?;
@@ -243,13 +244,10 @@ impl VerifiedRepository {
     /// # Errors
     /// When the metadata was never refreshed, or the role cannot be had or verified.
     pub async fn published(&mut self, app: &AppName, source: &dyn MetadataSource) -> Result<PublishedVersions, TrustRefused> {
-        let (role, archive) = (metadata::role_name(app), metadata::archive_name(app));
-        if !self.updater.load_role(&role, "targets", None, source).await? {
-            return Ok(PublishedVersions::new());
-        }
-        self.updater.load_role(&archive, &role, None, source).await?;
-        let loaded = [self.loaded_app_role(app)?, self.loaded_archive_role(app)?];
-        Ok(loaded.into_iter().flatten().flat_map(|role| published_versions(app, role)).collect())
+        self.updater.load_role(&metadata::role_name(app), "targets", None, source).await?;
+        let Some(role) = self.loaded_app_role(app)? else { return Ok(PublishedVersions::new()) };
+        let archived = self.archive(app, role, source).await?.map(|archive| archive.versions(app)).unwrap_or_default();
+        Ok(archived.into_iter().chain(published_versions(app, role)).collect())
     }
 
     /// The apps that the top-level targets delegate, in the order in which they were first published.
@@ -318,19 +316,43 @@ impl VerifiedRepository {
 
     /// The verified role of `app`; `Ok(None)` if the app is not published, an error if the role was not loaded.
     pub(super) fn loaded_app_role(&self, app: &AppName) -> Result<Option<&Targets>, TrustRefused> {
-        self.loaded(&metadata::role_name(app))
-    }
-
-    /// The verified archive of `app`, likewise.
-    pub(super) fn loaded_archive_role(&self, app: &AppName) -> Result<Option<&Targets>, TrustRefused> {
-        self.loaded(&metadata::archive_name(app))
-    }
-
-    fn loaded(&self, role: &str) -> Result<Option<&Targets>, TrustRefused> {
-        match self.updater.trusted().targets_role(role) {
-            None if self.updater.pin(role).is_some() => Err(TrustRefused::NotRefreshed),
+        let role = metadata::role_name(app);
+        match self.updater.trusted().targets_role(&role) {
+            None if self.updater.pin(&role).is_some() => Err(TrustRefused::NotRefreshed),
             found => Ok(found),
         }
+    }
+
+    /// The archive that `role`, the verified role of `app`, pins; an error if [`Self::published`] did not load it.
+    pub(super) fn kept_archive(&self, app: &AppName, role: &Targets) -> Result<Option<Archive>, TrustRefused> {
+        let path = archive::path(app);
+        let Some(target) = role.target(&path) else { return Ok(None) };
+        let bytes = self.updater.cache().load(&kept_target(&path), TARGETS_BYTES_MAX).ok_or_else(|| not_kept(&path))?;
+        check_target(&path, target, &bytes)?;
+        Archive::parse(app, &bytes).map(Some)
+    }
+
+    /// The file of the archive that the role of `app` pins, if it pins one; [`Self::published`] loaded it.
+    pub(super) fn archive_file(&self, app: &AppName) -> Result<Option<TufFile>, TrustRefused> {
+        let path = archive::path(app);
+        let Some(target) = self.loaded_app_role(app)?.and_then(|role| role.target(&path)) else { return Ok(None) };
+        let bytes = self.updater.cache().load(&kept_target(&path), TARGETS_BYTES_MAX).ok_or_else(|| not_kept(&path))?;
+        let name = archive::file_name(app, &metadata::target_digest(&path, target)?);
+        let malformed = |error: std::string::FromUtf8Error| TrustRefused::Malformed { file: path.clone(), detail: error.to_string() };
+        Ok(Some(TufFile { name, content: String::from_utf8(bytes).map_err(malformed)? }))
+    }
+
+    /// The archive that `role` pins, fetched if it is not kept.
+    async fn archive(&self, app: &AppName, role: &Targets, source: &dyn MetadataSource) -> Result<Option<Archive>, TrustRefused> {
+        if let Ok(kept) = self.kept_archive(app, role) {
+            return Ok(kept);
+        }
+        let path = archive::path(app);
+        let Some(target) = role.target(&path) else { return Ok(None) };
+        let bytes = self.updater.download(&path, target, TARGETS_BYTES_MAX, source).await?;
+        let archive = Archive::parse(app, &bytes)?;
+        self.updater.cache().store(&kept_target(&path), &bytes).await?;
+        Ok(Some(archive))
     }
 
     /// The role of `app` as it is kept on disk, verified from the root on.
@@ -364,27 +386,33 @@ impl VerifiedRepository {
     }
 
     async fn follow_app(&mut self, app: &AppName, source: &dyn MetadataSource) -> Result<(), TrustRefused> {
-        let (role, archive) = (metadata::role_name(app), metadata::archive_name(app));
-        if !self.updater.load_role(&role, "targets", None, source).await? {
+        if !self.updater.load_role(&metadata::role_name(app), "targets", None, source).await? {
             return Ok(());
         }
         self.hold_floor(app).await?;
-        let listed = self.loaded_app_role(app)?.map(|role| published_versions(app, role)).unwrap_or_default();
+        let Some(role) = self.loaded_app_role(app)? else { return Ok(()) };
+        let listed = published_versions(app, role);
         let kept = self.updater.cache().entries(&format!("targets/{app}"));
         if kept.iter().filter_map(|version| version.parse().ok()).any(|version: u64| !listed.contains_key(&version)) {
-            self.updater.load_role(&archive, &role, None, source).await?;
+            self.archive(app, role, source).await?;
         }
         Ok(())
     }
 
     /// The target `path` as the role of `app` lists it, with nothing on the way expired.
     async fn listed(&mut self, app: &AppName, path: &str, now: WallTime, source: &dyn MetadataSource) -> Result<TargetFile, TrustRefused> {
+        let not_published = || TrustRefused::NotPublished(path.to_owned());
+        let name = metadata::role_name(app);
         let found = self.updater.find(path, now, source).await?;
         self.hold_floor(app).await?;
-        let chain = ["targets".to_owned(), metadata::role_name(app), metadata::archive_name(app)];
-        let own = |roles: &[String]| roles == &chain[..2] || roles == chain;
-        let found = found.filter(|found| own(&found.roles)).map(|found| found.target);
-        found.ok_or_else(|| TrustRefused::NotPublished(path.to_owned()))
+        if let Some(found) = found {
+            let own = ["targets", name.as_str()];
+            return if found.roles == own { Ok(found.target) } else { Err(not_published()) };
+        }
+        // The search was led to the app's own role, and found it fresh; what it does not list stands in its archive.
+        let role = self.updater.trusted().targets_role(&name).ok_or_else(not_published)?;
+        let archive = self.archive(app, role, source).await?.ok_or_else(not_published)?;
+        archive.targets.get(path).cloned().ok_or_else(not_published)
     }
 }
 

@@ -100,11 +100,6 @@ pub(super) fn role_name(app: &AppName) -> String {
     format!("app-{app}")
 }
 
-/// The role that lists the versions of `app` that its own role no longer does. No app's role has this name.
-pub(super) fn archive_name(app: &AppName) -> String {
-    format!("archive-{app}")
-}
-
 /// The app whose role this is; none if it is no app's.
 pub(super) fn app_of(role: &str) -> Option<AppName> {
     role.strip_prefix("app-")?.parse().ok()

@@ -13,6 +13,7 @@
 //! | [`registry_faults`] | the registry survives kills, full disks, damage, races and attacks |
 //! | [`repositories`] | tags that stay, tags that expire, versions that are retired |
 //! | [`swarm`] | devices of another organisation and wrong bytes stay out |
+//! | [`evidence`] | evidence beside each version, and cosign signatures that an organisation asks for |
 //! | [`fleet`] | labels, groups and pins decide which device gets what |
 //! | [`rollouts`] | step by step, paused, aborted, taken back, and back by itself when a version does not start |
 //! | [`faults`] | what is killed, stopped or restored from a backup does no harm |
@@ -31,6 +32,7 @@ mod conformance;
 mod demo;
 mod discovery;
 mod enrolment;
+mod evidence;
 mod faults;
 mod fleet;
 mod hostile;

@@ -32,7 +32,7 @@ fn action_of(method: &Method, segments: &[&str]) -> Option<ActivityKind> {
         ("PATCH", ["api", "v1", "orgs", _, "repository-settings", _, ..]) => ActivityKind::SettingsChange,
         ("DELETE", ["api", "v1", "orgs", _, "repository-settings", _, ..]) => ActivityKind::SettingsClear,
         ("POST", ["api", "v1", "orgs", _, "apps", _, "versions", _, "retire"]) => ActivityKind::VersionRetire,
-        ("POST", ["api", "v1", "orgs", _, "versions"]) => ActivityKind::VersionPublish,
+        ("POST", ["api", "v1", "orgs", _, "versions" | "managed-versions"]) => ActivityKind::VersionPublish,
         ("POST", ["api", "v1", "orgs", _, "trust"]) => ActivityKind::TrustChange,
         ("POST", ["api", "v1", "orgs", _, "tokens"]) => ActivityKind::TokenCreate,
         ("DELETE", ["api", "v1", "orgs", _, "tokens", _]) => ActivityKind::TokenRevoke,

@@ -10,7 +10,6 @@ use protocol::time::WallTime;
 use serde_json::{Value, json};
 use sigstore_tuf::DelegatedRole;
 
-use super::super::archive;
 use super::super::client::VerifiedRepository;
 use super::super::metadata::{self, MEMBER, ROOT_SECONDS};
 use super::super::operator_keys::OperatorKeys;
@@ -129,7 +128,7 @@ pub fn prepare_apps(
     let before = top_level.clone();
     let mut change = TrustChange::default();
     for app in apps {
-        let (name, archive) = (metadata::role_name(app), metadata::archive_name(app));
+        let name = metadata::role_name(app);
         let role = view.loaded_app_role(app)?.ok_or_else(|| PublicationRefused::Change(format!("the app {app} is not published")))?;
         let mut known = top_level["delegations"]["keys"].clone();
         let roles = top_level["delegations"]["roles"].as_array_mut();
@@ -142,12 +141,6 @@ pub fn prepare_apps(
         let mut signed = metadata::plain(role);
         if let Some(floor) = floor {
             metadata::set_floor(&mut signed, floor);
-        }
-        if let Some(archived) = view.loaded_archive_role(app)? {
-            let named: serde_json::Map<String, Value> =
-                authority.keyids.iter().map(|id| (id.clone(), top_level["delegations"]["keys"][id].clone())).collect();
-            signed["delegations"] = archive::delegations(app, &named.into(), &authority);
-            change.roles.push(next_role(&archive, metadata::plain(archived), archived.version, keys, &authority.keyids, now)?);
         }
         change.roles.push(next_role(&name, signed, role.version, keys, &authority.keyids, now)?);
     }

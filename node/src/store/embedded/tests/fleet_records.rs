@@ -115,7 +115,7 @@ async fn a_device_keeps_what_its_operator_gave_it_when_it_enrols_again() {
     let (_dir, store) = enrolled("d1").await;
     let (id, web): (_, protocol::name::AppName) = ("d1".parse().unwrap(), "web".parse().unwrap());
     assert_eq!(store.device(&org(), &id).await.unwrap().unwrap().labels, labels("site", "north"), "those of the token");
-    store.publish_version(&org(), version(1), VersionContent::new(), &timestamp(0), vec![]).await.unwrap();
+    store.publish_version(&org(), version(1), VersionContent::default(), &timestamp(0), vec![]).await.unwrap();
     let change = DeviceChange { set_labels: labels("class", "lab"), pins: [(web.clone(), Some(1))].into(), ..DeviceChange::default() };
     let changed = store.change_device(&org(), &id, change).await.unwrap();
     assert_eq!((changed.labels.len(), changed.pins[&web]), (2, 1));
@@ -130,7 +130,7 @@ async fn a_device_keeps_what_its_operator_gave_it_when_it_enrols_again() {
 async fn a_pinned_version_is_not_retired_and_a_retired_one_not_pinned() {
     let (_dir, store) = enrolled("d1").await;
     let (id, web): (_, protocol::name::AppName) = ("d1".parse().unwrap(), "web".parse().unwrap());
-    store.publish_version(&org(), version(1), VersionContent::new(), &timestamp(0), vec![]).await.unwrap();
+    store.publish_version(&org(), version(1), VersionContent::default(), &timestamp(0), vec![]).await.unwrap();
     let pin = async |version: Option<u64>| {
         let change = DeviceChange { pins: [(web.clone(), version)].into(), ..DeviceChange::default() };
         store.change_device(&org(), &id, change).await
