@@ -107,17 +107,7 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
     let told = control::Sources::of(&neighbourhood, &identity, swarm_addr, config.discovery.mdns);
     let (handle, news, mut swarm) = swarm::start(parts);
     servers.spawn(crate::control::serve(config.data.clone(), control::router(told, handle.clone()), stop.subscribe()));
-    let swarm_tcp = SocketAddr::new(config.swarm_listen.ip(), swarm_addr.port());
-    match listener::bind(swarm_tcp, "--swarm-listen").await {
-        Ok(tcp) => {
-            let tls = Arc::new(identity.credentials.peer_server(&[b"http/1.1"])?);
-            let admission = identity.admission().clone();
-            servers.spawn(listener::serve_devices(tcp, tls, admission, Meter::new(None), handle.router(), stop.subscribe()));
-        }
-        Err(error) => {
-            tracing::warn!(error = format!("{error:#}"), "peers that QUIC does not reach cannot fetch from this device over HTTPS");
-        }
-    }
+    serve_https(&config, swarm_addr, &identity, &handle, &mut servers, &stop).await?;
     let (shared, heard) = neighbourhood.start(&quic_endpoint, handle.clone(), &identity)?;
     let ready = Ready::of(&config, &enrolment, progress.ports, swarm_addr);
     let mut renewal = tokio::spawn(renewal::run(dir.clone(), identity.clone(), client.clone(), seed));
@@ -159,15 +149,36 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
         _ = servers.join_next() => Some("a listener"),
     };
     tracing::info!("stopping");
-    renewal.abort();
-    agent.abort();
-    swarm.abort();
+    [renewal, agent, swarm].iter().for_each(tokio::task::JoinHandle::abort);
     let _ = stop.send(true);
     drop(neighbourhood);
     quic_endpoint.close(0u8.into(), b"stopping");
     while servers.join_next().await.is_some() {}
     quic_endpoint.wait_idle().await;
     telemetry::ended_by_itself(ended)
+}
+
+/// Serves peers that QUIC does not reach.
+async fn serve_https(
+    config: &DeviceConfig,
+    swarm_addr: SocketAddr,
+    identity: &Identity,
+    handle: &swarm::SwarmHandle,
+    servers: &mut JoinSet<()>,
+    stop: &watch::Sender<bool>,
+) -> anyhow::Result<()> {
+    let swarm_tcp = SocketAddr::new(config.swarm_listen.ip(), swarm_addr.port());
+    match listener::bind(swarm_tcp, "--swarm-listen").await {
+        Ok(tcp) => {
+            let tls = Arc::new(identity.credentials.peer_server(&[b"http/1.1"])?);
+            let admission = identity.admission().clone();
+            servers.spawn(listener::serve_devices(tcp, tls, admission, Meter::new(None), handle.router(), stop.subscribe()));
+        }
+        Err(error) => {
+            tracing::warn!(error = format!("{error:#}"), "peers that QUIC does not reach cannot fetch from this device over HTTPS");
+        }
+    }
+    Ok(())
 }
 
 /// Where the device is reached.

@@ -65,8 +65,8 @@ impl World {
         std::fs::create_dir_all(dir.join("partial")).unwrap();
         let (blobs, metrics) = (BlobStore::open(&dir).unwrap(), Arc::new(DeviceMetrics::default()));
         let parts = Parts {
-            surroundings: watch::channel(protocol::site::Surroundings::default()).1,
-            neighbours: watch::Sender::new(std::collections::BTreeMap::new()),
+            surroundings: watch::channel(Surroundings::default()).1,
+            neighbours: watch::Sender::new(BTreeMap::new()),
             others: mpsc::channel(1).0,
             endpoint: endpoint.clone(),
             me: credentials.identity.node,
