@@ -37,7 +37,7 @@ use protocol::hash_list::HashListBuilder;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Endpoint, EndpointConfig, ServerConfig, TransportConfig, VarInt};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 const ANY: &str = "127.0.0.1:0";
 const LIFE_SECONDS: u64 = 86_400;
@@ -222,11 +222,14 @@ fn credentials(dir: &Path, name: &str) -> anyhow::Result<DeviceCredentials> {
 
 async fn device(dir: &Path, name: &str) -> anyhow::Result<(SwarmHandle, mpsc::Receiver<News>, SocketAddr, Arc<DeviceMetrics>, Endpoint)> {
     let credentials = Arc::new(credentials(dir, name)?);
-    let endpoint = quic::open(&credentials, ANY.parse()?)?;
+    let endpoint = quic::open(&credentials, ANY.parse()?, &[])?;
     let metrics = Arc::new(DeviceMetrics::default());
     let partial_dir = dir.join(name).join("partial");
     fs::create_dir_all(&partial_dir)?;
     let parts = swarm::Parts {
+        surroundings: watch::channel(protocol::site::Surroundings::default()).1,
+        neighbours: watch::Sender::new(std::collections::BTreeMap::new()),
+        others: mpsc::channel(1).0,
         endpoint: endpoint.clone(),
         me: credentials.identity.node,
         seed: 1,
@@ -283,7 +286,7 @@ fn raw_endpoint(dir: &Path, name: &str) -> anyhow::Result<Endpoint> {
     transport.stream_receive_window(VarInt::from_u32(RAW_WINDOW_BYTES)).receive_window(VarInt::from_u32(RAW_WINDOW_BYTES));
     transport.send_window(RAW_WINDOW_BYTES.into());
     let transport = Arc::new(transport);
-    let mut server = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(credentials.peer_server(RAW_ALPN)?)?));
+    let mut server = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(credentials.peer_server(&[RAW_ALPN])?)?));
     server.transport_config(transport.clone());
     let mut client = ClientConfig::new(Arc::new(QuicClientConfig::try_from(credentials.peer_client(RAW_ALPN)?)?));
     client.transport_config(transport);

@@ -30,6 +30,9 @@ pub const LABEL_BYTES_MAX: usize = 128;
 /// The longest name of a site that a device may give, in bytes.
 pub const SITE_BYTES_MAX: usize = 64;
 
+/// The addresses on its LANs that a device tells at a poll: one for each family of two interfaces.
+pub const LAN_ADDRESSES_MAX: usize = 4;
+
 /// What went wrong, for people and programs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ApiError {

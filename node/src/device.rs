@@ -10,6 +10,9 @@
 //! | [`hook`] | the command that starts a version |
 //! | [`signer`] | the key that signs reports |
 //! | [`swarm`] | the driver of [`protocol::swarm`] |
+//! | [`neighbourhood`], [`neighbours`] | how peers are found, and which are connected |
+//! | [`gossip`] | the driver of [`protocol::gossip`] |
+//! | [`control`], [`doctor`] | what commands on this machine are told, and what keeps a device from working |
 //! | [`partial`] | blobs that are not whole yet |
 //! | [`seed_client`] | requests to the seed |
 //! | [`endpoint`] | the local pull-only registry |
@@ -19,11 +22,15 @@
 
 pub mod agent;
 pub mod control;
+pub mod doctor;
 pub mod endpoint;
 pub mod enroll;
+pub mod gossip;
 pub mod hook;
 pub mod identity;
 pub mod metrics;
+pub mod neighbourhood;
+pub mod neighbours;
 pub mod partial;
 pub mod renewal;
 pub mod run;

@@ -9,6 +9,8 @@
 //! | [`certificate`] | the certificate that a listener shows, replaced while it listens |
 //! | [`tls`] | TLS configurations of every listener and client |
 //! | [`quic`] | the one QUIC endpoint of a device |
+//! | [`control`] | libp2p over that endpoint |
+//! | [`interfaces`], [`discovery`] | the networks of this machine, and the ways to find peers there |
 //! | [`meter`] | bytes counted, and slowed down if so configured, on a socket |
 //!
 //! Not here: what is said over a connection; see `device::swarm` and `seed`.
@@ -17,9 +19,12 @@ pub mod admission;
 pub mod authorities;
 pub mod ca;
 pub mod certificate;
+pub mod control;
 pub mod credentials;
 pub mod device_key;
+pub mod discovery;
 pub mod identity;
+pub mod interfaces;
 pub mod meter;
 pub mod pkcs11;
 pub mod quic;

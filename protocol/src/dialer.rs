@@ -17,6 +17,9 @@ pub const ADDRESSES_MAX: usize = 256;
 const HINT_FAILURES_MAX: u32 = 6;
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// An address whose owner refused this node, or was refused by it, is left alone for this long: a certificate or an authority has
+/// to change first.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
 /// The machine; `poll_dial` is its only effect.
 #[derive(Debug)]
@@ -70,11 +73,15 @@ impl Dialer {
         }
     }
 
-    /// Dialling `address` failed.
-    pub fn on_failed(&mut self, now: Instant, address: SocketAddr) {
+    /// Dialling `address` failed; `refused` says that one end did not trust the other.
+    pub fn on_failed(&mut self, now: Instant, address: SocketAddr, refused: bool) {
         self.draws += 1;
         let draw = rendezvous::draw(self.seed, self.draws);
         let Some(known) = self.addresses.get_mut(&address).filter(|known| known.state == State::Dialling) else { return };
+        if refused {
+            known.state = State::Waiting(now + REFUSED_PAUSE);
+            return;
+        }
         known.failures = known.failures.saturating_add(1);
         if !known.configured && known.failures >= HINT_FAILURES_MAX {
             self.addresses.remove(&address);
@@ -162,7 +169,7 @@ mod tests {
         dialer.on_connected(address, PEER);
         dialer.on_learned(now, address, false);
         assert_eq!(due(&mut dialer, now + RETRY_MAX), []);
-        dialer.on_failed(now, address);
+        dialer.on_failed(now, address, false);
         assert_eq!(due(&mut dialer, now + RETRY_MAX), [], "a dial that lost to the peer's own says nothing");
     }
 
@@ -179,6 +186,19 @@ mod tests {
     }
 
     #[test]
+    fn an_address_where_one_end_does_not_trust_the_other_is_not_tried_at_speed() {
+        let (mut dialer, address) = (Dialer::new(ME, 1), "10.0.0.2:7446".parse().unwrap());
+        let dials = (0..600).filter(|second| {
+            let now = Instant::ZERO + Duration::from_secs(*second);
+            dialer.on_learned(now, address, false);
+            let due = due(&mut dialer, now);
+            due.iter().for_each(|address| dialer.on_failed(now, *address, true));
+            !due.is_empty()
+        });
+        assert_eq!(dials.count(), 10);
+    }
+
+    #[test]
     fn forgets_a_useless_hint_but_never_a_configured_peer() {
         let mut dialer = Dialer::new(ME, 1);
         let (hinted, configured) = ("10.0.0.2:1".parse().unwrap(), "10.0.0.3:1".parse().unwrap());
@@ -188,7 +208,7 @@ mod tests {
         for _ in 0..20 {
             now = now + RETRY_MAX;
             for address in due(&mut dialer, now) {
-                dialer.on_failed(now, address);
+                dialer.on_failed(now, address, false);
             }
         }
         assert_eq!(due(&mut dialer, now + RETRY_MAX), [configured]);

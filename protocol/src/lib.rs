@@ -6,6 +6,9 @@
 //! | [`verify`] | the proofs that store and machines take: only checked bytes get one |
 //! | [`statement`], [`envelope`] | which signed documents are accepted, and why others are refused |
 //! | [`wire`] | what peers say to each other, byte by byte, and every limit on it |
+//! | [`site`] | which devices are of one site |
+//! | [`beacon`] | how devices of a LAN notice each other |
+//! | [`gossip`] | what devices of a site tell each other of signed documents |
 //! | [`dialer`] | which addresses are dialled, and when again |
 //! | [`swarm`] | who fetches which bytes from whom |
 //! | [`identity`] | how long a device's certificate counts, and who may get one |
@@ -27,6 +30,7 @@
 //! build that brings one in.
 
 pub mod agent;
+pub mod beacon;
 pub mod bits;
 pub mod cosign;
 pub mod device_key;
@@ -36,6 +40,7 @@ pub mod envelope;
 pub mod fair_places;
 pub mod garbage;
 pub mod geometry;
+pub mod gossip;
 pub mod group;
 pub mod hash_list;
 pub mod identity;
@@ -47,6 +52,7 @@ pub mod rendezvous;
 pub mod repository;
 pub mod rollout;
 pub mod selector;
+pub mod site;
 pub mod span;
 pub mod statement;
 pub mod swarm;

@@ -30,6 +30,7 @@ pub mod device;
 pub mod disk;
 pub mod http;
 pub mod image;
+pub mod lan;
 pub mod log;
 pub mod process;
 pub mod program;

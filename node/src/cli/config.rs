@@ -56,7 +56,7 @@ impl Command {
         let dir = DeviceDir::new(&show.data);
         let found = show.config.is_some() || dir.is_enrolled() || show.data.join("config.toml").exists();
         anyhow::ensure!(found, "there is neither a seed nor a device in {}; check --data", show.data.display());
-        let mut config = DeviceConfig::load(&show.data, show.config.as_deref(), show.device.into_file()?)?;
+        let mut config = DeviceConfig::load(&show.data, show.config.as_deref(), show.device.into_file())?;
         if dir.is_enrolled() {
             dir.progress()?.ports.fill(&mut config);
         }

@@ -1,18 +1,26 @@
 //! `hedgerow device …`: this machine as a device.
 //!
+//! | module | holds |
+//! |---|---|
+//! | [`peers`] | `peers` |
+//! | [`doctor`] | `doctor` |
+//!
 //! Not here: how a device works; see [`crate::device`].
+
+pub mod doctor;
+pub mod peers;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
-use clap::{Args, Subcommand, ValueEnum};
+use anyhow::Context;
+use clap::{Args, Subcommand};
 use protocol::name::{DeviceId, Platform};
 use protocol::statement::TrustToken;
 use serde_json::json;
 
 use super::Output;
 use super::swarm::Swarm;
-use crate::config::device::{DeviceConfig, DeviceFile, Way};
+use crate::config::device::{DeviceConfig, DeviceFile, Switch, Way};
 use crate::device::enroll::{KeySource, enroll, own_platform};
 use crate::device::run::{Ready, run};
 use crate::transport::device_key::KeyType;
@@ -25,6 +33,10 @@ pub enum Command {
     Enroll(Enroll),
     /// Run the device until SIGTERM.
     Run(Run),
+    /// Show the peers that are connected.
+    Peers(peers::Peers),
+    /// Look for what keeps the device from working, and say what to do.
+    Doctor(doctor::Doctor),
     /// Show what the running device's swarm is doing: peers, rates, who serves whom, blobs on their way.
     Swarm(Swarm),
 }
@@ -102,12 +114,12 @@ pub struct Settings {
     /// Devices with the same site share even when they are not on one network.
     #[arg(long, value_name = "NAME", env = "HEDGEROW_SITE")]
     site: Option<String>,
-    /// How peers are found: the seed's hints, the configured peers; mdns has no effect in this version. [default: all]
+    /// How peers are found: beacons on the LAN (mdns), the seed's hints, the configured peers. [default: all]
     #[arg(long, value_name = "WAYS", env = "HEDGEROW_DISCOVERY", value_delimiter = ',')]
     discovery: Vec<Way>,
-    /// Speak libp2p too; this version cannot: `on` is refused.
-    #[arg(long, value_name = "SWITCH", env = "HEDGEROW_LIBP2P", default_value = "off")]
-    libp2p: Switch,
+    /// Whether peers are told of signed documents over libp2p; sharing blobs does not need it. [default: on]
+    #[arg(long, value_name = "SWITCH", env = "HEDGEROW_LIBP2P")]
+    libp2p: Option<Switch>,
     /// What the device says of itself; counts for groups where the operator did not set the same key. Can be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE", env = "HEDGEROW_LABELS", value_delimiter = ',', value_parser = label)]
     labels: Vec<(String, String)>,
@@ -119,15 +131,6 @@ pub struct Settings {
     /// Seconds that it may take. [default: 300]
     #[arg(long, value_name = "N", env = "HEDGEROW_ACTIVATE_SECONDS")]
     activate_seconds: Option<u64>,
-}
-
-/// On or off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Switch {
-    /// Wanted.
-    On,
-    /// Not wanted.
-    Off,
 }
 
 fn label(text: &str) -> anyhow::Result<(String, String)> {
@@ -152,14 +155,8 @@ pub struct Run {
 
 impl Settings {
     /// The settings as a file would say them.
-    ///
-    /// # Errors
-    /// When this version cannot do what is wanted.
-    pub fn into_file(self) -> anyhow::Result<DeviceFile> {
-        if self.libp2p == Switch::On {
-            bail!("this version has no libp2p yet; leave --libp2p out, or say --libp2p off");
-        }
-        Ok(DeviceFile {
+    pub fn into_file(self) -> DeviceFile {
+        DeviceFile {
             endpoint_listen: self.endpoint_listen,
             swarm_listen: self.swarm_listen,
             metrics_listen: self.metrics_listen,
@@ -167,10 +164,11 @@ impl Settings {
             poll_seconds: self.poll_seconds,
             site: self.site,
             discovery: (!self.discovery.is_empty()).then_some(self.discovery),
+            libp2p: self.libp2p,
             labels: (!self.labels.is_empty()).then(|| self.labels.into_iter().collect()),
             activate_hook: self.activate_hook,
             activate_seconds: self.activate_seconds,
-        })
+        }
     }
 }
 
@@ -183,6 +181,8 @@ impl Command {
         match self {
             Self::Enroll(enroll) => enroll.run().await,
             Self::Run(run) => run.run(token).await,
+            Self::Peers(peers) => peers.run().await,
+            Self::Doctor(doctor) => doctor.run().await,
             Self::Swarm(swarm) => swarm.run().await,
         }
     }
@@ -205,7 +205,7 @@ impl Enroll {
 
 impl Run {
     async fn run(self, token: TrustToken) -> anyhow::Result<()> {
-        let config = DeviceConfig::load(&self.data, self.config.as_deref(), self.settings.into_file()?)?;
+        let config = DeviceConfig::load(&self.data, self.config.as_deref(), self.settings.into_file())?;
         let output = self.output;
         run(config, token, |ready| {
             let text = || {

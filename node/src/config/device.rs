@@ -23,6 +23,16 @@ const METRICS_LISTEN: &str = "127.0.0.1:0";
 /// mends itself fit in.
 const ACTIVATE_SECONDS: u64 = 300;
 
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    /// Wanted.
+    On,
+    /// Not wanted.
+    Off,
+}
+
 /// A way to find peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -38,7 +48,7 @@ pub enum Way {
 /// The ways to find peers that are in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Discovery {
-    /// Multicast on the LAN; without effect in this version.
+    /// Beacons are sent and heard on the LAN.
     pub mdns: bool,
     /// The seed's hints are followed.
     pub seed: bool,
@@ -76,6 +86,8 @@ pub struct DeviceFile {
     pub site: Option<String>,
     /// The ways to find peers.
     pub discovery: Option<Vec<Way>>,
+    /// Whether peers are told of signed documents over libp2p.
+    pub libp2p: Option<Switch>,
     /// What the device says of itself to operators.
     pub labels: Option<BTreeMap<String, String>>,
     /// The command that starts a version, given to `sh -c`.
@@ -103,6 +115,8 @@ pub struct DeviceConfig {
     pub site: Option<String>,
     /// The ways to find peers that are in use.
     pub discovery: Discovery,
+    /// Whether peers are told of signed documents over libp2p.
+    pub libp2p: bool,
     /// What the device says of itself to operators.
     pub labels: Labels,
     /// The command that starts a version; none if versions are only stored.
@@ -147,6 +161,7 @@ impl DeviceConfig {
             poll_interval: Duration::from_secs(poll_seconds),
             site,
             discovery: Discovery::of(&discovery),
+            libp2p: flags.libp2p.or(file.libp2p).unwrap_or(Switch::On) == Switch::On,
             labels,
             activate_hook: flags.activate_hook.or(file.activate_hook),
             activate_time: Duration::from_secs(activate_seconds),
@@ -163,6 +178,7 @@ impl DeviceConfig {
             poll_seconds: Some(self.poll_interval.as_secs()),
             site: self.site.clone(),
             discovery: Some(self.discovery.ways()),
+            libp2p: Some(if self.libp2p { Switch::On } else { Switch::Off }),
             labels: (!self.labels.is_empty())
                 .then(|| self.labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()),
             activate_hook: self.activate_hook.clone(),

@@ -12,19 +12,23 @@ mod clerk;
 mod documents;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use protocol::agent::record::Record;
 use protocol::agent::{Agent, Effect, Event, Input, Now, Outcome, Settings};
+use protocol::gossip::message::Documents;
 use protocol::label::Labels;
 use protocol::name::AppName;
+use protocol::site::Surroundings;
 use protocol::statement::TrustToken;
 use protocol::statement::version::VersionName;
 use protocol::time::floor::CheckedTime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::endpoint::Catalogue;
+use super::gossip::documents::Shared;
 use super::hook::{Hook, StartedVersion};
 use super::identity::Identity;
 use super::metrics::DeviceMetrics;
@@ -34,6 +38,7 @@ use super::state::{DeviceDir, Enrolment, Progress};
 use super::swarm::{News, SwarmHandle};
 use crate::clock::Clock;
 use crate::store::blobs::BlobStore;
+use crate::transport::discovery::hints::Hinter;
 use crate::trust::VerifiedRepository;
 use clerk::{Answer, Clerk, Errand};
 
@@ -70,10 +75,18 @@ pub struct Parts {
     pub seed: u64,
     /// Where this device takes swarm connections.
     pub port: u16,
+    /// The address of which it takes them, which may be unspecified.
+    pub listens_on: IpAddr,
     /// The configured site.
     pub site: Option<String>,
-    /// Whether the seed's hints of peers are followed.
-    pub follows_hints: bool,
+    /// Where the device is.
+    pub surroundings: watch::Receiver<Surroundings>,
+    /// Takes the seed's hints of peers, if they are followed.
+    pub hinter: Option<Hinter>,
+    /// Shows neighbours the documents in force.
+    pub shared: watch::Sender<Arc<Shared>>,
+    /// Documents that neighbours handed over.
+    pub heard: mpsc::Receiver<Documents>,
     /// Signs reports.
     pub signer: ReportSigner,
     /// The device's own labels.

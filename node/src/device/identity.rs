@@ -116,6 +116,11 @@ impl Identity {
         Ok(())
     }
 
+    /// The counter of the revocation list in force.
+    pub fn revocations(&self) -> Option<Counter> {
+        self.learnt().revocations.as_ref().map(|held| held.counter)
+    }
+
     /// Whether the list with this digest is the one that was taken last.
     pub fn knows_revocations(&self, digest: &Digest) -> bool {
         self.learnt().revocations.as_ref().is_some_and(|held| held.digest.as_ref() == Some(digest))

@@ -19,13 +19,15 @@ use super::endpoint::{Catalogue, EndpointState};
 use super::hook::Hook;
 use super::identity::Identity;
 use super::metrics::{DeviceCollector, DeviceMetrics, IdentityCollector};
+use super::neighbourhood::Neighbourhood;
 use super::seed_client::SeedClient;
 use super::signer::ReportSigner;
-use super::state::{DeviceDir, Enrolment, Ports};
+use super::state::{DeviceDir, Enrolment, Ports, Progress};
 use super::{agent, control, endpoint, renewal, swarm};
 use crate::config::device::DeviceConfig;
 use crate::store::blobs::BlobStore;
 use crate::store::lock::DataLock;
+use crate::transport::control::ALPN as CONTROL_ALPN;
 use crate::transport::meter::Meter;
 use crate::transport::quic;
 use crate::trust::VerifiedRepository;
@@ -77,17 +79,8 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
     let identity = Arc::new(Identity::open(&dir, repository.root(), repository.timestamp_expires())?);
     let (me, seed) = identity.node();
 
-    progress.ports.fill(&mut config);
-    let quic_endpoint = quic::open(&identity.credentials, config.swarm_listen)?;
-    let registry_listener = listener::bind(config.endpoint_listen, "--endpoint-listen").await?;
-    let metrics_listener = listener::bind(config.metrics_listen, "--metrics-listen").await?;
-    let swarm_addr = quic_endpoint.local_addr().context("the swarm's address")?;
-    let ports = Ports { endpoint: port(&registry_listener)?, swarm: swarm_addr.port(), metrics: port(&metrics_listener)? };
-    if ports != progress.ports {
-        progress.ports = ports;
-        dir.keep_progress(&progress)?;
-    }
-
+    let Doors { quic_endpoint, registry_listener, metrics_listener, swarm_addr } =
+        Doors::open(&mut config, &identity, &dir, &mut progress).await?;
     let client = Arc::new(SeedClient::new(identity.credentials.clone(), &enrolment.device_url)?);
     let metrics = Arc::new(DeviceMetrics::default());
     let catalogue = Arc::new(RwLock::new(Catalogue::default()));
@@ -95,8 +88,9 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
     let endpoint_router = endpoint::router(EndpointState { catalogue: catalogue.clone(), blobs: blobs.clone() });
     let mut servers = JoinSet::new();
     servers.spawn(listener::serve(registry_listener, None, Meter::new(None), endpoint_router, stopped.clone()));
-    servers.spawn(listener::serve(metrics_listener, None, Meter::new(None), metrics_router(&metrics, &identity), stopped.clone()));
+    servers.spawn(listener::serve(metrics_listener, None, Meter::new(None), metrics_router(&metrics, &identity), stopped));
 
+    let mut neighbourhood = Neighbourhood::enter(&config, swarm_addr)?;
     let parts = swarm::Parts {
         endpoint: quic_endpoint.clone(),
         me,
@@ -106,28 +100,20 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
         blobs: blobs.clone(),
         partial_dir,
         metrics: metrics.clone(),
+        surroundings: neighbourhood.surroundings.subscribe(),
+        neighbours: neighbourhood.neighbours.clone(),
+        others: neighbourhood.others.clone(),
     };
+    let told = control::Sources::of(&neighbourhood, &identity, swarm_addr, config.discovery.mdns);
     let (handle, news, mut swarm) = swarm::start(parts);
-    let swarm_tcp = SocketAddr::new(config.swarm_listen.ip(), swarm_addr.port());
-    match listener::bind(swarm_tcp, "--swarm-listen").await {
-        Ok(tcp) => {
-            let tls = Arc::new(identity.credentials.peer_server(b"http/1.1")?);
-            let admission = identity.admission().clone();
-            servers.spawn(listener::serve_devices(tcp, tls, admission, Meter::new(None), handle.router(), stopped.clone()));
-        }
-        Err(error) => {
-            tracing::warn!(error = format!("{error:#}"), "peers that QUIC does not reach cannot fetch from this device over HTTPS");
-        }
-    }
-    servers.spawn(control::serve(config.data.clone(), handle.clone(), stopped));
-    if config.discovery.peers {
-        handle.learned(config.peers.clone(), true).await;
-    }
-    let ready = Ready::of(&config, &enrolment, ports, swarm_addr);
-    let hook = hook_of(&config, &enrolment, ready.endpoint_url.clone());
+    servers.spawn(crate::control::serve(config.data.clone(), control::router(told, handle.clone()), stop.subscribe()));
+    serve_https(&config, swarm_addr, &identity, &handle, &mut servers, &stop).await?;
+    let (shared, heard) = neighbourhood.start(&quic_endpoint, handle.clone(), &identity)?;
+    let ready = Ready::of(&config, &enrolment, progress.ports, swarm_addr);
     let mut renewal = tokio::spawn(renewal::run(dir.clone(), identity.clone(), client.clone(), seed));
     let parts = agent::Parts {
         signer: ReportSigner::new(&enrolment, identity.credentials.clone()),
+        hook: hook_of(&config, &enrolment, ready.endpoint_url.clone()),
         dir,
         identity,
         enrolment,
@@ -141,11 +127,14 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
         metrics,
         interval: config.poll_interval,
         seed,
-        port: ports.swarm,
+        port: swarm_addr.port(),
+        listens_on: swarm_addr.ip(),
         site: config.site,
-        follows_hints: config.discovery.seed,
+        surroundings: neighbourhood.surroundings.subscribe(),
+        hinter: neighbourhood.hinter.clone(),
+        shared,
+        heard,
         labels: config.labels,
-        hook,
         activation,
     };
     let mut agent = tokio::spawn(agent::run(parts, news));
@@ -160,14 +149,62 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
         _ = servers.join_next() => Some("a listener"),
     };
     tracing::info!("stopping");
-    renewal.abort();
-    agent.abort();
-    swarm.abort();
+    [renewal, agent, swarm].iter().for_each(tokio::task::JoinHandle::abort);
     let _ = stop.send(true);
+    drop(neighbourhood);
     quic_endpoint.close(0u8.into(), b"stopping");
     while servers.join_next().await.is_some() {}
     quic_endpoint.wait_idle().await;
     telemetry::ended_by_itself(ended)
+}
+
+/// Serves peers that QUIC does not reach.
+async fn serve_https(
+    config: &DeviceConfig,
+    swarm_addr: SocketAddr,
+    identity: &Identity,
+    handle: &swarm::SwarmHandle,
+    servers: &mut JoinSet<()>,
+    stop: &watch::Sender<bool>,
+) -> anyhow::Result<()> {
+    let swarm_tcp = SocketAddr::new(config.swarm_listen.ip(), swarm_addr.port());
+    match listener::bind(swarm_tcp, "--swarm-listen").await {
+        Ok(tcp) => {
+            let tls = Arc::new(identity.credentials.peer_server(&[b"http/1.1"])?);
+            let admission = identity.admission().clone();
+            servers.spawn(listener::serve_devices(tcp, tls, admission, Meter::new(None), handle.router(), stop.subscribe()));
+        }
+        Err(error) => {
+            tracing::warn!(error = format!("{error:#}"), "peers that QUIC does not reach cannot fetch from this device over HTTPS");
+        }
+    }
+    Ok(())
+}
+
+/// Where the device is reached.
+struct Doors {
+    quic_endpoint: quinn::Endpoint,
+    registry_listener: TcpListener,
+    metrics_listener: TcpListener,
+    swarm_addr: SocketAddr,
+}
+
+impl Doors {
+    /// Opens them at the ports of the last run, if `config` leaves the choice, and keeps new ones.
+    async fn open(config: &mut DeviceConfig, identity: &Identity, dir: &DeviceDir, progress: &mut Progress) -> anyhow::Result<Self> {
+        progress.ports.fill(config);
+        let others: &[&[u8]] = if config.libp2p { &[CONTROL_ALPN] } else { &[] };
+        let quic_endpoint = quic::open(&identity.credentials, config.swarm_listen, others)?;
+        let registry_listener = listener::bind(config.endpoint_listen, "--endpoint-listen").await?;
+        let metrics_listener = listener::bind(config.metrics_listen, "--metrics-listen").await?;
+        let swarm_addr = quic_endpoint.local_addr().context("the swarm's address")?;
+        let ports = Ports { endpoint: port(&registry_listener)?, swarm: swarm_addr.port(), metrics: port(&metrics_listener)? };
+        if ports != progress.ports {
+            progress.ports = ports;
+            dir.keep_progress(progress)?;
+        }
+        Ok(Self { quic_endpoint, registry_listener, metrics_listener, swarm_addr })
+    }
 }
 
 fn hook_of(config: &DeviceConfig, enrolment: &Enrolment, endpoint_url: String) -> Option<Hook> {

@@ -2,6 +2,7 @@
 //!
 //! Not here: when they are made; [`protocol::agent`] and [`protocol::swarm`] decide.
 
+use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use tokio::io::AsyncRead;
 use tokio::sync::Notify;
 use tokio_util::io::StreamReader;
 
-use crate::api::{ApiError, BODY_BYTES_MAX, DeviceStateAnswer, RenewRequest, Renewed};
+use crate::api::{ApiError, BODY_BYTES_MAX, DeviceStateAnswer, LAN_ADDRESSES_MAX, RenewRequest, Renewed};
 use crate::gzip::{self, GZIP};
 use crate::transport::credentials::DeviceCredentials;
 use crate::trust::{MetadataSource, SourceError};
@@ -135,13 +136,18 @@ impl SeedClient {
         serde_json::from_slice(&body).context("the seed's answer to the renewal cannot be read")
     }
 
-    /// Polls; `port` is where this device takes swarm connections.
+    /// Polls; `port` is where this device takes swarm connections, `lan` are its addresses on its LANs, which the seed hints at to
+    /// others of the site.
     ///
     /// # Errors
     /// When the seed cannot be reached or answers with an error.
-    pub async fn state(&self, etag: Option<&str>, port: u16, site: Option<&str>) -> anyhow::Result<StateAnswer> {
+    pub async fn state(&self, etag: Option<&str>, port: u16, site: Option<&str>, lan: &[IpAddr]) -> anyhow::Result<StateAnswer> {
         let request = self.http().get(format!("{}/api/v1/device/state", self.base)).timeout(CONTROL_TIME);
         let mut request = request.query(&[("port", port.to_string())]);
+        if !lan.is_empty() {
+            let lan: Vec<String> = lan.iter().take(LAN_ADDRESSES_MAX).map(IpAddr::to_string).collect();
+            request = request.query(&[("lan", lan.join(","))]);
+        }
         if let Some(site) = site {
             request = request.query(&[("site", site)]);
         }

@@ -40,6 +40,7 @@ use protocol::digest::Digest;
 use protocol::geometry::{Geometry, UNIT_BYTES};
 use protocol::identity::standing::{Purpose, Standing};
 use protocol::name::NodeId;
+use protocol::site::{Surroundings, is_link_local};
 use protocol::swarm::parameters::Parameters;
 use protocol::swarm::peer_view::OwnView;
 use protocol::swarm::{AskId, Effect, Event, FetchId, Input, Source, Swarm, memory};
@@ -47,11 +48,12 @@ use protocol::time::Instant;
 use protocol::verify::UnitProof;
 use protocol::wire::Message;
 use protocol::wire::limits::ADDRESSES_MAX;
-use quinn::Endpoint;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use quinn::{Connecting, Endpoint};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use super::metrics::DeviceMetrics;
+use super::neighbours::Neighbours;
 use super::seed_client::SeedClient;
 use crate::clock::Clock;
 use crate::store::blobs::BlobStore;
@@ -108,7 +110,7 @@ pub(crate) enum Command {
     /// A peer greeted.
     Greeted(Box<Greeting>),
     /// Dialling failed.
-    DialFailed { address: SocketAddr },
+    DialFailed { address: SocketAddr, refused: bool },
     /// A connection is gone.
     Closed { peer: NodeId, connection: usize },
     /// A peer asks for units.
@@ -179,6 +181,12 @@ pub struct Parts {
     pub partial_dir: std::path::PathBuf,
     /// Figures about this device.
     pub metrics: Arc<DeviceMetrics>,
+    /// Where this device is.
+    pub surroundings: watch::Receiver<Surroundings>,
+    /// Is told of the peers that are connected.
+    pub neighbours: Neighbours,
+    /// Takes the connections of peers that speak another protocol than the swarm's.
+    pub others: mpsc::Sender<Connecting>,
 }
 
 /// Starts the driver, which runs until it is aborted.
@@ -215,8 +223,10 @@ pub fn start(parts: Parts) -> (SwarmHandle, mpsc::Receiver<News>, JoinHandle<()>
         web: web.clone(),
         client: parts.client,
         metrics: parts.metrics,
+        surroundings: parts.surroundings,
+        neighbours: parts.neighbours,
     };
-    tokio::spawn(connections::accept(driver.endpoint.clone(), driver.port(), commands.clone()));
+    tokio::spawn(connections::accept(driver.endpoint.clone(), driver.port(), commands.clone(), parts.others));
     let running = tokio::spawn(driver.run(inbox));
     (SwarmHandle { commands, web }, agent, running)
 }
@@ -268,6 +278,8 @@ struct Driver {
     client: Arc<SeedClient>,
     web: Arc<Web>,
     metrics: Arc<DeviceMetrics>,
+    surroundings: watch::Receiver<Surroundings>,
+    neighbours: Neighbours,
 }
 
 impl Driver {
@@ -330,7 +342,7 @@ impl Driver {
             Command::Served { ask, too_slow } => self.on_served(ask, too_slow),
             Command::Opened { blob, want, opened } => self.on_opened(blob, want, opened),
             Command::Greeted(greeting) => self.on_greeted(*greeting),
-            Command::DialFailed { address } => self.dialer.on_failed(now, address),
+            Command::DialFailed { address, refused } => self.dialer.on_failed(now, address, refused),
             Command::Closed { peer, connection } => self.on_closed(peer, connection),
             Command::Asked(ask) => self.on_asked(ask),
             Command::Geometry { blob, tell } => {
@@ -347,7 +359,7 @@ impl Driver {
         if let Input::Received { peer, message: Message::Peers { addresses } } = &input
             && self.may_say_addresses(*peer)
         {
-            for address in addresses {
+            for address in addresses.iter().filter(|address| self.surroundings.borrow().is_on_link(address.ip())) {
                 self.dialer.on_learned(self.clock.now(), *address, false);
             }
         }
@@ -357,8 +369,9 @@ impl Driver {
     fn on_greeted(&mut self, greeting: Greeting) {
         let (now, node) = (self.clock.now(), greeting.identity.node);
         let refusal = self.refusal(&greeting);
-        if refusal.is_none() && self.peers.contains_key(&node) {
-            self.on_peer_gone(node);
+        if refusal.is_none() {
+            // The dialler is not told: another of the peer's addresses would be dialled for nothing, and replace this one.
+            self.forget(node);
         }
         self.dialer.on_connected(greeting.listens_on(), node);
         if let Some(until) = self.swarm.banned_until(now, node) {
@@ -370,11 +383,13 @@ impl Driver {
         }
         tracing::info!(peer = %greeting.identity.device, address = %greeting.remote_address(), transport = greeting.link.transport(), "peer connected");
         let peer = connections::adopt(self.me, greeting, &self.commands);
-        let others: Vec<SocketAddr> = self.peers.values().map(|peer| peer.listens_on).take(ADDRESSES_MAX).collect();
+        let others: Vec<SocketAddr> =
+            self.peers.values().map(|peer| peer.listens_on).filter(|address| !is_link_local(address.ip())).take(ADDRESSES_MAX).collect();
         if !others.is_empty() {
             peer.send(Message::Peers { addresses: others });
         }
         self.metrics.peer_joined(&peer.link);
+        self.neighbours.send_modify(|known| drop(known.insert(node, peer.neighbour())));
         self.peers.insert(node, peer);
         self.windows.peers_changed();
         self.swarm.handle_input(now, Input::PeerJoined { peer: node });
@@ -427,12 +442,19 @@ impl Driver {
     }
 
     fn on_peer_gone(&mut self, node: NodeId) {
+        if self.peers.contains_key(&node) {
+            self.forget(node);
+            self.dialer.on_left(self.clock.now(), node);
+        }
+    }
+
+    fn forget(&mut self, node: NodeId) {
         if let Some(peer) = self.peers.remove(&node) {
+            self.neighbours.send_modify(|known| drop(known.remove(&node)));
             tracing::info!(peer = %peer.device, "peer gone");
             self.metrics.peer_left(&peer.link);
             peer.link.close(0, "bye");
             self.windows.peers_changed();
-            self.dialer.on_left(self.clock.now(), node);
             self.swarm.handle_input(self.clock.now(), Input::PeerLeft { peer: node });
         }
     }

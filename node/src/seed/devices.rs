@@ -2,7 +2,7 @@
 //!
 //! Not here: what operators ask for; see [`super::api`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -26,7 +26,7 @@ use super::enrolment;
 use super::extract::{Path, Query, no_method, no_route};
 use super::fleet::assignments::DeviceDocuments;
 use super::metadata::tuf_file;
-use crate::api::{DeviceStateAnswer, SITE_BYTES_MAX};
+use crate::api::{DeviceStateAnswer, LAN_ADDRESSES_MAX, SITE_BYTES_MAX};
 use crate::clock::wall_time;
 use crate::listener::Client;
 use crate::transport::identity::DeviceIdentity;
@@ -56,6 +56,9 @@ struct Poll {
     #[serde(default)]
     port: u16,
     site: Option<String>,
+    /// Its addresses on its LANs, separated by commas.
+    #[serde(default)]
+    lan: String,
 }
 
 async fn state(
@@ -70,10 +73,13 @@ async fn state(
         let message = format!("the name of a site has at most {SITE_BYTES_MAX} bytes");
         return Err(Refused::new(StatusCode::BAD_REQUEST, "site_too_long", message));
     }
+    let lan = poll.lan.split(',').filter(|address| !address.is_empty()).take(LAN_ADDRESSES_MAX).map(str::parse);
+    let lan = lan.collect::<Result<Vec<IpAddr>, _>>();
+    let lan = lan.map_err(|_| Refused::new(StatusCode::BAD_REQUEST, "bad_address", "lan names IP addresses, separated by commas"))?;
     seed.metrics.count_poll();
     let missing = || Refused::new(StatusCode::NOT_FOUND, "missing", "the organisation has no trust metadata");
     let timestamp = seed.store.tuf_file(&org, "timestamp.json").await?.ok_or_else(missing)?.content;
-    let peers: Vec<SocketAddr> = seed.sites.seen(&org, &device, client.address.ip(), poll.port, poll.site);
+    let peers: Vec<SocketAddr> = seed.sites.seen(&org, &device, client.address.ip(), &lan, poll.port, poll.site);
     let DeviceDocuments { assignment, states } = seed.documents_for(&org, &device).await?;
     let revocations = seed.store.revocation_list(&org).await?.and_then(|list| list.digest);
     let revoked = revocations.map(|digest| digest.to_string());

@@ -43,9 +43,9 @@ enum Place {
     Behind(IpAddr),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Seen {
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     at: Instant,
 }
 
@@ -56,17 +56,20 @@ impl Seen {
 }
 
 impl Sites {
-    /// A device polled from `from` and takes swarm connections on `port`; the answer names others of its site.
-    pub fn seen(&self, org: &OrgName, device: &DeviceId, from: IpAddr, port: u16, site: Option<String>) -> Vec<SocketAddr> {
+    /// A device polled from `from` and takes swarm connections on `port`, on its LANs at the addresses `lan`; the answer names
+    /// others of its site. A device that told no address of its own is where it was seen.
+    pub fn seen(&self, org: &OrgName, device: &DeviceId, from: IpAddr, lan: &[IpAddr], port: u16, site: Option<String>) -> Vec<SocketAddr> {
         let from = from.to_canonical();
         let site = Site { org: org.clone(), place: site.map_or(Place::Behind(from), Place::Named) };
         let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.seen(Instant::now(), site, device, SocketAddr::new(from, port))
+        let lan = if lan.is_empty() { &[from] } else { lan };
+        let addresses = lan.iter().filter(|_| port != 0).map(|address| SocketAddr::new(*address, port)).collect();
+        memory.seen(Instant::now(), site, device, addresses)
     }
 }
 
 impl Memory {
-    fn seen(&mut self, now: Instant, site: Site, device: &DeviceId, address: SocketAddr) -> Vec<SocketAddr> {
+    fn seen(&mut self, now: Instant, site: Site, device: &DeviceId, addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
         if self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP_INTERVAL) {
             self.sweep(now);
         }
@@ -77,10 +80,10 @@ impl Memory {
             None => self.sites.len() < SITES_MAX,
         };
         let others = known.into_iter().flatten().filter(|(other, seen)| *other != device && seen.is_fresh(now));
-        let answer = others.map(|(_, seen)| seen.address).take(ADDRESSES_MAX).collect();
-        if address.port() != 0 && room {
+        let answer = others.flat_map(|(_, seen)| seen.addresses.iter().copied()).take(ADDRESSES_MAX).collect();
+        if !addresses.is_empty() && room {
             self.places.insert((site.org.clone(), device.clone()), site.place.clone());
-            self.sites.entry(site).or_default().insert(device.clone(), Seen { address, at: now });
+            self.sites.entry(site).or_default().insert(device.clone(), Seen { addresses, at: now });
         }
         answer
     }
@@ -124,7 +127,7 @@ mod tests {
         let sites = Sites::default();
         let (acme, other) = ("acme".parse().unwrap(), "other".parse().unwrap());
         let seen = |org: &OrgName, device: &str, from: &str, port, site: Option<&str>| {
-            sites.seen(org, &device.parse().unwrap(), from.parse().unwrap(), port, site.map(str::to_owned))
+            sites.seen(org, &device.parse().unwrap(), from.parse().unwrap(), &[], port, site.map(str::to_owned))
         };
         assert_eq!(seen(&acme, "a", "192.0.2.1", 1, None), []);
         assert_eq!(seen(&acme, "b", "192.0.2.1", 2, None), ["192.0.2.1:1".parse().unwrap()]);
@@ -135,9 +138,20 @@ mod tests {
         assert_eq!(seen(&acme, "b", "192.0.2.1", 2, None), [], "and is no longer named where it was");
     }
 
+    #[test]
+    fn devices_behind_one_address_are_named_by_their_own() {
+        let sites = Sites::default();
+        let seen = |device: &str, lan: &str| {
+            let (org, lan) = ("acme".parse().unwrap(), lan.parse().unwrap());
+            sites.seen(&org, &device.parse().unwrap(), "192.0.2.1".parse().unwrap(), &[lan], 7446, None)
+        };
+        assert_eq!(seen("a", "10.0.0.2"), []);
+        assert_eq!(seen("b", "10.0.0.3"), ["10.0.0.2:7446".parse().unwrap()]);
+    }
+
     fn poll(memory: &mut Memory, now: Instant, site: usize, device: &str) -> Vec<SocketAddr> {
         let site = Site { org: "acme".parse().unwrap(), place: Place::Named(site.to_string()) };
-        memory.seen(now, site, &device.parse().unwrap(), "192.0.2.1:1".parse().unwrap())
+        memory.seen(now, site, &device.parse().unwrap(), vec!["192.0.2.1:1".parse().unwrap()])
     }
 
     #[test]

@@ -109,18 +109,18 @@ impl DeviceCredentials {
         Ok(config)
     }
 
-    /// What a device uses towards peers that dial it.
+    /// What a device uses towards peers that dial it and speak one of `protocols` (RFC 7301).
     ///
     /// # Errors
     /// Never with the fixed protocol versions.
-    pub fn peer_server(&self, alpn: &[u8]) -> anyhow::Result<ServerConfig> {
+    pub fn peer_server(&self, protocols: &[&[u8]]) -> anyhow::Result<ServerConfig> {
         let (admission, org) = (self.admission.clone(), Some(self.identity.org.clone()));
         let mut config = ServerConfig::builder_with_provider(PROVIDER.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(Arc::new(ClientVerifier { admission, org, purpose: Purpose::Blobs }))
             .with_cert_resolver(self.leaf.clone());
         without_resumption(&mut config);
-        config.alpn_protocols = vec![alpn.to_vec()];
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(config)
     }
 }

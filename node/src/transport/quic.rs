@@ -9,19 +9,21 @@ use std::time::Duration;
 use anyhow::Context;
 use protocol::wire::ALPN;
 use protocol::wire::codec::{self, FrameRefused, Framed};
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::{
-    ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, RecvStream, SendStream, ServerConfig, TransportConfig, VarInt,
+    ClientConfig, Connecting, Connection, Endpoint, EndpointConfig, IdleTimeout, RecvStream, SendStream, ServerConfig, TransportConfig,
+    VarInt,
 };
+use rustls_pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::credentials::DeviceCredentials;
 use super::identity::DeviceLeaf;
 
 /// Asked of the kernel, which may grant less: with its default of 208 KiB, bursts of a fast LAN are lost.
-const SOCKET_RECEIVE_BYTES: usize = 4 << 20;
+pub const SOCKET_RECEIVE_BYTES: usize = 4 << 20;
 /// What waits in the socket goes before everything said later: at a gigabit 512 KiB are 4 ms, and more was not faster.
-const SOCKET_SEND_BYTES: usize = 512 << 10;
+pub const SOCKET_SEND_BYTES: usize = 512 << 10;
 /// Bytes in flight on one stream: the largest request, so that only the connection's window limits.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 /// Bytes in flight towards this node on a new connection; see `protocol::swarm::memory` for what is given to peers.
@@ -37,24 +39,35 @@ const IDLE_MS: u32 = 15_000;
 /// A datagram that fits an Ethernet frame; larger ones with segmentation offload can stall a path unnoticed.
 const MTU_BYTES_MAX: u16 = 1452;
 
-/// Opens the endpoint on `listen`.
+/// Opens the endpoint on `listen`, for peers that speak [`ALPN`], and `others` as well.
 ///
 /// # Errors
 /// When the address cannot be used, or the credentials do not fit together.
-pub fn open(credentials: &DeviceCredentials, listen: SocketAddr) -> anyhow::Result<Endpoint> {
-    let transport = Arc::new(transport());
-    let crypto = QuicServerConfig::try_from(credentials.peer_server(ALPN)?).context("the QUIC server needs TLS 1.3 with AES-128")?;
+pub fn open(credentials: &DeviceCredentials, listen: SocketAddr, others: &[&[u8]]) -> anyhow::Result<Endpoint> {
+    let protocols = [&[ALPN], others].concat();
+    let crypto = QuicServerConfig::try_from(credentials.peer_server(&protocols)?).context("the QUIC server needs TLS 1.3 with AES-128")?;
     let mut server = ServerConfig::with_crypto(Arc::new(crypto));
-    server.transport_config(transport.clone()).migration(false);
-    let crypto = QuicClientConfig::try_from(credentials.peer_client(ALPN)?).context("the QUIC client needs TLS 1.3 with AES-128")?;
-    let mut client = ClientConfig::new(Arc::new(crypto));
-    client.transport_config(transport);
+    server.transport_config(Arc::new(transport())).migration(false);
     let socket = any_socket(listen)
         .with_context(|| format!("taking UDP port {listen} for the swarm; is another node running? choose another with --swarm-listen"))?;
     let runtime = quinn::default_runtime().context("QUIC needs the async runtime")?;
     let mut endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime).context("opening the QUIC endpoint")?;
-    endpoint.set_default_client_config(client);
+    endpoint.set_default_client_config(client(credentials, ALPN)?);
     Ok(endpoint)
+}
+
+/// How a peer is dialled that speaks `protocol`.
+///
+/// # Errors
+/// When the credentials do not fit together.
+pub fn client(credentials: &DeviceCredentials, protocol: &[u8]) -> anyhow::Result<ClientConfig> {
+    let crypto = QuicClientConfig::try_from(credentials.peer_client(protocol)?).context("the QUIC client needs TLS 1.3 with AES-128")?;
+    let mut transport = transport();
+    // Its packets keep both ends alive; if the other end sent some of its own, a site at rest would send twice as many.
+    transport.keep_alive_interval(Some(KEEP_ALIVE));
+    let mut client = ClientConfig::new(Arc::new(crypto));
+    client.transport_config(Arc::new(transport));
+    Ok(client)
 }
 
 /// Who is on the other end of a connection, from its certificate; TLS has checked the organisation already.
@@ -62,12 +75,25 @@ pub fn open(credentials: &DeviceCredentials, listen: SocketAddr) -> anyhow::Resu
 /// # Errors
 /// When there is no certificate, which the handshake does not let happen.
 pub fn identity(connection: &Connection) -> anyhow::Result<DeviceLeaf> {
-    let chain = connection
-        .peer_identity()
-        .and_then(|identity| identity.downcast::<Vec<rustls_pki_types::CertificateDer<'static>>>().ok())
-        .context("the peer showed no certificate")?;
-    let leaf = chain.first().context("the peer showed no certificate")?;
-    Ok(DeviceLeaf::from_certificate(leaf)?)
+    Ok(DeviceLeaf::from_certificate(&certificate(connection)?)?)
+}
+
+/// The certificate that the other end of a connection showed.
+///
+/// # Errors
+/// When there is none, which the handshake does not let happen.
+pub fn certificate(connection: &Connection) -> anyhow::Result<CertificateDer<'static>> {
+    let chain = connection.peer_identity().and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
+    chain.and_then(|chain| chain.into_iter().next()).context("the peer showed no certificate")
+}
+
+/// Which protocol the dialler of a connection that is being made wants to speak; its certificate may not be checked yet.
+///
+/// # Errors
+/// When the handshake fails before that is known.
+pub async fn protocol(connecting: &mut Connecting) -> anyhow::Result<Vec<u8>> {
+    let data = connecting.handshake_data().await?.downcast::<HandshakeData>();
+    data.ok().and_then(|data| data.protocol).context("the peer named no protocol")
 }
 
 /// Why a frame could not be read.
@@ -112,7 +138,6 @@ fn transport() -> TransportConfig {
         // One request after the other: what was asked for first is whole, and relayed, first.
         .send_fairness(false)
         .datagram_receive_buffer_size(None)
-        .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))));
     let mut discovery = quinn::MtuDiscoveryConfig::default();
     discovery.upper_bound(MTU_BYTES_MAX);

@@ -55,7 +55,7 @@ fn device(dir: &Path, authority: &CertificateAuthority, anchors: Anchors, (org, 
 }
 
 fn endpoint(credentials: &DeviceCredentials) -> Endpoint {
-    quic::open(credentials, "127.0.0.1:0".parse().unwrap()).unwrap()
+    quic::open(credentials, "127.0.0.1:0".parse().unwrap(), &[]).unwrap()
 }
 
 /// Lets one device dial another and exchange a byte: what each end says if that fails.

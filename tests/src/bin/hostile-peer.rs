@@ -83,7 +83,7 @@ fn run(arguments: &Arguments) -> Outcome {
     runtime.block_on(async {
         let root = std::fs::read(arguments.data.join("root.json"))?;
         let identity = Identity::open(&DeviceDir::new(&arguments.data), &root, None)?;
-        let endpoint = quic::open(&identity.credentials, arguments.listen)?;
+        let endpoint = quic::open(&identity.credentials, arguments.listen, &[])?;
         println!("ready");
         for peer in &arguments.peers {
             tokio::spawn(call(endpoint.clone(), *peer, arguments.mode));

@@ -30,6 +30,7 @@
 mod clients;
 mod conformance;
 mod demo;
+mod discovery;
 mod enrolment;
 mod evidence;
 mod faults;

@@ -34,6 +34,7 @@ const DENIED: &[Entry] = &[
     ("chrono", "reads the clock: time is an argument"),
     ("getrandom", "asks the system for randomness: the seed is given at construction"),
     ("hyper", "talks to the network: the driver does"),
+    ("if-addrs", "reads the interfaces: the driver does"),
     ("instant", "reads the clock: time is an argument"),
     ("jiff", "reads the clock: time is an argument"),
     ("libp2p", "talks to the network: the driver does"),

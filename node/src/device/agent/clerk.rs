@@ -3,9 +3,13 @@
 //!
 //! Not here: when an errand is run; [`protocol::agent`] decides.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use anyhow::Context;
 use protocol::agent::{Input, Refusal};
 use protocol::digest::Digest;
+use protocol::gossip::message::{Documents, Heads};
 use protocol::name::AppName;
 use protocol::rollout::DeviceReport;
 use protocol::statement::revocation::RevocationsRefused;
@@ -16,6 +20,7 @@ use tokio::sync::mpsc;
 use super::Parts;
 use super::documents::{self, Offer, Taken};
 use crate::api::DeviceStateAnswer;
+use crate::device::gossip::documents::Shared;
 use crate::device::seed_client::StateAnswer;
 use crate::trust::TrustRefused;
 
@@ -41,11 +46,13 @@ pub(super) enum Answer {
 pub(super) struct Clerk {
     parts: Parts,
     etag: Option<String>,
+    /// The list of revoked keys that was taken last, as signed.
+    revocations: Option<String>,
 }
 
 impl Clerk {
     pub(super) const fn new(parts: Parts) -> Self {
-        Self { parts, etag: None }
+        Self { parts, etag: None, revocations: None }
     }
 
     pub(super) async fn run(mut self, mut errands: mpsc::Receiver<Errand>, answers: mpsc::Sender<Answer>) {
@@ -55,15 +62,20 @@ impl Clerk {
         if let Some(inputs) = self.resume() {
             let _ = answers.send(Answer::Inputs(inputs)).await;
         }
-        while let Some(errand) = errands.recv().await {
-            let inputs = match errand {
-                Errand::Poll => self.poll().await,
-                Errand::AcceptStatement { name, digest } => self.accept_statement(name, digest).await,
-                Errand::Report(report) => vec![self.report(report).await],
-                Errand::KeepFresh(at) => {
-                    self.keep_fresh(at).await;
-                    continue;
-                }
+        loop {
+            self.share();
+            let inputs = tokio::select! {
+                errand = errands.recv() => match errand {
+                    Some(Errand::Poll) => self.poll().await,
+                    Some(Errand::AcceptStatement { name, digest }) => self.accept_statement(name, digest).await,
+                    Some(Errand::Report(report)) => vec![self.report(report).await],
+                    Some(Errand::KeepFresh(at)) => {
+                        self.keep_fresh(at).await;
+                        continue;
+                    }
+                    None => return,
+                },
+                Some(documents) = self.parts.heard.recv() => self.take_heard(documents).await,
             };
             if answers.send(Answer::Inputs(inputs)).await.is_err() {
                 return;
@@ -103,7 +115,8 @@ impl Clerk {
     }
 
     async fn poll(&mut self) -> Vec<Input> {
-        let answer = self.parts.client.state(self.etag.as_deref(), self.parts.port, self.parts.site.as_deref()).await;
+        let lan: Vec<IpAddr> = self.parts.surroundings.borrow().addresses(self.parts.listens_on).collect();
+        let answer = self.parts.client.state(self.etag.as_deref(), self.parts.port, self.parts.site.as_deref(), &lan).await;
         self.parts.identity.keep_time().await;
         match answer {
             Ok(StateAnswer::Unchanged) => vec![Input::Polled],
@@ -116,8 +129,8 @@ impl Clerk {
     }
 
     async fn take_state(&mut self, etag: Option<String>, answer: DeviceStateAnswer) -> Vec<Input> {
-        if self.parts.follows_hints {
-            self.parts.swarm.learned(answer.peers, false).await;
+        if let Some(hinter) = &self.parts.hinter {
+            hinter.hint(answer.peers);
         }
         let timestamp = Some(answer.timestamp.as_bytes());
         let now = self.parts.identity.time().now;
@@ -136,8 +149,34 @@ impl Clerk {
             }
         };
         self.parts.identity.keep_time().await;
-        let before = self.parts.progress.clone();
         let offer = Offer { assignment: Some(&answer.assignment), states: &answer.states };
+        let Some((inputs, complete)) = self.take_and_keep(offer).await else { return vec![Input::PollFailed] };
+        self.etag = if complete { etag } else { None };
+        let polled = if complete { Input::Polled } else { Input::PollFailed };
+        inputs.into_iter().chain(forgotten).chain([polled]).collect()
+    }
+
+    /// Takes documents that a neighbour handed over: they are checked as if they came from the seed.
+    async fn take_heard(&mut self, documents: Documents) -> Vec<Input> {
+        if let Some(envelope) = &documents.revocations {
+            let Parts { identity, repository, .. } = &self.parts;
+            match identity.learn_revocations(envelope.as_bytes(), &repository.online_key(), repository.revocations_since()).await {
+                Ok(_) => self.revocations = documents.revocations.clone(),
+                Err(error) => tracing::warn!(error = format!("{error:#}"), "a neighbour's list of revoked keys is not taken"),
+            }
+        }
+        if documents.states.is_empty() {
+            return Vec::new();
+        }
+        let offer = Offer { assignment: None, states: &documents.states };
+        let inputs = self.take_and_keep(offer).await.map(|(inputs, _)| inputs);
+        tracing::info!(event = "heard", states = documents.states.len(), "documents were taken from a neighbour");
+        inputs.unwrap_or_default()
+    }
+
+    /// Takes what is acceptable of an offer and keeps it, and whether all of it was; none if the disk did not take it.
+    async fn take_and_keep(&mut self, offer: Offer<'_>) -> Option<(Vec<Input>, bool)> {
+        let before = self.parts.progress.clone();
         let Taken { state, refused, complete } = self.take_documents(offer);
         if self.parts.progress != before
             && let Err(error) = self.keep_progress().await
@@ -147,11 +186,21 @@ impl Clerk {
                 "documents cannot be kept, so they are not acted on; free disk space or check the disk"
             );
             self.parts.progress = before;
-            return vec![Input::PollFailed];
+            return None;
         }
-        self.etag = if complete { etag } else { None };
-        let polled = if complete { Input::Polled } else { Input::PollFailed };
-        refused.into_iter().chain(forgotten).chain(self.floors(state.as_ref())).chain(state).chain([polled]).collect()
+        Some((refused.into_iter().chain(self.floors(state.as_ref())).chain(state).collect(), complete))
+    }
+
+    /// Shows the documents in force to those who tell neighbours of them.
+    fn share(&self) {
+        let Parts { progress, identity, shared, .. } = &self.parts;
+        let counters = progress.states.keys().filter_map(|group| Some((group.clone(), progress.counters.desired(group)?.counter)));
+        let heads = Heads { states: counters.collect(), revocations: identity.revocations() };
+        let is_news = shared.borrow().heads != heads || shared.borrow().revocations != self.revocations;
+        if is_news {
+            let (states, revocations) = (progress.states.clone(), self.revocations.clone());
+            shared.send_replace(Arc::new(Shared { heads, states, revocations }));
+        }
     }
 
     /// The signed floor of every app that the device shall have, and when the first of their roles expires.
@@ -182,7 +231,7 @@ impl Clerk {
     }
 
     /// Says if the seed has forgotten keys that it once revoked.
-    async fn take_trust(&self, revocations: Option<Digest>) -> anyhow::Result<Option<Input>> {
+    async fn take_trust(&mut self, revocations: Option<Digest>) -> anyhow::Result<Option<Input>> {
         let Parts { identity, repository, client, metrics, .. } = &self.parts;
         let authorities = identity.learn_root(repository.root(), repository.timestamp_expires()).context("the authorities of the root");
         let forgotten = match revocations {
@@ -190,7 +239,9 @@ impl Clerk {
             Some(digest) if identity.knows_revocations(&digest) => 0,
             Some(_) => {
                 let envelope = client.revocations().await?;
-                identity.learn_revocations(&envelope, &repository.online_key(), repository.revocations_since()).await?
+                let forgotten = identity.learn_revocations(&envelope, &repository.online_key(), repository.revocations_since()).await?;
+                self.revocations = String::from_utf8(envelope).ok();
+                forgotten
             }
         };
         authorities?;

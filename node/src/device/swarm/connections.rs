@@ -2,7 +2,7 @@
 //!
 //! Not here: which addresses are dialled; [`protocol::dialer`] decides.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use protocol::identity::standing::Validity;
 use protocol::name::{DeviceId, NodeId};
 use protocol::rate_limit::Bucket;
 use protocol::swarm::{Input, pace};
-use protocol::wire::{Get, Message, VERSION};
-use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use protocol::wire::{ALPN, Get, Message, VERSION};
+use quinn::{Connecting, Connection, Endpoint, RecvStream, SendStream};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::Command;
@@ -21,6 +21,7 @@ use super::link::Link;
 use super::serve::{Ask, Reply};
 use super::session::Session;
 use crate::clock::Clock;
+use crate::device::neighbours::Neighbour;
 use crate::transport::identity::{DEVICE_DNS_NAME, DeviceIdentity, DeviceLeaf};
 use crate::transport::quic;
 
@@ -47,6 +48,15 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// What other parts of the device may know of it.
+    pub(super) fn neighbour(&self) -> Neighbour {
+        let connection = match &self.link {
+            Link::Quic(connection) => Some(connection.clone()),
+            Link::Https(_) => None,
+        };
+        Neighbour { device: self.device.clone(), connection, listens_on: self.listens_on, since: std::time::Instant::now() }
+    }
+
     /// Sends a control message; false if the peer does not read them.
     pub(super) fn send(&self, message: Message) -> bool {
         !matches!(self.control.try_send(message), Err(mpsc::error::TrySendError::Full(_)))
@@ -99,7 +109,15 @@ impl Greeting {
 
     /// Where the other end takes connections.
     pub(super) fn listens_on(&self) -> SocketAddr {
-        self.dialled.unwrap_or_else(|| SocketAddr::new(self.remote_address().ip().to_canonical(), self.port))
+        self.dialled.unwrap_or_else(|| {
+            let mut address = self.remote_address();
+            address.set_port(self.port);
+            match address.ip().to_canonical() {
+                // A link-local address means something only with its interface, so that stays.
+                IpAddr::V6(_) => address,
+                v4 => SocketAddr::new(v4, self.port),
+            }
+        })
     }
 
     fn dialler(&self, me: NodeId) -> NodeId {
@@ -107,20 +125,29 @@ impl Greeting {
     }
 }
 
-/// Accepts peers for as long as the endpoint is open.
-pub(super) async fn accept(endpoint: Endpoint, port: u16, commands: mpsc::Sender<Command>) {
+/// Accepts peers for as long as the endpoint is open. Whoever speaks another protocol than the swarm's is passed on to `others`
+/// before its certificate is checked, so that a refusal is reported there; if that is full, the peer comes again.
+pub(super) async fn accept(endpoint: Endpoint, port: u16, commands: mpsc::Sender<Command>, others: mpsc::Sender<Connecting>) {
     let places = Arc::new(Semaphore::new(GREETINGS_MAX));
     while let Some(incoming) = endpoint.accept().await {
         let Ok(place) = places.clone().try_acquire_owned() else {
             incoming.refuse();
             continue;
         };
-        let commands = commands.clone();
+        let (commands, others) = (commands.clone(), others.clone());
         tokio::spawn(async move {
             let address = incoming.remote_address();
-            let greeting = async { Greeting::exchange(incoming.await?, None, port).await };
+            let greeting = async {
+                let mut connecting = incoming.accept()?;
+                if quic::protocol(&mut connecting).await? != ALPN {
+                    let _ = others.try_send(connecting);
+                    return anyhow::Ok(None);
+                }
+                Ok(Some(Greeting::exchange(connecting.await?, None, port).await?))
+            };
             match tokio::time::timeout(GREETING_TIME, greeting).await {
-                Ok(Ok(greeting)) => {
+                Ok(Ok(None)) => {}
+                Ok(Ok(Some(greeting))) => {
                     let _ = commands.send(Command::Greeted(Box::new(greeting))).await;
                 }
                 Ok(Err(error)) if is_refusal(&error) => {
@@ -153,7 +180,7 @@ pub(super) async fn dial(endpoint: Endpoint, web: Arc<Web>, address: SocketAddr,
         Ok(Err(error)) if is_refusal(&error) => {
             let error = format!("{error:#}");
             tracing::warn!(event = "peer_refused", %address, error, "a peer did not let this node in, or was not trusted");
-            return tell(&commands, Command::DialFailed { address }).await;
+            return tell(&commands, Command::DialFailed { address, refused: true }).await;
         }
         Ok(Err(error)) => format!("{error:#}"),
         Err(_) => "no answer in time".to_owned(),
@@ -165,9 +192,9 @@ pub(super) async fn dial(endpoint: Endpoint, web: Arc<Web>, address: SocketAddr,
         }
         Ok(Err(over_https)) => {
             tracing::debug!(%address, error, over_https = format!("{over_https:#}"), "a peer could not be reached");
-            Command::DialFailed { address }
+            Command::DialFailed { address, refused: false }
         }
-        Err(_) => Command::DialFailed { address },
+        Err(_) => Command::DialFailed { address, refused: false },
     };
     tell(&commands, command).await;
 }

@@ -60,11 +60,14 @@ impl World {
 
     async fn device(&self, name: &str) -> Device {
         let credentials = Arc::new(self.credentials("acme", name));
-        let endpoint = quic::open(&credentials, ANY.parse().unwrap()).unwrap();
+        let endpoint = quic::open(&credentials, ANY.parse().unwrap(), &[]).unwrap();
         let dir = self.dir.path().join(name);
         std::fs::create_dir_all(dir.join("partial")).unwrap();
         let (blobs, metrics) = (BlobStore::open(&dir).unwrap(), Arc::new(DeviceMetrics::default()));
         let parts = Parts {
+            surroundings: watch::channel(Surroundings::default()).1,
+            neighbours: watch::Sender::new(BTreeMap::new()),
+            others: mpsc::channel(1).0,
             endpoint: endpoint.clone(),
             me: credentials.identity.node,
             seed: 1,
@@ -78,7 +81,7 @@ impl World {
         let tcp = TcpListener::bind(ANY).await.unwrap();
         let (stop, stopped) = watch::channel(false);
         let address = tcp.local_addr().unwrap();
-        let tls = Arc::new(credentials.peer_server(b"http/1.1").unwrap());
+        let tls = Arc::new(credentials.peer_server(&[b"http/1.1"]).unwrap());
         tokio::spawn(listener::serve_devices(tcp, tls, credentials.admission().clone(), Meter::new(None), handle.router(), stopped));
         Device { handle, news, endpoint, metrics, blobs, tcp: (address, stop) }
     }
@@ -123,7 +126,7 @@ fn content(size: usize) -> (Vec<u8>, Digest, HashList) {
 
 /// Connects as a peer that greets as it should and then does what it likes.
 async fn greeted(credentials: &DeviceCredentials, to: SocketAddr) -> (Endpoint, Connection, quinn::SendStream) {
-    let endpoint = quic::open(credentials, ANY.parse().unwrap()).unwrap();
+    let endpoint = quic::open(credentials, ANY.parse().unwrap(), &[]).unwrap();
     let connection = endpoint.connect(to, DEVICE_DNS_NAME).unwrap().await.unwrap();
     let (mut send, mut receive) = connection.open_bi().await.unwrap();
     quic::write_frame(&mut send, &Message::Hello { version: VERSION, port: 9 }).await.unwrap();
