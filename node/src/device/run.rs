@@ -31,6 +31,9 @@ use crate::transport::quic;
 use crate::trust::VerifiedRepository;
 use crate::{files, listener, telemetry};
 
+/// The agent may take this long to note durably that a start was cut short.
+const STOP_TIME: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Printed on one line when the device accepts connections.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ready {
@@ -95,7 +98,7 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
     let endpoint_router = endpoint::router(EndpointState { catalogue: catalogue.clone(), blobs: blobs.clone() });
     let mut servers = JoinSet::new();
     servers.spawn(listener::serve(registry_listener, None, Meter::new(None), endpoint_router, stopped.clone()));
-    servers.spawn(listener::serve(metrics_listener, None, Meter::new(None), metrics_router(&metrics, &identity), stopped));
+    servers.spawn(listener::serve(metrics_listener, None, Meter::new(None), metrics_router(&metrics, &identity), stopped.clone()));
 
     let parts = swarm::Parts {
         endpoint: quic_endpoint.clone(),
@@ -136,7 +139,7 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
         hook,
         activation,
     };
-    let mut agent = tokio::spawn(agent::run(parts, news));
+    let mut agent = tokio::spawn(agent::run(parts, news, stopped));
     let told_to_stop = telemetry::stop_signal();
     announce(&ready);
 
@@ -149,9 +152,11 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
     };
     tracing::info!("stopping");
     renewal.abort();
-    agent.abort();
-    swarm.abort();
     let _ = stop.send(true);
+    if !agent.is_finished() && tokio::time::timeout(STOP_TIME, &mut agent).await.is_err() {
+        agent.abort();
+    }
+    swarm.abort();
     quic_endpoint.close(0u8.into(), b"stopping");
     while servers.join_next().await.is_some() {}
     quic_endpoint.wait_idle().await;
@@ -161,6 +166,7 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
 fn hook_of(config: &DeviceConfig, enrolment: &Enrolment, endpoint_url: String) -> Option<Hook> {
     let command = config.activate_hook.clone()?;
     let blobs = config.data.join("blobs").join("sha256");
+    let blobs = std::path::absolute(&blobs).unwrap_or(blobs);
     Some(Hook { command, limit: config.activate_time, org: enrolment.org.clone(), blobs, endpoint_url })
 }
 

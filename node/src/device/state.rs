@@ -9,6 +9,7 @@
 //! | `activation.json` | what was started of each app, and what failed |
 //! | `revoked.json` | the keys of the newest revocation list that was accepted, and its counter |
 //! | `time.json` | the floor of the clock |
+//! | `renewal.json` | when it renews its certificate early, because of new authorities |
 //!
 //! Not here: TUF metadata and statements; see [`crate::trust`].
 
@@ -99,6 +100,14 @@ pub struct Revoked {
 struct KeptTime {
     format: u32,
     floor: WallTime,
+}
+
+/// When the certificate is renewed early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EarlyRenewal {
+    format: u32,
+    early: Option<WallTime>,
 }
 
 /// Ports that the system chose.
@@ -236,6 +245,23 @@ impl DeviceDir {
     pub fn keep_time_floor(&self, floor: WallTime) -> anyhow::Result<()> {
         let time = KeptTime { format: FORMAT, floor };
         Ok(files::replace(&self.join("time.json"), &serde_json::to_vec(&time)?, Access::Private)?)
+    }
+
+    /// When the certificate is renewed early, if it is.
+    ///
+    /// # Errors
+    /// When the file is broken.
+    pub fn early_renewal(&self) -> anyhow::Result<Option<WallTime>> {
+        Ok(self.kept("renewal.json", |kept: &EarlyRenewal| kept.format)?.and_then(|kept| kept.early))
+    }
+
+    /// Keeps when the certificate is renewed early.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_early_renewal(&self, early: Option<WallTime>) -> anyhow::Result<()> {
+        let kept = EarlyRenewal { format: FORMAT, early };
+        Ok(files::replace(&self.join("renewal.json"), &serde_json::to_vec(&kept)?, Access::Private)?)
     }
 
     /// What is in the file `name`, if there is one.

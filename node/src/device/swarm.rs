@@ -39,6 +39,7 @@ use super::seed_client::SeedClient;
 use crate::clock::Clock;
 use crate::store::blobs::BlobStore;
 use crate::transport::admission::Admission;
+use crate::transport::quic;
 use connections::{Greeting, Peer};
 use content::{Content, Held};
 use serve::{Ask, Decision};
@@ -49,6 +50,8 @@ const COMMANDS_MAX: usize = 256;
 const OPEN_RETRY: Duration = Duration::from_secs(5);
 /// Said to a peer whose key was revoked.
 const REVOKED: &str = "revoked";
+/// Open connections are looked at this often: the time of a certificate may have ended.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// News that may wait for the agent.
 const NEWS_MAX: usize = 256;
 
@@ -198,7 +201,8 @@ struct Driver {
 
 impl Driver {
     async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
-        let mut revocations = self.admission.watch();
+        let mut changes = self.admission.watch();
+        let mut looks = tokio::time::interval(LOOK_INTERVAL);
         loop {
             let due = self.swarm.poll_timeout().into_iter().chain(self.dialer.poll_timeout()).min();
             let timer = async {
@@ -212,7 +216,8 @@ impl Driver {
                     Some(command) => self.on_command(command),
                     None => return,
                 },
-                Ok(()) = revocations.changed() => self.close_revoked(),
+                Ok(()) = changes.changed() => self.close_refused(),
+                _ = looks.tick() => self.close_refused(),
                 () = timer => {
                     self.swarm.handle_timeout(self.clock.now());
                     self.dialer.handle_timeout(self.clock.now());
@@ -336,12 +341,18 @@ impl Driver {
         self.swarm.handle_input(now, Input::PeerJoined { peer: node });
     }
 
-    fn close_revoked(&mut self) {
-        let revoked: Vec<NodeId> = self.peers.keys().filter(|node| self.admission.is_revoked(node)).copied().collect();
-        for node in revoked {
+    /// Closes connections to peers that would not be let in any more.
+    fn close_refused(&mut self) {
+        let admits = |peer: &Peer| {
+            let admitted = quic::certificate(&peer.connection).map(|shown| self.admission.still_admits(&shown, Purpose::Blobs));
+            admitted.map_err(|error| error.to_string()).and_then(|admitted| admitted.map_err(|error| error.to_string()))
+        };
+        let refused = self.peers.iter().filter_map(|(node, peer)| Some((*node, admits(peer).err()?)));
+        for (node, reason) in refused.collect::<Vec<_>>() {
             if let Some(peer) = self.peers.get(&node) {
-                tracing::warn!(event = "peer_refused", peer = %peer.device, reason = REVOKED, "the key of a peer was revoked; its connection was closed");
-                peer.connection.close(4u8.into(), REVOKED.as_bytes());
+                let reason = if self.admission.is_revoked(&node) { REVOKED } else { reason.as_str() };
+                tracing::warn!(event = "peer_refused", peer = %peer.device, reason, "a peer is not trusted any more; its connection was closed");
+                peer.connection.close(4u8.into(), reason.as_bytes());
             }
             self.on_peer_gone(node);
         }

@@ -13,6 +13,7 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
     ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, RecvStream, SendStream, ServerConfig, TransportConfig, VarInt,
 };
+use rustls_pki_types::CertificateDer;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::credentials::DeviceCredentials;
@@ -58,12 +59,19 @@ pub fn open(credentials: &DeviceCredentials, listen: SocketAddr) -> anyhow::Resu
 /// # Errors
 /// When there is no certificate, which the handshake does not let happen.
 pub fn identity(connection: &Connection) -> anyhow::Result<DeviceLeaf> {
+    Ok(DeviceLeaf::from_certificate(&certificate(connection)?)?)
+}
+
+/// The certificate that the other end of a connection showed.
+///
+/// # Errors
+/// When there is none, which the handshake does not let happen.
+pub fn certificate(connection: &Connection) -> anyhow::Result<CertificateDer<'static>> {
     let chain = connection
         .peer_identity()
-        .and_then(|identity| identity.downcast::<Vec<rustls_pki_types::CertificateDer<'static>>>().ok())
+        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
         .context("the peer showed no certificate")?;
-    let leaf = chain.first().context("the peer showed no certificate")?;
-    Ok(DeviceLeaf::from_certificate(leaf)?)
+    chain.into_iter().next().context("the peer showed no certificate")
 }
 
 /// Why a frame could not be read.

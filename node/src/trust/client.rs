@@ -146,10 +146,22 @@ impl VerifiedRepository {
     /// # Errors
     /// When there is no role of the app here, or it does not verify.
     pub fn floor(&self, app: &AppName) -> Result<u64, TrustRefused> {
+        Ok(self.terms(app)?.0)
+    }
+
+    /// The same, and when that role expires.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn terms(&self, app: &AppName) -> Result<(u64, WallTime), TrustRefused> {
         let name = metadata::role_name(app);
+        let terms = |role: &Targets| {
+            let expires = u64::try_from(role.expires.as_second()).unwrap_or(0);
+            Ok((metadata::floor(&name, role)?, WallTime::from_unix_seconds(expires)))
+        };
         match self.updater.trusted().targets_role(&name) {
-            Some(role) => metadata::floor(&name, role),
-            None => metadata::floor(&name, &self.kept_app_role(app)?),
+            Some(role) => terms(role),
+            None => terms(&self.kept_app_role(app)?),
         }
     }
 

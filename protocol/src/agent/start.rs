@@ -11,6 +11,10 @@ use crate::rollout::report::short_reason;
 use crate::statement::version::VersionName;
 use crate::time::Instant;
 
+/// A version is given up after so many starts that did not end because the device stopped: once is a power cut, twice may be
+/// bad luck.
+pub(super) const STARTS_MAX: u32 = 3;
+
 /// What is known of starts.
 #[derive(Debug)]
 pub(super) struct Start {
@@ -22,10 +26,12 @@ pub(super) struct Start {
     next: Option<Instant>,
 }
 
-/// A start that is tried again: there is no other version to go to.
+/// A start that is tried again: there is no other version to go to, or it could not be tried.
 #[derive(Debug)]
-struct Trouble {
-    reason: String,
+pub(super) struct Trouble {
+    pub(super) reason: String,
+    /// Whether the version is at fault.
+    pub(super) is_failure: bool,
     tries: u32,
     retry_at: Instant,
 }
@@ -39,8 +45,8 @@ impl Start {
         self.records.get(app).cloned().unwrap_or_default()
     }
 
-    pub(super) fn trouble(&self, app: &AppName) -> Option<&str> {
-        self.troubles.get(app).map(|trouble| trouble.reason.as_str())
+    pub(super) fn trouble(&self, app: &AppName) -> Option<&Trouble> {
+        self.troubles.get(app)
     }
 
     pub(super) fn is_starting(&self, app: &AppName) -> bool {
@@ -60,17 +66,19 @@ impl Start {
 impl Agent {
     /// Wants the content that is needed, starts what may be started, and says what changed.
     pub(super) fn go_on(&mut self, now: Now) {
+        self.give_up_what_stops_the_device(now.monotonic);
+        let moment = self.heard.moment(now);
         let mut needed = BTreeMap::new();
         let mut next: Option<Instant> = None;
         let mut possible = Vec::new();
         for (app, wanted) in &self.apps {
             let record = self.start.record(app);
-            let goal = wanted.goal(&record, self.floors.get(app).copied(), now.calendar);
+            let goal = wanted.goal(&record, self.roles.get(app), moment);
             let fetched = wanted.target.filter(|_| wanted.is_fetched(&record));
             for release in fetched.into_iter().chain(goal.release) {
                 needed.insert(VersionName { app: app.clone(), version: release.version }, release.statement);
             }
-            if let (Some(at), Some(calendar)) = (goal.next, now.calendar) {
+            if let (Some(at), Some(calendar)) = (goal.next, moment.calendar) {
                 let wait = at.as_unix_seconds().saturating_sub(calendar.as_unix_seconds());
                 next = earlier(next, now.monotonic + std::time::Duration::from_secs(wait));
             }
@@ -96,14 +104,34 @@ impl Agent {
 
     /// Nothing below the floor is ever started, also not again.
     fn is_allowed(&self, app: &AppName, release: &Release) -> bool {
-        self.floors.get(app).is_none_or(|floor| release.version >= *floor)
+        self.roles.get(app).and_then(|role| role.floor).is_none_or(|floor| release.version >= floor)
+    }
+
+    /// A version with which the device stopped again and again is given up for the last good one. If it is that one itself,
+    /// its next try waits for longer and longer, so that the device has time to hear of another version.
+    fn give_up_what_stops_the_device(&mut self, now: Instant) {
+        let unended = |(app, record): (&AppName, &Record)| {
+            let run = record.running.filter(|run| !run.healthy && run.tries >= STARTS_MAX)?;
+            let is_new = !self.start.is_starting(app) && !self.start.troubles.contains_key(app) && self.apps.contains_key(app);
+            is_new.then(|| (app.clone(), run, record.good == Some(run.release)))
+        };
+        let unended: Vec<(AppName, Run, bool)> = self.start.records.iter().filter_map(unended).collect();
+        for (app, run, is_good) in unended {
+            let reason = format!("the device stopped {} times while it was starting the version", run.tries);
+            if is_good {
+                self.note_trouble(now, &app, Trouble { reason, is_failure: true, tries: run.tries, retry_at: now });
+            } else {
+                self.note_failed(&app, run.release, reason);
+            }
+        }
     }
 
     fn start(&mut self, app: AppName, release: Release) {
         let activated = self.settings.activates;
         let record = self.start.records.entry(app.clone()).or_default();
         let previous = record.good.map(|good| good.version).filter(|version| *version != release.version);
-        record.running = Some(Run { release, healthy: false, activated });
+        let tries = record.tries(&release).saturating_add(1);
+        record.running = Some(Run { release, healthy: false, activated, tries });
         let record = record.clone();
         self.start.current = Some((app.clone(), release));
         if activated {
@@ -119,10 +147,26 @@ impl Agent {
             Outcome::Healthy => self.on_healthy(app, release),
             Outcome::Failed(reason) => self.on_failed(now, app, release, reason),
             Outcome::NotTried(reason) => {
-                self.start.current = None;
-                self.try_later(now, app, reason);
+                self.take_back_try(app);
+                self.try_later(now, app, (reason, false));
             }
         }
+    }
+
+    /// A start that is cut short by the device's own stop does not count against the version.
+    pub(super) fn on_stopping(&mut self) {
+        if let Some((app, _)) = self.start.current.clone() {
+            self.take_back_try(&app);
+        }
+    }
+
+    fn take_back_try(&mut self, app: &AppName) {
+        self.start.current = None;
+        let record = self.start.records.entry(app.clone()).or_default();
+        if let Some(run) = record.running.as_mut() {
+            run.tries = run.tries.saturating_sub(1);
+        }
+        self.out.effects.push_back(Effect::Keep { app: app.clone(), record: record.clone() });
     }
 
     fn on_healthy(&mut self, app: &AppName, release: Release) {
@@ -131,7 +175,7 @@ impl Agent {
         let activated = self.settings.activates;
         let went_back = self.apps.get(app).is_some_and(|wanted| wanted.has_failed(&self.start.record(app)));
         let record = self.start.records.entry(app.clone()).or_default();
-        record.running = Some(Run { release, healthy: true, activated });
+        record.running = Some(Run { release, healthy: true, activated, tries: 0 });
         record.good = Some(release);
         if !went_back {
             record.failed = None;
@@ -142,24 +186,38 @@ impl Agent {
 
     fn on_failed(&mut self, now: Instant, app: &AppName, release: Release, reason: String) {
         self.start.current = None;
+        if self.start.record(app).good != Some(release) {
+            return self.note_failed(app, release, reason);
+        }
+        let name = VersionName { app: app.clone(), version: release.version };
+        self.out.events.push_back(Event::VersionFailed { name, reason: reason.clone() });
+        let record = self.start.records.entry(app.clone()).or_default();
+        record.running = record.running.map(|run| Run { tries: 0, ..run });
+        self.out.effects.push_back(Effect::Keep { app: app.clone(), record: record.clone() });
+        self.try_later(now, app, (reason, true));
+    }
+
+    /// The version is not tried again in this rollout.
+    fn note_failed(&mut self, app: &AppName, release: Release, reason: String) {
         let reason = short_reason(reason);
         let name = VersionName { app: app.clone(), version: release.version };
         self.out.events.push_back(Event::VersionFailed { name, reason: reason.clone() });
         let rollout = self.apps.get(app).and_then(|wanted| wanted.rollout.clone());
         let record = self.start.records.entry(app.clone()).or_default();
-        if record.good == Some(release) {
-            self.try_later(now, app, reason);
-            return;
-        }
         record.running = None;
         record.failed = Some(FailedStart { rollout, version: release.version, reason });
         self.out.effects.push_back(Effect::Keep { app: app.clone(), record: record.clone() });
     }
 
-    fn try_later(&mut self, now: Instant, app: &AppName, reason: String) {
+    fn try_later(&mut self, now: Instant, app: &AppName, (reason, is_failure): (String, bool)) {
         let tries = self.start.troubles.get(app).map_or(0, |trouble| trouble.tries);
-        let retry_at = now + backoff(tries, self.settings.interval);
-        self.start.troubles.insert(app.clone(), Trouble { reason, tries: tries.saturating_add(1), retry_at });
+        self.note_trouble(now, app, Trouble { reason, is_failure, tries, retry_at: now });
+    }
+
+    fn note_trouble(&mut self, now: Instant, app: &AppName, trouble: Trouble) {
+        let retry_at = now + backoff(trouble.tries, self.settings.interval);
+        let trouble = Trouble { tries: trouble.tries.saturating_add(1), retry_at, ..trouble };
+        self.start.troubles.insert(app.clone(), trouble);
     }
 }
 

@@ -4,7 +4,7 @@
 //! Not here: when an errand is run; [`protocol::agent`] decides.
 
 use anyhow::Context;
-use protocol::agent::{Input, Refusal};
+use protocol::agent::{Input, Refusal, RoleTerms};
 use protocol::digest::Digest;
 use protocol::name::AppName;
 use protocol::rollout::DeviceReport;
@@ -47,9 +47,10 @@ impl Clerk {
     }
 
     pub(super) async fn run(mut self, mut errands: mpsc::Receiver<Errand>, answers: mpsc::Sender<Answer>) {
-        for kept in self.kept_statements() {
-            let _ = answers.send(kept).await;
-        }
+        self = match self.serve_kept(&answers).await {
+            Some(clerk) => clerk,
+            None => return,
+        };
         if let Some(inputs) = self.resume() {
             let _ = answers.send(Answer::Inputs(inputs)).await;
         }
@@ -65,24 +66,34 @@ impl Clerk {
         }
     }
 
-    /// What was accepted once is served, whatever the seed wants now, and without asking it.
-    fn kept_statements(&self) -> Vec<Answer> {
+    /// What was accepted once is served, whatever the seed wants now, and without asking it. One statement is read at a time,
+    /// on a thread that may wait for the disk. None if the device stops.
+    async fn serve_kept(self, answers: &mpsc::Sender<Answer>) -> Option<Self> {
+        let mut clerk = self;
+        for name in clerk.parts.repository.kept_versions(&clerk.parts.enrolment.platform) {
+            let reading = tokio::task::spawn_blocking(move || (clerk.kept_statement(&name), clerk));
+            let (kept, back) = reading.await.ok()?;
+            clerk = back;
+            if let Some(kept) = kept {
+                answers.send(kept).await.ok()?;
+            }
+        }
+        Some(clerk)
+    }
+
+    fn kept_statement(&self, name: &VersionName) -> Option<Answer> {
         let Parts { repository, token, enrolment, blobs, .. } = &self.parts;
-        let kept = repository.kept_versions(&enrolment.platform).into_iter();
-        let accepted = kept.filter_map(|name| repository.accepted_before(token, &name, &enrolment.platform).ok());
-        let with_content = accepted.map(|statement| {
-            let content = statement.statement().content();
-            let stored = content.iter().map(|blob| blob.digest).filter(|blob| blobs.path(blob).is_file()).collect();
-            Answer::Kept { statement: Box::new(statement), stored }
-        });
-        with_content.collect()
+        let statement = repository.accepted_before(token, name, &enrolment.platform).ok()?;
+        let content = statement.statement().content();
+        let stored = content.iter().map(|blob| blob.digest).filter(|blob| blobs.path(blob).is_file()).collect();
+        Some(Answer::Kept { statement: Box::new(statement), stored })
     }
 
     /// Goes on with the documents of the last run: the seed may be out of reach.
     fn resume(&mut self) -> Option<Vec<Input>> {
         self.parts.progress.assignment.as_ref()?;
         let Taken { state, refused, .. } = self.take_documents(Offer::default());
-        Some(refused.into_iter().chain(self.floors(state.as_ref())).chain(state).collect())
+        Some(refused.into_iter().chain(self.roles(state.as_ref())).chain(state).collect())
     }
 
     fn take_documents(&mut self, offer: Offer<'_>) -> Taken {
@@ -141,20 +152,21 @@ impl Clerk {
         }
         self.etag = if complete { etag } else { None };
         let polled = if complete { Input::Polled } else { Input::PollFailed };
-        refused.into_iter().chain(self.floors(state.as_ref())).chain(state).chain([polled]).collect()
+        refused.into_iter().chain(self.roles(state.as_ref())).chain(state).chain([polled]).collect()
     }
 
-    /// The signed floor of every app that the device shall have.
-    fn floors(&self, state: Option<&Input>) -> Vec<Input> {
+    /// What the signed role says of every app that the device shall have.
+    fn roles(&self, state: Option<&Input>) -> Vec<Input> {
         let Some(Input::StateAccepted { states, .. }) = state else { return Vec::new() };
         let apps = states.iter().flat_map(|state| state.state().apps.keys());
-        apps.filter_map(|app| self.floor(app)).collect()
+        apps.filter_map(|app| self.role(app)).collect()
     }
 
     /// None while no role of the app is here: then no version of it was accepted either.
-    fn floor(&self, app: &AppName) -> Option<Input> {
-        let floor = self.parts.repository.floor(app).ok()?;
-        Some(Input::Floor { app: app.clone(), floor: Some(floor).filter(|floor| *floor > 0) })
+    fn role(&self, app: &AppName) -> Option<Input> {
+        let (floor, expires) = self.parts.repository.terms(app).ok()?;
+        let terms = RoleTerms { floor: Some(floor).filter(|floor| *floor > 0), expires };
+        Some(Input::Role { app: app.clone(), terms })
     }
 
     fn refuse_state(&self, document: &'static str, reason: &'static str, error: &str) -> Vec<Input> {
@@ -182,7 +194,7 @@ impl Clerk {
             None => repository.statement(token, &name, &enrolment.platform, now, client.as_ref()).await,
         };
         match accepted {
-            Ok(statement) => self.floor(&name.app).into_iter().chain([Input::StatementAccepted(statement)]).collect(),
+            Ok(statement) => self.role(&name.app).into_iter().chain([Input::StatementAccepted(statement)]).collect(),
             Err(refused) => {
                 self.etag = None;
                 self.parts.metrics.count_refused_document("statement", refused.reason());
