@@ -33,6 +33,12 @@ impl Clock {
 /// `SOURCE_DATE_EPOCH` takes that instead.
 const BUILT_AFTER: u64 = 1_793_491_200;
 
+/// A moment before this build of the program.
+pub fn built_after() -> WallTime {
+    let built = option_env!("SOURCE_DATE_EPOCH").and_then(|seconds| seconds.parse().ok()).unwrap_or(BUILT_AFTER);
+    WallTime::from_unix_seconds(built)
+}
+
 /// The system's calendar clock, and how far it is trusted.
 #[derive(Debug)]
 pub struct TrustedClock {
@@ -50,8 +56,7 @@ struct Floored {
 impl TrustedClock {
     /// The clock of a process whose floor was `kept`. Evidence beyond `until` is no evidence.
     pub fn new(kept: Option<WallTime>, until: WallTime) -> Self {
-        let built = option_env!("SOURCE_DATE_EPOCH").and_then(|seconds| seconds.parse().ok()).unwrap_or(BUILT_AFTER);
-        let floor = TimeFloor::new(WallTime::from_unix_seconds(built), kept);
+        let floor = TimeFloor::new(built_after(), kept);
         Self { time: Mutex::new(Floored { floor, until }), clock: wall_time }
     }
 

@@ -27,6 +27,7 @@
 
 pub mod agent;
 pub mod bits;
+pub mod byte_size;
 pub mod device_key;
 pub mod dialer;
 pub mod digest;

@@ -247,25 +247,26 @@ mod tests {
     #[tokio::test]
     async fn what_a_killed_device_left_is_ended_and_nothing_of_others() {
         let home = tempfile::tempdir().unwrap();
-        let left = |name: &str, blobs: &str, version: &str| {
+        let [own, other] = ["own", "other"].map(|device| home.path().join(device).join("blobs"));
+        let left = |name: &str, blobs: &std::path::Path, version: &str| {
             let pid = home.path().join(name);
             let mut command = std::process::Command::new("sh");
             command.args(["-c", &format!("setsid sleep 1000 & echo $! > {}; wait", pid.display())]);
             command.env("HEDGEROW_BLOBS", blobs).env("HEDGEROW_APP", "web").env("HEDGEROW_VERSION", version);
             (command.spawn().unwrap(), pid)
         };
-        let mut left = [left("own", "/blobs", "3"), left("version", "/blobs", "2"), left("device", "/blobs2", "3")];
+        let mut left = [left("own.pid", &own, "3"), left("version.pid", &own, "2"), left("device.pid", &other, "3")];
         for (_, pid) in &left {
             content(pid).await;
         }
-        hook("").end_leftovers(VersionName { app: "web".parse().unwrap(), version: 3 }).await;
+        Hook { blobs: own.clone(), ..hook("") }.end_leftovers(VersionName { app: "web".parse().unwrap(), version: 3 }).await;
         is_gone(&left[0].1).await;
         for (child, _) in &mut left[1..] {
             assert_eq!(child.try_wait().unwrap(), None);
         }
         for version in [2, 3] {
-            end_leftovers("/blobs".as_ref(), &"web".parse().unwrap(), version);
-            end_leftovers("/blobs2".as_ref(), &"web".parse().unwrap(), version);
+            end_leftovers(&own, &"web".parse().unwrap(), version);
+            end_leftovers(&other, &"web".parse().unwrap(), version);
         }
         left.iter_mut().for_each(|(child, _)| assert!(!child.wait().unwrap().success()));
     }

@@ -66,11 +66,11 @@ impl Start {
 impl Agent {
     /// Wants the content that is needed, starts what may be started, and says what changed.
     pub(super) fn go_on(&mut self, now: Now) {
-        self.give_up_what_stops_the_device(now.monotonic);
+        self.give_up_what_stops_the_device();
         let moment = self.heard.moment(now);
         let mut needed = BTreeMap::new();
         let mut next: Option<Instant> = None;
-        let mut possible = Vec::new();
+        let (mut possible, mut put_off) = (Vec::new(), Vec::new());
         for (app, wanted) in &self.apps {
             let record = self.start.record(app);
             let goal = wanted.goal(&record, self.roles.get(app), moment);
@@ -85,8 +85,16 @@ impl Agent {
             let Some(release) = goal.release.filter(|release| !record.is_running(release, self.settings.activates)) else { continue };
             match self.start.troubles.get(app) {
                 Some(trouble) if trouble.retry_at > now.monotonic => next = earlier(next, trouble.retry_at),
+                None if record.tries(&release) >= STARTS_MAX && !self.start.is_starting(app) => {
+                    put_off.push((app.clone(), record.tries(&release)));
+                }
                 _ => possible.push((app.clone(), release)),
             }
+        }
+        // The last good version is tried again after longer and longer pauses, in which the device may hear of another one.
+        for (app, tries) in put_off {
+            let trouble = Trouble { reason: stopped(tries), is_failure: true, tries, retry_at: now.monotonic };
+            next = earlier(next, self.note_trouble(&app, trouble));
         }
         self.start.next = next;
         self.content.need(needed, &mut self.out);
@@ -107,22 +115,15 @@ impl Agent {
         self.roles.get(app).and_then(|role| role.floor).is_none_or(|floor| release.version >= floor)
     }
 
-    /// A version with which the device stopped again and again is given up for the last good one. If it is that one itself,
-    /// its next try waits for longer and longer, so that the device has time to hear of another version.
-    fn give_up_what_stops_the_device(&mut self, now: Instant) {
-        let unended = |(app, record): (&AppName, &Record)| {
-            let run = record.running.filter(|run| !run.healthy && run.tries >= STARTS_MAX)?;
-            let is_new = !self.start.is_starting(app) && !self.start.troubles.contains_key(app) && self.apps.contains_key(app);
-            is_new.then(|| (app.clone(), run, record.good == Some(run.release)))
+    /// A version with which the device stopped again and again is given up, unless it is the last good one.
+    fn give_up_what_stops_the_device(&mut self) {
+        let given_up = |(app, record): (&AppName, &Record)| {
+            let run = record.running.filter(|run| !run.healthy && run.tries >= STARTS_MAX && record.good != Some(run.release))?;
+            (!self.start.is_starting(app) && self.apps.contains_key(app)).then(|| (app.clone(), run))
         };
-        let unended: Vec<(AppName, Run, bool)> = self.start.records.iter().filter_map(unended).collect();
-        for (app, run, is_good) in unended {
-            let reason = format!("the device stopped {} times while it was starting the version", run.tries);
-            if is_good {
-                self.note_trouble(now, &app, Trouble { reason, is_failure: true, tries: run.tries, retry_at: now });
-            } else {
-                self.note_failed(&app, run.release, reason);
-            }
+        let given_up: Vec<(AppName, Run)> = self.start.records.iter().filter_map(given_up).collect();
+        for (app, run) in given_up {
+            self.note_failed(&app, run.release, stopped(run.tries));
         }
     }
 
@@ -211,14 +212,19 @@ impl Agent {
 
     fn try_later(&mut self, now: Instant, app: &AppName, (reason, is_failure): (String, bool)) {
         let tries = self.start.troubles.get(app).map_or(0, |trouble| trouble.tries);
-        self.note_trouble(now, app, Trouble { reason, is_failure, tries, retry_at: now });
+        self.note_trouble(app, Trouble { reason, is_failure, tries, retry_at: now });
     }
 
-    fn note_trouble(&mut self, now: Instant, app: &AppName, trouble: Trouble) {
-        let retry_at = now + backoff(trouble.tries, self.settings.interval);
-        let trouble = Trouble { tries: trouble.tries.saturating_add(1), retry_at, ..trouble };
-        self.start.troubles.insert(app.clone(), trouble);
+    /// Puts the next try off by a pause that grows with the tries; until when.
+    fn note_trouble(&mut self, app: &AppName, trouble: Trouble) -> Instant {
+        let retry_at = trouble.retry_at + backoff(trouble.tries, self.settings.interval);
+        self.start.troubles.insert(app.clone(), Trouble { tries: trouble.tries.saturating_add(1), retry_at, ..trouble });
+        retry_at
     }
+}
+
+fn stopped(tries: u32) -> String {
+    format!("the device stopped {tries} times while it was starting the version")
 }
 
 fn earlier(known: Option<Instant>, other: Instant) -> Option<Instant> {

@@ -132,6 +132,24 @@ fn a_revocation_holds_between_devices_that_have_lost_the_wan_since() {
 }
 
 #[test]
+fn a_revocation_counts_at_once_also_on_a_device_that_cannot_write_it_to_its_disk() {
+    let seed = Seed::start();
+    let [mut own, mut stolen] = ["own", "stolen"].map(|name| Device::enrol(&seed, &seed.org(), name));
+    stolen.run(&[]);
+    own.run(&["--peer", stolen.swarm_addr()]);
+    wait::until("the devices to be connected", || own.peers() == 1 && stolen.peers() == 1);
+    // Nothing can take the place of a folder, whoever writes.
+    let unwritable = own.data().join("revoked.json");
+    fs::create_dir(&unwritable).unwrap();
+    revoke(&seed, "stolen");
+    wait::until("the connection to be closed", || own.peers() == 0 && stolen.peers() == 0);
+    wait::until("the device to say what it cannot keep", || !own.log.events("state_refused").is_empty());
+    assert_eq!(own.log.events("revocations"), Vec::<Value>::new());
+    fs::remove_dir(&unwritable).unwrap();
+    wait::until("it to be kept with a later answer", || !own.log.events("revocations").is_empty());
+}
+
+#[test]
 fn a_replaced_key_is_revoked() {
     let seed = Seed::start();
     let mut old = Device::start(&seed, "edge");

@@ -255,3 +255,23 @@ fn a_device_that_is_told_to_stop_ends_the_start_under_way_with_all_that_it_start
     assert!(device.stop().success());
     wait::until("what it started to end", || has_ended(started.trim()));
 }
+
+#[test]
+fn a_floor_that_is_signed_while_a_device_waits_for_its_turn_keeps_it_from_starting_what_is_below() {
+    let (seed, _layouts) = seed_with(2);
+    let kiosk = Kiosk::start(&seed, "one", "false");
+    start(&seed, "1", &["--steps", "0%,20s,100%"]);
+    await_devices(&seed, "waiting", 1);
+    seed.run_operator(&["trust", "renew", "acme", "app:web", "--floor", "2"]).succeeded();
+    let failed = await_devices(&seed, "failed", 1);
+    assert!(failed["failures"].to_string().contains("below the floor 2"), "{failed}");
+    wait::throughout(Duration::from_secs(24), "its turn comes and goes", || kiosk.starts().is_empty());
+    start_over(&seed, "2");
+    wait::until("the version at the floor to be started", || kiosk.starts() == ["2"]);
+}
+
+/// Ends the open rollout and starts another.
+fn start_over(seed: &Seed, version: &str) {
+    seed.run_operator(&["rollout", "abort", "acme/web"]).succeeded();
+    start(seed, version, &[]);
+}

@@ -11,8 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use protocol::group::groups_of;
 use protocol::label::effective;
 use protocol::name::{AppName, DeviceId, GroupName, OrgName};
-use protocol::rollout::documents::next_counter;
 use protocol::statement::assignment::{Assigned, Assignment, FORMAT, Pin};
+use protocol::statement::desired::Counter;
 
 use super::super::Seed;
 use super::super::api::Refused;
@@ -107,7 +107,7 @@ impl Seed {
             format: FORMAT,
             org: org.clone(),
             device: device.clone(),
-            counter: next_counter(counter, epoch),
+            counter: Counter::after(counter, epoch),
             expires: now.plus_seconds(DESIRED_SECONDS),
             otherwise: GroupName::all(),
             apps,

@@ -10,7 +10,7 @@ use protocol::statement::desired::{Before, DesiredApp, DesiredState};
 use super::super::Seed;
 use super::super::api::Refused;
 use crate::clock::wall_time;
-use crate::store::meta::{DesiredStateRecord, VersionRecord};
+use crate::store::meta::{DesiredStateRecord, NextDesired, VersionRecord};
 
 /// A desired state is acted on for this long without being renewed, in seconds: the longest that a taken seed can freeze a
 /// fleet unseen.
@@ -45,13 +45,25 @@ impl Seed {
         (kept, previous): (Option<DesiredStateRecord>, Option<DesiredState>),
         next: NextState,
     ) -> Result<(), Refused> {
+        let NextDesired { expected, state } = self.signed_next(org, group, (kept, previous), next.changes).await?;
+        self.store.put_desired_state(org, expected, state, next.rollouts).await?;
+        Ok(())
+    }
+
+    /// The desired state that follows the one in `kept`, to be kept in its place.
+    pub(super) async fn signed_next(
+        &self,
+        org: &OrgName,
+        group: &GroupName,
+        (kept, previous): (Option<DesiredStateRecord>, Option<DesiredState>),
+        changes: Vec<(AppName, Option<DesiredApp>)>,
+    ) -> Result<NextDesired, Refused> {
         let epoch = self.current_epoch(org).await?;
         let expires = wall_time().plus_seconds(DESIRED_SECONDS);
-        let state = next_desired_state(previous.as_ref(), org, group, epoch, expires, next.changes);
+        let state = next_desired_state(previous.as_ref(), org, group, epoch, expires, changes);
         let envelope = self.signer.sign_desired_state(&state);
         let record = DesiredStateRecord { group: group.clone(), counter: state.counter, expires, envelope };
-        self.store.put_desired_state(org, kept.map(|kept| kept.counter), record, next.rollouts).await?;
-        Ok(())
+        Ok(NextDesired { expected: kept.map(|kept| kept.counter), state: record })
     }
 
     /// The same state of a group, signed again.
