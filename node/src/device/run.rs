@@ -13,7 +13,7 @@ use protocol::statement::TrustToken;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::endpoint::{Catalogue, EndpointState};
 use super::hook::Hook;
@@ -153,14 +153,19 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
     tracing::info!("stopping");
     renewal.abort();
     let _ = stop.send(true);
-    if !agent.is_finished() && tokio::time::timeout(STOP_TIME, &mut agent).await.is_err() {
-        agent.abort();
-    }
+    end(&mut agent).await;
     swarm.abort();
     quic_endpoint.close(0u8.into(), b"stopping");
     while servers.join_next().await.is_some() {}
     quic_endpoint.wait_idle().await;
     telemetry::ended_by_itself(ended)
+}
+
+/// Waits until the agent, which has been told to stop, has; not for ever.
+async fn end(agent: &mut JoinHandle<()>) {
+    if !agent.is_finished() && tokio::time::timeout(STOP_TIME, &mut *agent).await.is_err() {
+        agent.abort();
+    }
 }
 
 fn hook_of(config: &DeviceConfig, enrolment: &Enrolment, endpoint_url: String) -> Option<Hook> {

@@ -46,10 +46,10 @@ pub(super) fn authorities(before: Option<&[CertificateDer<'_>]>, after: Option<&
     let mut words = Vec::new();
     match (before, after) {
         (None, Some(_)) => {
-            words.push("root: devices trust the certificate authorities that it names, not those of their enrolment".to_owned())
+            words.push("root: devices trust the certificate authorities that it names, not those of their enrolment".to_owned());
         }
         (Some(_), None) => {
-            words.push("root: names no certificate authorities any more; devices go back to those of their enrolment".to_owned())
+            words.push("root: names no certificate authorities any more; devices go back to those of their enrolment".to_owned());
         }
         _ => {}
     }
