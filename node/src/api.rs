@@ -39,6 +39,14 @@ pub struct ApiError {
     pub message: String,
 }
 
+impl std::fmt::Display for ApiError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ApiError {}
+
 /// `GET /api/v1/trust`: what an operator needs to make an organisation's root.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SeedTrust {
@@ -59,8 +67,30 @@ pub struct SeedTrust {
 pub struct NewOrg {
     /// The name.
     pub org: OrgName,
-    /// `1.root.json` and `1.targets.json`.
+    /// `1.root.json` and `1.targets.json`; none if the seed makes them.
+    #[serde(default)]
     pub files: Vec<TufFile>,
+    /// Whether the seed makes and keeps the organisation's keys, for trials.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub managed_keys: bool,
+}
+
+/// `POST /api/v1/orgs/{org}/managed-versions`: a version that the seed signs, because it keeps the organisation's keys.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewManagedVersion {
+    /// The app.
+    pub app: AppName,
+    /// N, which must be the next one.
+    pub version: u64,
+    /// The exact text of the statement for each platform.
+    pub statements: BTreeMap<Platform, String>,
+    /// The least version that devices may start from now on, if it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<u64>,
+    /// Whether the floor may be lowered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lower_floor: bool,
 }
 
 /// `GET /api/v1/orgs/{org}/apps/{app}/deployed`.
@@ -187,6 +217,23 @@ pub struct TokenMade {
     pub expires: WallTime,
 }
 
+/// One of the tokens of `GET /api/v1/orgs/{org}/tokens`; nothing of it enrols a device.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokenListed {
+    /// What it is called, by which it is revoked.
+    pub id: String,
+    /// When it stops being accepted.
+    pub expires: WallTime,
+    /// How many devices it can still enrol.
+    pub uses_left: u32,
+    /// The only device that it enrols; any if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceId>,
+    /// The labels of each device that enrols with it.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+}
+
 /// `POST /enroll`, on the device listener, without a client certificate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -253,6 +300,14 @@ pub struct DeviceRevoked {
     pub key_sha256: Digest,
     /// When it was revoked.
     pub revoked: WallTime,
+    /// How many keys are revoked for which the list has no room, so that peers do not refuse them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+const fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// `GET /api/v1/device/state`. The answer's `ETag` stands for all but `peers`.
@@ -264,9 +319,10 @@ pub struct DeviceStateAnswer {
     pub assignment: String,
     /// The signed desired states of the groups that the assignment names, as far as there are any.
     pub states: Vec<String>,
-    /// The signed list of the organisation's revoked keys, if a key was ever revoked.
+    /// The SHA-256 of the organisation's list of revoked keys, if a key was ever revoked; the list itself, which may be as large as
+    /// a megabyte, is at `GET /api/v1/device/revocations`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub revocations: Option<String>,
+    pub revocations: Option<Digest>,
     /// Where other devices of the same site may be found: a hint, no more.
     pub peers: Vec<SocketAddr>,
 }
@@ -399,6 +455,9 @@ pub struct DeviceShown {
     pub apps: BTreeMap<AppName, AppReport>,
     /// How many documents of the seed it refused since it was started, by `<document>/<reason>`.
     pub refused: BTreeMap<String, u64>,
+    /// Whether it said that for 7 days nothing that its seed said could be accepted.
+    #[serde(default)]
+    pub stale: bool,
 }
 
 /// `PATCH /api/v1/orgs/{org}/devices/{device}`.

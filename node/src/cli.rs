@@ -11,6 +11,7 @@ pub mod demo;
 pub mod device;
 pub mod fleet;
 pub mod key;
+mod online_key;
 pub mod operator;
 pub mod org;
 pub mod output;
@@ -19,6 +20,7 @@ pub mod repo;
 pub mod rollout;
 pub mod seed;
 pub mod store;
+mod swarm;
 pub mod trust;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};

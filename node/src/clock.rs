@@ -5,7 +5,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use protocol::time::floor::{CheckedTime, TimeFloor};
+use protocol::identity::standing::Validity;
+use protocol::time::floor::{Bounds, CheckedTime, KeptFloor, TimeFloor};
 use protocol::time::{Instant, WallTime};
 
 /// A monotonic clock that starts at zero.
@@ -42,54 +43,54 @@ pub fn built_after() -> WallTime {
 /// The system's calendar clock, and how far it is trusted.
 #[derive(Debug)]
 pub struct TrustedClock {
-    time: Mutex<Floored>,
+    floor: Mutex<TimeFloor>,
     clock: fn() -> WallTime,
 }
 
-#[derive(Debug)]
-struct Floored {
-    floor: TimeFloor,
-    /// Evidence beyond it is no evidence.
-    until: WallTime,
-}
-
 impl TrustedClock {
-    /// The clock of a process whose floor was `kept`. Evidence beyond `until` is no evidence.
-    pub fn new(kept: Option<WallTime>, until: WallTime) -> Self {
-        let floor = TimeFloor::new(built_after(), kept);
-        Self { time: Mutex::new(Floored { floor, until }), clock: wall_time }
+    /// The clock of a process whose floor was `kept`, and whose newest verified metadata sets these bounds.
+    pub fn new(kept: Option<KeptFloor>, bounds: Bounds) -> Self {
+        Self { floor: Mutex::new(TimeFloor::new(built_after(), bounds, kept)), clock: wall_time }
+    }
+
+    /// The clock of a seed, which nobody tells the time.
+    pub fn of_seed() -> Self {
+        Self::new(None, Bounds::default())
     }
 
     /// The same, for tests, with a clock that lost its battery.
     #[cfg(test)]
     pub(crate) fn lost() -> Self {
-        Self { clock: || WallTime::from_unix_seconds(5), ..Self::new(None, WallTime::from_unix_seconds(u64::MAX)) }
+        Self { clock: || WallTime::from_unix_seconds(5), ..Self::of_seed() }
     }
 
-    fn time(&self) -> std::sync::MutexGuard<'_, Floored> {
-        self.time.lock().unwrap_or_else(PoisonError::into_inner)
+    fn time(&self) -> std::sync::MutexGuard<'_, TimeFloor> {
+        self.floor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The time that expiry is checked against, and whether the clock is trusted.
     pub fn read(&self) -> CheckedTime {
-        self.time().floor.read((self.clock)())
+        self.time().read((self.clock)())
     }
 
-    /// Takes note that it is at least `verified`.
-    pub fn verified(&self, verified: WallTime) {
-        let mut time = self.time();
-        let until = time.until;
-        time.floor.verified(verified, until, (self.clock)());
+    /// Takes note that the seed says that it is `said`.
+    pub fn heard(&self, said: WallTime) {
+        self.time().heard(said, (self.clock)());
     }
 
-    /// Evidence counts up to `until` from now on.
-    pub fn believe_until(&self, until: WallTime) {
-        self.time().until = until;
+    /// Newer metadata was verified.
+    pub fn bound(&self, bounds: Bounds) {
+        self.time().bound(bounds);
     }
 
-    /// The least that the time can be.
-    pub fn floor(&self) -> WallTime {
-        self.time().floor.floor()
+    /// The moment at which a certificate of the seed is judged.
+    pub fn seed_certificate_at(&self, leaf: Validity) -> WallTime {
+        self.time().seed_certificate_at(leaf, (self.clock)())
+    }
+
+    /// The least that the time can be, to be kept for the next run.
+    pub fn kept(&self) -> KeptFloor {
+        self.time().kept()
     }
 }
 

@@ -1,8 +1,9 @@
-//! What commands on the same machine ask of a running seed, over the Unix socket `control.sock` in its data directory.
+//! What commands on the same machine ask of a running seed, over the Unix socket `control.sock` in its data directory; and the
+//! socket itself, which a device has too (see [`crate::device::control`]).
 //!
 //! The socket is for its owner alone (0600): whoever can open it can read the directory anyway.
 //!
-//! | request | answer |
+//! | request to a seed | answer |
 //! |---|---|
 //! | `POST /garbage?dry_run=true` | collects garbage; the report. With `accept_clock=true` the clock is believed from now on |
 //! | `GET /hold` | a first line with the journal's files, then an empty line every few seconds; files and journal stay while it is read |
@@ -26,6 +27,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
@@ -54,8 +56,14 @@ struct GarbageQuery {
     accept_clock: bool,
 }
 
-/// Answers until it is told to stop. Without a socket the node goes on: commands then want it stopped.
-pub async fn serve(data: PathBuf, collector: Collector, mut stopped: watch::Receiver<bool>) {
+/// A seed's answers, until it is told to stop.
+pub async fn serve_seed(data: PathBuf, collector: Collector, stopped: watch::Receiver<bool>) {
+    let router = Router::new().route("/garbage", post(garbage)).route("/hold", get(hold)).with_state(collector);
+    serve(data, router, stopped).await;
+}
+
+/// Answers on the socket until it is told to stop. Without a socket the node goes on: commands then want it stopped.
+pub async fn serve(data: PathBuf, router: Router, mut stopped: watch::Receiver<bool>) {
     let listener = match bind(&data) {
         Ok(listener) => listener,
         Err(error) => {
@@ -64,7 +72,6 @@ pub async fn serve(data: PathBuf, collector: Collector, mut stopped: watch::Rece
             return;
         }
     };
-    let router = Router::new().route("/garbage", post(garbage)).route("/hold", get(hold)).with_state(collector);
     let serving = async { axum::serve(listener, router).await };
     tokio::select! {
         served = serving => tracing::error!(?served, "the control socket failed"),
@@ -133,7 +140,7 @@ impl IntoResponse for Failed {
 pub enum Access {
     /// Nothing runs there, and nothing can start meanwhile.
     Alone(DataLock),
-    /// A process runs there; with a socket, if it is a seed.
+    /// A process runs there; with a socket, if it has started.
     Running(LockError, Option<Client>),
 }
 
@@ -153,7 +160,7 @@ pub fn access(dir: &Path, role: &str) -> anyhow::Result<Access> {
     }
 }
 
-/// Asks a running seed.
+/// Asks a running node.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
@@ -162,6 +169,14 @@ pub struct Client {
 impl Client {
     fn new(socket: &Path) -> anyhow::Result<Self> {
         Ok(Self { http: reqwest::Client::builder().unix_socket(socket).build()? })
+    }
+
+    /// The answer to `GET /path`.
+    ///
+    /// # Errors
+    /// With what the node says.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        Ok(answered(self.http.get(format!("http://localhost/{path}")).send().await).await?.json().await?)
     }
 
     /// Collects garbage.
@@ -223,9 +238,9 @@ impl Drop for Held {
 }
 
 async fn answered(sent: reqwest::Result<reqwest::Response>) -> anyhow::Result<reqwest::Response> {
-    let response = sent.context("the seed does not answer on its control socket; is it starting or stopping?")?;
+    let response = sent.context("the process does not answer on its control socket; is it starting or stopping?")?;
     if response.status().is_success() {
         return Ok(response);
     }
-    bail!("the seed failed: {}", response.text().await.unwrap_or_default())
+    bail!("it failed: {}", response.text().await.unwrap_or_default())
 }

@@ -18,6 +18,7 @@
 //! Not here: decisions; they are in `protocol`.
 
 pub mod agent;
+pub mod control;
 pub mod endpoint;
 pub mod enroll;
 pub mod hook;

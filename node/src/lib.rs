@@ -23,6 +23,7 @@ pub mod control;
 pub mod demo;
 pub mod device;
 pub mod files;
+pub mod gzip;
 pub mod listener;
 pub mod publish;
 pub mod seed;

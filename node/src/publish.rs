@@ -19,10 +19,11 @@ use protocol::oci::manifest::MANIFEST_BYTES_MOST;
 use protocol::statement::version::{Descriptor, FORMAT, HashListName, Image, StatedBlob, VersionName, VersionStatement};
 use serde::Serialize;
 
-use crate::api::{self, HashListQuery, HashLists};
+use crate::api::{self, HashListQuery, HashLists, NewManagedVersion};
 use crate::cli::operator::SeedApi;
 use crate::clock::wall_time;
 use crate::files::{self, Access};
+use crate::store::meta::VersionRecord;
 use crate::trust::proposal::{Change, Proposal};
 use crate::trust::{NewVersion, OperatorKeys, TrustRefused, VerifiedRepository, prepare_version};
 
@@ -105,7 +106,52 @@ pub async fn publish(api: &SeedApi, keys: &OperatorKeys, request: Request) -> an
     let name = VersionName { app: app.clone(), version: number.unwrap_or(next) };
 
     let resolved = resolve(api, &repository, &tag, digest.as_ref()).await?;
-    let lists = hash_lists(api, &org, &resolved).await?;
+    let statements = statements(api, &org, &name, (&repository, &tag), &resolved).await?;
+    let deployed: api::Deployed = api.get(&format!("/api/v1/orgs/{org}/apps/{app}/deployed")).await?;
+    let new = NewVersion { name, statements, deployed: deployed.versions, floor, lower_floor };
+    let publication = prepare_version(&view, keys, new, wall_time())?;
+    let (version, digest, platforms) = (publication.version, resolved.digest, resolved.images.into_keys().collect());
+    if let Some(out) = &out {
+        let proposal = Proposal::new(&view, &source, Change::Version(publication)).await?;
+        files::replace(out, proposal.to_text().as_bytes(), Access::Public)?;
+    } else {
+        let _: api::Published = api.post(&format!("/api/v1/orgs/{org}/versions"), &publication).await?;
+    }
+    Ok(Published { app, version, digest, platforms, proposal: out })
+}
+
+/// The same for an organisation whose keys the seed keeps: the statements are made here, the seed signs them.
+///
+/// # Errors
+/// When the tag names no image, the seed does not keep the keys, or another version was published meanwhile.
+pub async fn publish_managed(api: &SeedApi, request: Request) -> anyhow::Result<Published> {
+    let Request { org, app, repository, tag, digest, number, floor, lower_floor, out } = request;
+    if out.is_some() {
+        bail!("--out writes what others sign too, and wants --keys; a seed that keeps the keys signs alone");
+    }
+    let published: Vec<VersionRecord> = api.get(&format!("/api/v1/orgs/{org}/apps/{app}/versions")).await?;
+    let next = published.iter().map(|version| version.version).max().map_or(1, |last| last + 1);
+    let name = VersionName { app: app.clone(), version: number.unwrap_or(next) };
+    let resolved = resolve(api, &repository, &tag, digest.as_ref()).await?;
+    let statements = statements(api, &org, &name, (&repository, &tag), &resolved).await?;
+    let text = |(platform, bytes)| anyhow::Ok((platform, String::from_utf8(bytes)?));
+    let statements = statements.into_iter().map(text).collect::<anyhow::Result<_>>()?;
+    let new = NewManagedVersion { app, version: name.version, statements, floor, lower_floor };
+    let published: api::Published = api.post(&format!("/api/v1/orgs/{org}/managed-versions"), &new).await?;
+    tracing::warn!("the seed signed, because it keeps the keys of {org}: whoever takes it can do the same; for trials only");
+    let (digest, platforms) = (resolved.digest, resolved.images.into_keys().collect());
+    Ok(Published { app: published.app, version: published.version, digest, platforms, proposal: None })
+}
+
+/// The statement of `name` for each platform, as devices take it.
+async fn statements(
+    api: &SeedApi,
+    org: &OrgName,
+    name: &VersionName,
+    (repository, tag): (&RepositoryName, &Tag),
+    resolved: &Resolved,
+) -> anyhow::Result<BTreeMap<Platform, Vec<u8>>> {
+    let lists = hash_lists(api, org, resolved).await?;
     let mut statements = BTreeMap::new();
     for (platform, (manifest, blobs)) in &resolved.images {
         let image = Image {
@@ -118,7 +164,7 @@ pub async fn publish(api: &SeedApi, keys: &OperatorKeys, request: Request) -> an
         let statement = VersionStatement {
             format: FORMAT,
             org: org.clone(),
-            app: app.clone(),
+            app: name.app.clone(),
             version: name.version,
             platform: platform.clone(),
             images: vec![image],
@@ -131,17 +177,7 @@ pub async fn publish(api: &SeedApi, keys: &OperatorKeys, request: Request) -> an
     let platforms: Vec<&str> = statements.keys().map(Platform::as_str).collect();
     let platforms = platforms.join(", ");
     tracing::info!(%repository, %tag, digest = %resolved.digest, version = name.version, platforms, "signing");
-    let deployed: api::Deployed = api.get(&format!("/api/v1/orgs/{org}/apps/{app}/deployed")).await?;
-    let new = NewVersion { name, statements, deployed: deployed.versions, floor, lower_floor };
-    let publication = prepare_version(&view, keys, new, wall_time())?;
-    let (version, digest, platforms) = (publication.version, resolved.digest, resolved.images.into_keys().collect());
-    if let Some(out) = &out {
-        let proposal = Proposal::new(&view, &source, Change::Version(publication)).await?;
-        files::replace(out, proposal.to_text().as_bytes(), Access::Public)?;
-    } else {
-        let _: api::Published = api.post(&format!("/api/v1/orgs/{org}/versions"), &publication).await?;
-    }
-    Ok(Published { app, version, digest, platforms, proposal: out })
+    Ok(statements)
 }
 
 async fn resolve(api: &SeedApi, repository: &RepositoryName, tag: &Tag, expected: Option<&Digest>) -> anyhow::Result<Resolved> {

@@ -15,7 +15,10 @@
 //! | [`limits`] | who has to wait, and what is refused |
 //! | [`certificates`] | the certificates of the listeners, kept current |
 //! | [`garbage`] | when garbage is collected |
+//! | [`managed_keys`] | organisations that let the seed sign, for trials |
+//! | [`metadata`] | trust metadata as it is sent |
 //! | [`trust`] | publishing versions, and keeping metadata fresh |
+//! | `signatures` | whether images are signed as their organisation asks for |
 //! | [`repositories`] | settings of repositories, and tags whose time is over |
 //! | [`sites`] | which devices were seen behind the same address |
 //! | [`metrics`], [`log_metrics`] | figures about this seed |
@@ -42,6 +45,8 @@ pub mod garbage;
 pub mod init;
 pub mod limits;
 pub mod log_metrics;
+pub mod managed_keys;
+pub mod metadata;
 pub mod metrics;
 pub mod monitor;
 pub mod openapi;
@@ -51,6 +56,7 @@ pub mod registry;
 pub mod repositories;
 pub mod revocation;
 pub mod run;
+mod signatures;
 pub mod sites;
 pub mod trust;
 pub mod webhooks;
@@ -86,8 +92,12 @@ pub struct Seed {
     pub sites: sites::Sites,
     /// Limits in force.
     pub guard: Arc<limits::Guard>,
-    /// The epoch of each organisation's online key.
-    pub epochs: fleet::assignments::Epochs,
+    /// What each organisation's root delegates to the online key.
+    pub delegations: fleet::assignments::Delegations,
+    /// The keys of organisations that let the seed sign.
+    pub managed: managed_keys::ManagedKeys,
+    /// Trust metadata as it is sent again and again.
+    pub compressed: metadata::Compressed,
     /// Figures.
     pub metrics: Arc<metrics::SeedMetrics>,
 }

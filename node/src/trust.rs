@@ -7,7 +7,7 @@
 //! | [`metadata`] | names, content, signatures and lifetimes of TUF documents | all |
 //! | [`repository`] | a new repository, and the online files that keep it fresh | operator, seed |
 //! | [`authorities`] | the certificate authorities that a root names | all |
-//! | `archive` | what moves out of an app's role when it has many versions | operator, seed |
+//! | `archive` | what moves out of an app's role when it has many versions | all |
 //! | [`publication`] | a new version: made by the operator, checked by the seed | operator, seed |
 //! | [`change`] | who may sign what: keys, thresholds, epoch, floors, renewals | operator, seed |
 //! | [`proposal`] | a change or version that several people sign, one after the other, without a network | operator |
@@ -18,16 +18,27 @@
 //! | `cache`, `key_file` | verified metadata on disk; keys in PEM form | all |
 //! | [`refused`] | why something is not believed | all |
 //!
-//! What who holds a key can do, and cannot, and the test that shows it:
+//! What who holds a key can do, and cannot, and the test that shows it; those in `hostile` and `identity` run against real
+//! devices:
 //!
 //! | taken | can | cannot | shown by |
 //! |---|---|---|---|
-//! | the seed, with its online key | hold devices at what they have until the first role expires that people sign; roll out any version at or above the floor | name new content; go below the floor; bring back what was accepted; mix roles of different times | `a_taken_seed_cannot_name_new_content`, `a_version_below_the_floor_is_refused_online_and_offline`, `nothing_goes_back_not_even_after_a_restart_with_everything_expired`, `an_old_role_under_a_new_name_is_not_the_one_signed_for` |
-//! | the same, after a fast-forward | hold devices until a new root names another online key | outlast that root | `a_new_root_changes_the_online_key_for_ever`, `after_a_fast_forward_new_keys_begin_anew` |
-//! | a mirror or the network | withhold | forge, send without end, replay | `forged_metadata_is_refused_and_changes_nothing`, `more_bytes_than_a_role_may_have_are_refused` |
+//! | the seed, with its online key | roll out any version at or above the floor | name new content | `hostile::software_that_nobody_signed_is_refused_and_what_was_there_stays`, `a_taken_seed_cannot_name_new_content` |
+//! | | | go below the floor | `hostile::a_version_below_the_floor_that_its_owner_signed_is_not_started_whatever_the_seed_wants`, `a_version_below_the_floor_is_refused_online_and_offline`, `no_sequence_of_documents_and_failures_starts_a_version_below_the_floor` |
+//! | | | bring back what was accepted, or mix roles of different times | `hostile::roles_of_different_times_and_roles_under_another_version_are_refused`, `nothing_goes_back_not_even_after_a_restart_with_everything_expired`, `an_old_role_under_a_new_name_is_not_the_one_signed_for`, `no_sequence_of_documents_makes_a_counter_go_back` |
+//! | | send without end | fill a device | `hostile::data_without_end_is_not_read_to_its_end`, `more_bytes_than_a_role_may_have_are_refused` |
+//! | | hold devices at what they have, until the first role expires that people sign (`trust show` says when) | do so unseen for more than a week after that | `hostile::a_freeze_is_bounded_and_shows_after_a_week`, `answers_do_not_count_once_a_role_has_expired_that_people_sign` |
+//! | the same, after a fast-forward of versions and counters | hold devices until a new root names another online key | outlast that root | `hostile::after_a_fast_forward_a_new_root_with_another_online_key_lets_every_device_go_on`, `another_online_key_raises_the_epoch_and_ends_a_fast_forward`, `a_new_root_changes_the_online_key_for_ever` |
+//! | the same, after that root | | bring back older top-level targets, or a lower floor, with an older role | `with_a_raised_epoch_timestamp_and_snapshot_begin_anew_and_what_people_signed_does_not_go_back` |
+//! | the same, with a clock that is ahead | hold devices until a new root raises the epoch | close the way to that root; start anything staged early | `hostile::a_seed_whose_clock_was_weeks_ahead_is_reached_again_and_a_raised_epoch_puts_the_devices_right`, `neither_a_floor_nor_a_clock_that_is_ahead_closes_the_way_to_the_seed` |
+//! | the same, revoking devices | keep devices of a site from sharing, until a new root ends its lists | | `a_list_of_a_new_epoch_forgets_nobody_before_their_certificates_are_over` |
+//! | a backup of yesterday | be put in force by a raised epoch | make devices accept a key again that was revoked since | `hostile::yesterdays_backup_is_restored_and_with_a_raised_epoch_every_device_goes_on_and_no_revoked_key_comes_back` |
+//! | a mirror or the network | withhold | forge, replay | `forged_metadata_is_refused_and_changes_nothing`, `no_role_goes_back_with_hashes_or_without` |
 //! | an app's key | sign versions and grants of its apps; raise and lower their floors | speak for another app; sign any more once it was rotated out | `the_role_of_one_app_cannot_speak_for_another`, `a_stolen_app_key_is_rotated_out_and_signs_nothing_any_more` |
 //! | the targets key | give apps to other keys | sign a root; change the online key | `the_keys_of_the_top_level_targets_change_with_a_root_and_new_targets` |
 //! | fewer root keys than the threshold | nothing | change the root | `two_people_make_a_root_of_two_keys_and_both_must_sign_from_then_on`, `a_new_root_is_signed_by_the_old_keys_and_by_its_own` |
+//! | a device's key | be that device, until it is revoked | stay in the swarm after, not even between devices without a WAN; come back with an old seed | `identity::a_revocation_holds_between_devices_that_have_lost_the_wan_since`, `a_revocation_list_holds_after_a_restart_and_no_older_one_takes_its_place` |
+//! | an enrolment token | enrol as many devices as it says, until it expires or is taken back | take the name of a device that is enrolled | `identity::tokens_enrol_as_many_devices_as_they_say`, `identity::a_token_that_is_taken_back_enrols_nobody` |
 //! | a sealed key file, without its passphrase | try passphrases | sign | `a_sealed_key_opens_with_its_passphrase_alone` |
 //!
 //! Not here: what statements mean, see `protocol::statement`; transport certificates, see `transport::tls`.
@@ -55,12 +66,14 @@ pub mod updater;
 pub(crate) mod fixture;
 
 pub use change::TrustChange;
-pub use client::VerifiedRepository;
+pub use client::{VerifiedRepository, newest_root};
 pub use key_file::KeyError;
 pub use metadata::statement_digest;
 pub use online_key::OnlineSigner;
 pub use operator_keys::OperatorKeys;
-pub use publication::{CheckedPublication, NewVersion, Publication, PublicationRefused, check_publication, prepare_version};
+pub use publication::{
+    CheckedEvidence, CheckedPublication, NewVersion, Publication, PublicationRefused, check_publication, prepare_version,
+};
 pub use refused::TrustRefused;
 pub use repository::{RepositoryFiles, new_repository, renewal_due};
 pub use rules::{PublishedVersions, check_target};

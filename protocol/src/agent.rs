@@ -8,11 +8,13 @@
 //! | [`record`] | what of it survives a crash |
 //! | `moment` | what is known of the time when a version may be started |
 //! | `start` | starts, one at a time, and the way back when one fails |
+//! | [`freshness`] | whether what it acts on is stale |
 //! | `report` | what the seed is told |
 //!
 //! Not here: who brings the bytes, which [`crate::swarm`] decides; how a version is started, which the driver does.
 
 pub mod content;
+pub mod freshness;
 mod moment;
 pub mod record;
 mod report;
@@ -33,6 +35,7 @@ use crate::statement::version::{AcceptedStatement, VersionName};
 use crate::time::floor::CheckedTime;
 use crate::time::{Instant, WallTime};
 use content::{Content, Proof, STATEMENTS_MAX};
+use freshness::Freshness;
 use moment::Heard;
 use record::{Record, Release};
 use report::Reporting;
@@ -45,9 +48,9 @@ const RETRY_MIN: Duration = Duration::from_secs(1);
 /// The first poll comes within this part of the interval, so that a fleet whose power returns does not ask all at once.
 const FIRST_POLL_PART: u32 = 10;
 
-/// The most polls, statements and reports that are asked for and not yet answered: one, [`STATEMENTS_MAX`] and one. A queue
-/// for so many is never full.
-pub const ERRANDS_MAX: usize = STATEMENTS_MAX + 2;
+/// The most polls, statements and reports that are asked for and not yet answered, and moments that are not yet kept: one,
+/// [`STATEMENTS_MAX`], one and one, since the next moment comes with the answer to a later poll. A queue for so many is never full.
+pub const ERRANDS_MAX: usize = STATEMENTS_MAX + 3;
 
 /// What both clocks say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +115,11 @@ pub enum Input {
         app: AppName,
         /// What it says.
         terms: RoleTerms,
+    },
+    /// The first of the roles that people sign, and that what the device shall have depends on, expires then.
+    RolesExpire {
+        /// When; none while none is known.
+        at: Option<WallTime>,
     },
     /// A wanted statement was accepted, now or in an earlier run.
     StatementAccepted(AcceptedStatement),
@@ -205,6 +213,11 @@ pub enum Effect {
     },
     /// Tell the seed.
     Report(DeviceReport),
+    /// Keep durably that all the seed said was accepted at `at`. If that fails, the next run says too early that it is stale.
+    KeepFresh {
+        /// When.
+        at: WallTime,
+    },
 }
 
 /// News for the owner.
@@ -221,6 +234,11 @@ pub enum Event {
     VersionStored {
         /// The version.
         name: VersionName,
+    },
+    /// For [`freshness::STALE_SECONDS`] nothing that the seed said could be accepted; or it is so no longer.
+    Stale {
+        /// Whether it is so.
+        is_stale: bool,
     },
     /// A version runs and is healthy, or may be taken into use where nothing starts it.
     VersionStarted {
@@ -249,6 +267,8 @@ pub struct Settings {
     pub interval: Duration,
     /// The counter of the last report it ever sent.
     pub report_counter: u64,
+    /// When all that the seed said was accepted last, as it was kept.
+    pub fresh_at: Option<WallTime>,
     /// Whether it has something to start versions with.
     pub activates: bool,
     /// Its own labels.
@@ -270,6 +290,7 @@ pub struct Agent {
     content: Content,
     start: Start,
     reporting: Reporting,
+    freshness: Freshness,
     out: Outbox,
 }
 
@@ -278,6 +299,7 @@ impl Agent {
     pub fn new(now: Instant, mut settings: Settings) -> Self {
         let start = Start::new(std::mem::take(&mut settings.records));
         let reporting = Reporting::new(now, settings.report_counter, settings.labels.clone());
+        let freshness = Freshness::new(now, settings.fresh_at);
         let mut agent = Self {
             settings,
             draws: 0,
@@ -289,6 +311,7 @@ impl Agent {
             content: Content::default(),
             start,
             reporting,
+            freshness,
             out: Outbox::default(),
         };
         agent.next_poll = Some(now + agent.jitter(agent.settings.interval / FIRST_POLL_PART));
@@ -303,6 +326,7 @@ impl Agent {
             Input::StateAccepted { assignment, states } => self.on_state(&assignment, &states),
             Input::DocumentRefused { document, reason } => self.reporting.note_refused(document, reason),
             Input::Role { app, terms } => drop(self.roles.insert(app, terms)),
+            Input::RolesExpire { at } => self.freshness.on_roles(at),
             Input::StatementAccepted(statement) => self.content.on_statement(&statement, &mut self.out),
             Input::StatementRefused { name, refusal } => self.content.on_statement_refused(&name, refusal, &mut self.out),
             Input::BlobStored { blob } => self.content.on_blob_stored(blob, &mut self.out),
@@ -316,11 +340,13 @@ impl Agent {
             }
             Input::Stopping => return self.on_stopping(),
         }
+        self.judge_freshness(now);
         self.go_on(now);
     }
 
     /// Takes note that time has passed.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.judge_freshness(now);
         self.go_on(now);
         // The report comes first: the device's labels have a say in what the seed answers.
         if self.next_poll.is_some_and(|poll| poll <= now.monotonic) {
@@ -357,6 +383,14 @@ impl Agent {
         });
         self.next_poll = Some(now.monotonic + Duration::from_secs(wait));
         self.content.ask_again(&mut self.out);
+        self.out.effects.extend(self.freshness.on_accepted(now).map(|at| Effect::KeepFresh { at }));
+    }
+
+    fn judge_freshness(&mut self, now: Now) {
+        if let Some(is_stale) = self.freshness.news(now) {
+            self.out.events.push_back(Event::Stale { is_stale });
+            self.reporting.note_stale(is_stale);
+        }
     }
 
     fn on_poll_failed(&mut self, now: Instant) {

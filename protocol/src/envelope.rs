@@ -114,7 +114,7 @@ impl Envelope {
 }
 
 /// DSSE v1, "Signature Definition": what is signed instead of the payload, so that type and length cannot be shifted.
-fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let mut encoded = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
     encoded.extend_from_slice(payload);
     encoded

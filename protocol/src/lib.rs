@@ -16,6 +16,7 @@
 //! | [`label`], [`selector`], [`group`] | which devices belong to which group |
 //! | [`rollout`] | which devices may start a version when, how their reports add up, and when that is enough |
 //! | [`device_key`] | whether a device's key signed something |
+//! | [`cosign`] | whether a signature of an image is one that a policy asks for |
 //! | [`oci`] | what the requests of container tools name and ask for |
 //!
 //! Every machine is driven the same way: `handle_input(now, Input)` and `handle_timeout(now)` go in; then the driver takes
@@ -28,6 +29,7 @@
 pub mod agent;
 pub mod bits;
 pub mod byte_size;
+pub mod cosign;
 pub mod device_key;
 pub mod dialer;
 pub mod digest;

@@ -2,6 +2,7 @@
 //!
 //! Not here: content names; see [`crate::digest`].
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -240,8 +241,23 @@ checked_text!(Platform);
 
 /// A node in the swarm: the SHA-256 of its certificate's public key (SubjectPublicKeyInfo, RFC 5280 §4.1.2.7), so that
 /// nobody chooses its own place in the rendezvous order freely.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub [u8; 32]);
+
+/// The order of the bytes. The first eight tell nearly all identities apart, in one comparison: a machine looks its peers up
+/// with every input.
+impl Ord for NodeId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let head = |id: &Self| id.0.first_chunk().map_or(0, |head| u64::from_be_bytes(*head));
+        head(self).cmp(&head(other)).then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for NodeId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

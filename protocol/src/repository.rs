@@ -20,6 +20,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cosign::{CosignKey, KEYS_MAX};
 use crate::name::{NameRefused, OrgName, RepositoryName};
 use tags::TagGlob;
 
@@ -63,6 +64,9 @@ pub struct RepositorySettings {
     /// The tags that retention looks at; where nothing is said, all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expire: Option<Vec<TagGlob>>,
+    /// An image is published as a version only with a cosign signature of one of these keys; an empty list asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<Vec<CosignKey>>,
 }
 
 /// One of the [`RepositorySettings`].
@@ -76,6 +80,7 @@ pub enum Setting {
     KeepLast,
     KeepDays,
     Expire,
+    SignedBy,
 }
 
 /// Why settings are not kept.
@@ -87,11 +92,14 @@ pub enum SettingsRefused {
     /// A list is too long.
     #[error("a setting lists at most {GLOBS_MAX} patterns of tags, not {0}")]
     TooManyGlobs(usize),
+    /// A policy names too many keys.
+    #[error("images can be asked to be signed by one of at most {KEYS_MAX} keys, not {0}")]
+    TooManyKeys(usize),
 }
 
 impl Setting {
     /// Every setting, in the order in which they are shown.
-    pub const ALL: [Self; 6] = [Self::Public, Self::Immutable, Self::Mutable, Self::KeepLast, Self::KeepDays, Self::Expire];
+    pub const ALL: [Self; 7] = [Self::Public, Self::Immutable, Self::Mutable, Self::KeepLast, Self::KeepDays, Self::Expire, Self::SignedBy];
 
     /// Whether `settings` say something about it.
     pub const fn is_said(self, settings: &RepositorySettings) -> bool {
@@ -102,6 +110,7 @@ impl Setting {
             Self::KeepLast => settings.keep_last.is_some(),
             Self::KeepDays => settings.keep_days.is_some(),
             Self::Expire => settings.expire.is_some(),
+            Self::SignedBy => settings.signed_by.is_some(),
         }
     }
 }
@@ -117,6 +126,7 @@ impl RepositorySettings {
             keep_last: self.keep_last.or(others.keep_last),
             keep_days: self.keep_days.or(others.keep_days),
             expire: self.expire.or_else(|| others.expire.clone()),
+            signed_by: self.signed_by.or_else(|| others.signed_by.clone()),
         }
     }
 
@@ -127,6 +137,9 @@ impl RepositorySettings {
     pub fn check(&self, pattern: &RepositoryPattern) -> Result<(), SettingsRefused> {
         if self.public.is_some() && !matches!(pattern, RepositoryPattern::One(_)) {
             return Err(SettingsRefused::PublicPattern(pattern.clone()));
+        }
+        if let Some(keys) = self.signed_by.as_ref().map(Vec::len).filter(|keys| *keys > KEYS_MAX) {
+            return Err(SettingsRefused::TooManyKeys(keys));
         }
         let longest = [&self.immutable, &self.mutable, &self.expire].into_iter().flatten().map(Vec::len).max();
         longest.filter(|globs| *globs > GLOBS_MAX).map_or(Ok(()), |globs| Err(SettingsRefused::TooManyGlobs(globs)))
@@ -292,7 +305,7 @@ mod tests {
 
     #[test]
     fn settings_read_what_they_print_and_name_every_setting() {
-        let text = r#"{"public":true,"immutable":["v*"],"mutable":[],"keep_last":3,"keep_days":0,"expire":["pr-*"]}"#;
+        let text = r#"{"public":true,"immutable":["v*"],"mutable":[],"keep_last":3,"keep_days":0,"expire":["pr-*"],"signed_by":[]}"#;
         let settings: RepositorySettings = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&settings).unwrap(), text);
         assert!(Setting::ALL.iter().all(|setting| setting.is_said(&settings) && !setting.is_said(&RepositorySettings::default())));

@@ -8,15 +8,19 @@
 //! | [`revocation::RevocationList`] | the same | which device keys nobody talks to any more |
 //! | [`grant::Grant`] | the app's key | which version a group or device may run without asking the seed |
 //!
-//! [`counters`] keeps documents of the online key from going back; [`refused`] names the reasons.
+//! [`counters`] keeps documents of the online key from going back, [`renewal`] says when they are signed anew, [`floor`] which
+//! version of an app is the least that may be started; [`refused`] names the reasons.
 //!
 //! Not here: the TUF library, which lives in `node::trust` and holds the one [`TrustToken`].
 
 pub mod assignment;
 pub mod counters;
 pub mod desired;
+pub mod evidence;
+pub mod floor;
 pub mod grant;
 pub mod refused;
+pub mod renewal;
 pub mod revocation;
 pub mod version;
 

@@ -12,6 +12,7 @@
 //! | [`talk`] | what peers are told and what is believed of what they say |
 //! | [`ban`] | what follows from a wrong unit |
 //! | [`upload`] | whom to serve next |
+//! | [`pace`], [`memory`] | how slow a peer may be, and how much may be in flight |
 //! | [`peer_view`] | what peers are known to hold |
 //! | [`parameters`] | every number, with its reason |
 //!
@@ -24,6 +25,8 @@ mod ban;
 pub mod dialogue;
 mod download;
 mod lan;
+pub mod memory;
+pub mod pace;
 pub mod parameters;
 mod peer_on_node;
 pub mod peer_view;
@@ -239,6 +242,11 @@ impl<V: PeerView> Swarm<V> {
             let stored = u64::from(download.units.count()) * download.geometry.unit_bytes();
             (*blob, download.geometry.size(), stored.min(download.geometry.size()))
         })
+    }
+
+    /// Who fetches which span over the WAN, as far as this node knows: blob, span and node.
+    pub fn claims(&self) -> impl Iterator<Item = (Digest, u32, NodeId)> + '_ {
+        self.downloads.iter().flat_map(|(blob, download)| download.claims.iter().map(|(span, claim)| (*blob, *span, claim.owner)))
     }
 
     fn advance(&mut self, now: Instant) {

@@ -53,6 +53,8 @@ struct Books {
     /// What is still to come of each fetch.
     fetches: BTreeMap<FetchId, (Source, Range<u32>)>,
     served: BTreeSet<AskId>,
+    /// Bytes that it had stored when it was switched on last.
+    kept: u64,
 }
 
 /// The books of a site.
@@ -70,7 +72,7 @@ type Verdict = Result<(), String>;
 impl Checker {
     /// The books of a site of `devices`, of which `liars` send wrong bytes.
     pub(crate) fn new(devices: usize, liars: BTreeSet<u32>, geometry: Geometry, limits: Parameters) -> Self {
-        let books = || Books { stored: Bits::new(geometry.units()), fetches: BTreeMap::new(), served: BTreeSet::new() };
+        let books = || Books { stored: Bits::new(geometry.units()), fetches: BTreeMap::new(), served: BTreeSet::new(), kept: 0 };
         Self { geometry, limits, devices: std::iter::repeat_with(books).take(devices).collect(), stored_twice: 0, liars }
     }
 
@@ -91,6 +93,16 @@ impl Checker {
         let lan = books.fetches.len() - wan;
         within(device, "fetches over the WAN", wan, 2 * self.limits.window_spans_max)?;
         within(device, "requests to peers", lan, self.limits.pulls_max)
+    }
+
+    /// A device is switched on again; the units that it had stored.
+    pub(crate) fn switched_on(&mut self, device: u32) -> Bits {
+        let bytes = |units: Range<u32>| self.geometry.bytes_of(units);
+        let books = &mut self.devices[device as usize];
+        books.fetches.clear();
+        books.served.clear();
+        books.kept = books.stored.ranges().map(bytes).map(|bytes| bytes.end - bytes.start).sum();
+        books.stored.clone()
     }
 
     /// A fetch ended or was stopped.
@@ -135,10 +147,11 @@ impl Checker {
         if !stored.is_full() {
             return Err(format!("device {device} is complete with {} of {} units", stored.count(), stored.length()));
         }
-        if wan_bytes + lan_bytes == self.geometry.size() {
+        let to_come = self.geometry.size() - self.devices[device as usize].kept;
+        if wan_bytes + lan_bytes == to_come {
             Ok(())
         } else {
-            Err(format!("device {device} counts {wan_bytes} + {lan_bytes} bytes of {}", self.geometry.size()))
+            Err(format!("device {device} counts {wan_bytes} + {lan_bytes} bytes of {to_come}"))
         }
     }
 

@@ -5,10 +5,11 @@
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::checker::Violation;
 use crate::report::Report;
+use crate::rollout;
 use crate::scenario::Scenario;
 use crate::site::{Site, SiteOutcome};
 
@@ -17,26 +18,43 @@ use crate::site::{Site, SiteOutcome};
 /// # Errors
 /// When a rule does not hold at some site, or it is not done in time: the first such site.
 pub fn run(scenario: &Scenario, threads: NonZeroUsize, progress: &(impl Fn(u32) + Sync)) -> Result<Report, Violation> {
-    let threads = threads.get().min(scenario.sites as usize);
-    let (outcomes, seconds) = timed(|| run_sites(scenario, threads, progress));
-    let outcomes = outcomes.into_iter().collect::<Result<Vec<SiteOutcome>, Violation>>()?;
-    Ok(Report::new(scenario, threads, seconds, &outcomes))
+    run_until(scenario, threads, &AtomicBool::new(false), progress)
 }
 
-fn run_sites(scenario: &Scenario, threads: usize, progress: &(impl Fn(u32) + Sync)) -> Vec<Result<SiteOutcome, Violation>> {
+/// The same, but no further site is begun once `stop` is set; the report says then that it is partial.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_until(
+    scenario: &Scenario,
+    threads: NonZeroUsize,
+    stop: &AtomicBool,
+    progress: &(impl Fn(u32) + Sync),
+) -> Result<Report, Violation> {
+    let threads = threads.get().min(scenario.sites as usize);
+    let (outcomes, seconds) = timed(|| run_sites(scenario, threads, stop, progress));
+    let outcomes = outcomes.into_iter().map(|(site, outcome)| Ok((site, outcome?))).collect::<Result<Vec<_>, Violation>>()?;
+    let mut report = Report::new(scenario, threads, seconds, &outcomes);
+    report.rollout = if report.partial { None } else { rollout::run(scenario, &outcomes) };
+    Ok(report)
+}
+
+type Outcomes = Vec<(u32, Result<SiteOutcome, Violation>)>;
+
+fn run_sites(scenario: &Scenario, threads: usize, stop: &AtomicBool, progress: &(impl Fn(u32) + Sync)) -> Outcomes {
     let (next, done) = (AtomicU32::new(0), AtomicU32::new(0));
     let work = || {
         let mut outcomes = Vec::new();
         loop {
             let site = next.fetch_add(1, Ordering::Relaxed);
-            if site >= scenario.sites {
+            if site >= scenario.sites || stop.load(Ordering::Relaxed) {
                 return outcomes;
             }
             outcomes.push((site, run_site(scenario, site)));
             progress(done.fetch_add(1, Ordering::Relaxed) + 1);
         }
     };
-    let mut outcomes: Vec<(u32, Result<SiteOutcome, Violation>)> = std::thread::scope(|scope| {
+    let mut outcomes: Outcomes = std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
         let mut outcomes = work();
         for other in others {
@@ -48,7 +66,7 @@ fn run_sites(scenario: &Scenario, threads: usize, progress: &(impl Fn(u32) + Syn
         outcomes
     });
     outcomes.sort_unstable_by_key(|(site, _)| *site);
-    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+    outcomes
 }
 
 /// Runs one site; a machine that panics is a violation like any other.
@@ -59,7 +77,7 @@ fn run_site(scenario: &Scenario, site: u32) -> Result<SiteOutcome, Violation> {
 
 /// What `run` gives, and the wall time that it took, in seconds.
 #[expect(clippy::disallowed_methods, reason = "the one place that measures wall time; no decision depends on it")]
-fn timed<T>(run: impl FnOnce() -> T) -> (T, f64) {
+pub(crate) fn timed<T>(run: impl FnOnce() -> T) -> (T, f64) {
     let start = std::time::Instant::now();
     let outcome = run();
     (outcome, start.elapsed().as_secs_f64())

@@ -16,7 +16,7 @@ pub(crate) mod units;
 use protocol::swarm::FetchId;
 
 use crate::queue::{Happening, Queue};
-use sharing::{Change, Sharing};
+use sharing::{Change, Sharing, SharingKind};
 use units::UnitsToCome;
 
 /// Binary places below a bit: shares of links are exact to 2⁻¹⁶ bit a microsecond.
@@ -51,21 +51,25 @@ struct Flow {
 pub(crate) struct Network {
     sharing: Sharing,
     devices: usize,
+    is_wifi: bool,
     flows: Vec<Option<Flow>>,
     schedules: u64,
     changes: Vec<Change>,
     lan_bytes: u64,
     wan_bytes: u64,
     wan_first_at: Option<u64>,
+    wan_by_second: Vec<u32>,
 }
 
 impl Network {
-    /// A site with a WAN link of `wan_mbit` and devices with these capacities up and down each, in Mbit/s.
-    pub(crate) fn new(wan_mbit: u64, lan_mbit: &[u64]) -> Self {
-        let both_ways = lan_mbit.iter().chain(lan_mbit);
-        let capacities = both_ways.chain([&wan_mbit]).map(|mbit| mbit << FRACTION_BITS).collect();
+    /// A site with a WAN link of `wan` bits a microsecond (shifted by [`FRACTION_BITS`]) and devices with these capacities up
+    /// and down each, in Mbit/s; with `wifi_mbit`, all of them share that much air.
+    pub(crate) fn new(kind: SharingKind, wan: u64, lan_mbit: &[u64], wifi_mbit: Option<u64>) -> Self {
+        let both_ways = lan_mbit.iter().chain(lan_mbit).map(|mbit| mbit << FRACTION_BITS);
+        let air = (wifi_mbit.unwrap_or(0) << FRACTION_BITS) / 2;
         Self {
-            sharing: Sharing::new(capacities),
+            sharing: Sharing::new(kind, both_ways.chain([wan, air]).collect()),
+            is_wifi: wifi_mbit.is_some(),
             devices: lan_mbit.len(),
             flows: Vec::new(),
             schedules: 0,
@@ -73,7 +77,13 @@ impl Network {
             lan_bytes: 0,
             wan_bytes: 0,
             wan_first_at: None,
+            wan_by_second: Vec::new(),
         }
+    }
+
+    /// Payload bytes of units that came over the WAN, in each second of virtual time.
+    pub(crate) fn take_wan_by_second(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.wan_by_second)
     }
 
     /// Payload bytes of whole units that came over the LAN.
@@ -96,7 +106,11 @@ impl Network {
         if from.is_none() {
             self.wan_first_at.get_or_insert(now);
         }
-        let links = [from.map_or(2 * self.devices, |device| device as usize), self.devices + to as usize];
+        let (wan, air) = (2 * self.devices, 2 * self.devices + 1);
+        let links = match from {
+            Some(device) => [if self.is_wifi { air } else { device as usize }, self.devices + to as usize],
+            None => [wan, if self.is_wifi { air } else { self.devices + to as usize }],
+        };
         let slot = self.sharing.add(links);
         if slot == self.flows.len() {
             self.flows.push(None);
@@ -117,10 +131,11 @@ impl Network {
         self.share_anew(now, &links, queue);
     }
 
-    /// The WAN link has this capacity from now on; none at all while it is cut.
-    pub(crate) fn set_wan(&mut self, now: u64, mbit: u64, queue: &mut Queue) {
+    /// The WAN link has this capacity from now on, in bits a microsecond, shifted by [`FRACTION_BITS`]; none at all while it is
+    /// cut.
+    pub(crate) fn set_wan(&mut self, now: u64, capacity: u64, queue: &mut Queue) {
         let wan = 2 * self.devices;
-        self.sharing.set_capacity(wan, mbit << FRACTION_BITS);
+        self.sharing.set_capacity(wan, capacity);
         self.share_anew(now, &[wan], queue);
     }
 
@@ -133,7 +148,10 @@ impl Network {
         let arrival = Arrival { device: flow.to, fetch: flow.fetch, from: flow.from, unit, last };
         match flow.from {
             Some(_) => self.lan_bytes += bytes,
-            None => self.wan_bytes += bytes,
+            None => {
+                self.wan_bytes += bytes;
+                note_second(&mut self.wan_by_second, now, bytes);
+            }
         }
         if last {
             self.stop(now, slot, queue);
@@ -173,6 +191,17 @@ impl Network {
     }
 }
 
+/// Seconds of which the bytes are kept: more than any run that ends by itself.
+const SECONDS_MAX: usize = 1 << 17;
+
+fn note_second(seconds: &mut Vec<u32>, now: u64, bytes: u64) {
+    let second = usize::try_from(now / 1_000_000).unwrap_or(SECONDS_MAX).min(SECONDS_MAX);
+    if seconds.len() <= second {
+        seconds.resize(second + 1, 0);
+    }
+    seconds[second] = seconds[second].saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+}
+
 impl Flow {
     const fn settle(&mut self, now: u64) {
         self.done += (now - self.at) * self.rate;
@@ -190,6 +219,19 @@ mod tests {
         UnitsToCome::new(Geometry::listed(1 << 20), 0..count)
     }
 
+    fn site(wan_mbit: u64, lan_mbit: &[u64]) -> Network {
+        Network::new(SharingKind::MaxMin, wan_mbit << FRACTION_BITS, lan_mbit, None)
+    }
+
+    #[test]
+    fn between_stations_everything_crosses_the_air_twice_and_all_share_it() {
+        let (mut network, mut queue) = (Network::new(SharingKind::MaxMin, 8 << FRACTION_BITS, &[100; 4], Some(16)), Queue::new(4));
+        network.start(0, Some(0), 1, FetchId(0), units(1), &mut queue);
+        network.start(0, Some(2), 3, FetchId(0), units(1), &mut queue);
+        let unit_us = UNIT_BYTES;
+        assert_eq!(arrivals(&mut network, &mut queue), [(2 * unit_us, 1, 0, true), (2 * unit_us, 3, 0, true)]);
+    }
+
     fn arrivals(network: &mut Network, queue: &mut Queue) -> Vec<(u64, u32, u32, bool)> {
         let mut arrivals = Vec::new();
         while let Some((at, _, happening)) = queue.pop() {
@@ -204,7 +246,7 @@ mod tests {
 
     #[test]
     fn flows_from_one_device_share_its_way_up() {
-        let (mut network, mut queue) = (Network::new(8, &[8; 3]), Queue::new(3));
+        let (mut network, mut queue) = (site(8, &[8; 3]), Queue::new(3));
         network.start(0, Some(0), 1, FetchId(0), units(1), &mut queue);
         network.start(0, Some(0), 2, FetchId(0), units(2), &mut queue);
         let unit_us = UNIT_BYTES;
@@ -214,7 +256,7 @@ mod tests {
 
     #[test]
     fn what_comes_over_the_wan_takes_its_share_of_the_way_down() {
-        let (mut network, mut queue) = (Network::new(80, &[8; 3]), Queue::new(3));
+        let (mut network, mut queue) = (site(80, &[8; 3]), Queue::new(3));
         network.start(0, None, 2, FetchId(0), units(1), &mut queue);
         network.start(0, Some(0), 2, FetchId(1), units(1), &mut queue);
         let unit_us = UNIT_BYTES;
@@ -223,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_stopped_flow_leaves_its_share_to_the_others_and_half_a_unit_over_the_wan_counts() {
-        let (mut network, mut queue) = (Network::new(4, &[8; 3]), Queue::new(3));
+        let (mut network, mut queue) = (site(4, &[8; 3]), Queue::new(3));
         let stopped = network.start(0, None, 2, FetchId(0), units(1), &mut queue);
         network.start(0, Some(1), 2, FetchId(1), units(1), &mut queue);
         network.stop(UNIT_BYTES, stopped, &mut queue);
@@ -233,11 +275,11 @@ mod tests {
 
     #[test]
     fn nothing_comes_over_a_cut_wan_and_it_goes_on_where_it_stopped() {
-        let (mut network, mut queue) = (Network::new(8, &[8; 2]), Queue::new(2));
+        let (mut network, mut queue) = (site(8, &[8; 2]), Queue::new(2));
         network.start(0, None, 1, FetchId(0), units(1), &mut queue);
         network.set_wan(UNIT_BYTES / 2, 0, &mut queue);
         assert_eq!(arrivals(&mut network, &mut queue), []);
-        network.set_wan(9 * UNIT_BYTES, 8, &mut queue);
+        network.set_wan(9 * UNIT_BYTES, 8 << FRACTION_BITS, &mut queue);
         assert_eq!(arrivals(&mut network, &mut queue), [(9 * UNIT_BYTES + UNIT_BYTES / 2, 1, 0, true)]);
     }
 }

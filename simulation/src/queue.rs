@@ -23,13 +23,17 @@ pub(crate) enum Happening {
     /// The first device of the site that is fetching over the WAN dies.
     OwnerKilled,
     /// The site's WAN link has another capacity.
-    WanChanged { mbit: u64 },
+    WanChanged { capacity: u64 },
+    /// It is switched off.
+    SwitchedOff,
+    /// It is switched on again, with what it stored.
+    SwitchedOn,
     /// Its timer rings.
     TimerRang,
     /// It is connected to a peer.
     PeerJoined { peer: u32 },
-    /// It notices that a peer is gone.
-    PeerLeft { peer: u32 },
+    /// It notices that a peer is gone, if the peer was not switched on again since.
+    PeerLeft { peer: u32, life: u32 },
     /// A control message arrives.
     Received { from: u32, message: Message },
     /// A control message of this device arrives at several others.

@@ -7,6 +7,9 @@ use std::fmt;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use crate::baselines::Baseline;
+use crate::curves::Curves;
+use crate::rollout::RolloutOutcome;
 use crate::scenario::Scenario;
 use crate::site::SiteOutcome;
 
@@ -66,34 +69,55 @@ pub struct Report {
     pub view_bytes_per_device: u64,
     /// The most memory that the process used.
     pub rss_bytes: u64,
+    /// Whether the run was interrupted: then all figures are of the sites that were done.
+    pub partial: bool,
+    /// Sites that were done.
+    pub sites_done: u32,
+    /// What is plotted.
+    pub curves: Curves,
+    /// Other ways to distribute, if they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub strategies: Vec<Baseline>,
+    /// How the rollout went, if the scenario has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutOutcome>,
 }
 
 impl Report {
-    pub(crate) fn new(scenario: &Scenario, threads: usize, seconds: f64, sites: &[SiteOutcome]) -> Self {
+    /// The report of the sites that are done, each with its index, in order.
+    pub(crate) fn new(scenario: &Scenario, threads: usize, seconds: f64, done: &[(u32, SiteOutcome)]) -> Self {
+        let sites = || done.iter().map(|(_, outcome)| outcome);
         let blob_bytes = scenario.geometry().size();
-        let events = sites.iter().map(|site| site.events).sum();
-        let each = |of: fn(&SiteOutcome) -> u64| ratio(sites.iter().map(of).sum(), u64::from(scenario.devices));
-        let largest_view = (0..).zip(sites).map(|(index, site)| site.view_bytes / u64::from(scenario.devices_of(index))).max();
+        let events = sites().map(|site| site.events).sum();
+        let devices: u32 = done.iter().map(|(index, _)| scenario.devices_of(*index)).sum();
+        let each = |of: fn(&SiteOutcome) -> u64| ratio(sites().map(of).sum(), u64::from(devices));
+        let largest_view = done.iter().map(|(index, site)| site.view_bytes / u64::from(scenario.devices_of(*index))).max();
+        let spread = |figure: &dyn Fn(&SiteOutcome) -> f64| Spread::of_figures(sites().map(figure).collect());
         Self {
-            digest: digest(sites),
+            digest: digest(sites()),
+            sites_done: u32::try_from(done.len()).unwrap_or(u32::MAX),
+            partial: done.len() < scenario.sites as usize,
+            curves: Curves::new(done, blob_bytes),
+            strategies: Vec::new(),
+            rollout: None,
             devices: scenario.devices,
             sites: scenario.sites,
             pieces: scenario.pieces,
             blob_bytes,
             seed: scenario.seed,
             threads,
-            killed: sites.iter().map(|site| site.killed).sum(),
-            complete: sites.iter().map(|site| site.complete).sum(),
+            killed: sites().map(|site| site.killed).sum(),
+            complete: sites().map(|site| site.complete).sum(),
             seconds,
             events,
             events_per_second: events as f64 / seconds.max(f64::MIN_POSITIVE),
-            wan_copies: Spread::of(sites, |site| ratio(site.wan_bytes, blob_bytes)),
-            time_over_bound: Spread::of(sites, |site| ratio(site.duration_us, site.bound_us)),
-            virtual_seconds: Spread::of(sites, |site| ratio(site.duration_us, 1_000_000)),
-            lan_bytes: sites.iter().map(|site| site.lan_bytes).sum(),
+            wan_copies: spread(&|site| ratio(site.wan_bytes, blob_bytes)),
+            time_over_bound: spread(&|site| ratio(site.duration_us, site.bound_us)),
+            virtual_seconds: spread(&|site| ratio(site.duration_us, 1_000_000)),
+            lan_bytes: sites().map(|site| site.lan_bytes).sum(),
             messages_per_device: each(|site| site.messages),
             message_bytes_per_device: each(|site| site.message_bytes),
-            units_stored_twice: sites.iter().map(|site| site.stored_twice).sum(),
+            units_stored_twice: sites().map(|site| site.stored_twice).sum(),
             view_bytes_per_device: largest_view.unwrap_or(0),
             rss_bytes: peak_rss_bytes().unwrap_or(0),
         }
@@ -101,8 +125,7 @@ impl Report {
 }
 
 impl Spread {
-    fn of(sites: &[SiteOutcome], figure: impl Fn(&SiteOutcome) -> f64) -> Self {
-        let mut figures: Vec<f64> = sites.iter().map(figure).collect();
+    pub(crate) fn of_figures(mut figures: Vec<f64>) -> Self {
         figures.sort_unstable_by(f64::total_cmp);
         let rank = |percent: usize| figures.get((figures.len() * percent).div_ceil(100).saturating_sub(1)).copied().unwrap_or(0.0);
         Self { p50: rank(50), p99: rank(99), max: rank(100) }
@@ -117,6 +140,13 @@ impl fmt::Display for Spread {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.partial {
+            writeln!(
+                f,
+                "PARTIAL          interrupted when {} of {} sites were done; all figures are of these",
+                self.sites_done, self.sites
+            )?;
+        }
         writeln!(f, "digest           {}", self.digest)?;
         writeln!(f, "devices          {} at {} sites, {} complete, {} killed", self.devices, self.sites, self.complete, self.killed)?;
         writeln!(f, "blob             {} pieces, {} MiB", self.pieces, self.blob_bytes >> 20)?;
@@ -127,11 +157,19 @@ impl fmt::Display for Report {
         writeln!(f, "per site                p50        p99        max")?;
         writeln!(f, "WAN copies       {}", self.wan_copies)?;
         writeln!(f, "time / bound     {}", self.time_over_bound)?;
-        write!(f, "virtual seconds  {}", self.virtual_seconds)
+        write!(f, "virtual seconds  {}", self.virtual_seconds)?;
+        for Baseline { strategy, time_over_bound, wan_copies } in &self.strategies {
+            write!(f, "\n{:<16} {:>10.4} of the bound, {:.4} WAN copies", format!("{strategy:?}"), time_over_bound.p50, wan_copies.p50)?;
+        }
+        if let Some(rollout) = &self.rollout {
+            write!(f, "\nrollout          {} after {} s, {} devices started it", rollout.state, rollout.seconds, rollout.started)?;
+            write!(f, "; {:?} {}", rollout.devices, rollout.reason)?;
+        }
+        Ok(())
     }
 }
 
-fn digest(sites: &[SiteOutcome]) -> String {
+fn digest<'a>(sites: impl Iterator<Item = &'a SiteOutcome>) -> String {
     let mut hasher = Sha256::new();
     for site in sites {
         hasher.update(site.digest);
@@ -157,10 +195,8 @@ mod tests {
 
     #[test]
     fn percentiles_are_figures_of_real_sites() {
-        let site = |wan_bytes| SiteOutcome { wan_bytes, ..SiteOutcome::default() };
-        let sites: Vec<SiteOutcome> = (1..=100).rev().map(site).collect();
-        let spread = Spread::of(&sites, |site| site.wan_bytes as f64);
-        assert_eq!(spread, Spread { p50: 50.0, p99: 99.0, max: 100.0 });
-        assert_eq!(Spread::of(&sites[..1], |site| site.wan_bytes as f64), Spread { p50: 100.0, p99: 100.0, max: 100.0 });
+        let figures: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+        assert_eq!(Spread::of_figures(figures.clone()), Spread { p50: 50.0, p99: 99.0, max: 100.0 });
+        assert_eq!(Spread::of_figures(figures[..1].to_vec()), Spread { p50: 100.0, p99: 100.0, max: 100.0 });
     }
 }

@@ -1,7 +1,8 @@
 //! What a run is asked to do: flags over a scenario file over defaults.
 //!
 //! A scenario file is TOML. Its keys are those of [`Choices`], `[[kill]]` tables with `site`, `device` (its index at the
-//! site) and `at_ms`, and tables `[faults]` with those of [`Faults`] and `[parameters]` with those of [`Rules`]. What a run decides depends on nothing else:
+//! site) and `at_ms`, and tables `[faults]` with those of [`Faults`], `[parameters]` with those of [`Rules`] and `[rollout]` with
+//! those of [`Staged`]. What a run decides depends on nothing else:
 //! neither on threads nor on the machine.
 //!
 //! ```toml
@@ -21,21 +22,26 @@
 //! Not here: what happens then; see [`crate::fleet`].
 
 mod faults;
+mod file;
 mod rules;
+pub mod staged;
+mod wan;
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::str::FromStr;
 
-use anyhow::{Context, bail, ensure};
-use clap::Args;
+use anyhow::ensure;
+use clap::{Args, ValueEnum as _};
 use protocol::geometry::{Geometry, UNIT_BYTES};
 use protocol::swarm::parameters::Parameters;
 use serde::Deserialize;
 
+pub use crate::network::sharing::SharingKind;
+use crate::seed_egress::SeedEgress;
 pub use faults::Faults;
 pub(crate) use faults::Role;
 pub use rules::Rules;
+pub use staged::Staged;
 
 /// The death of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -85,6 +91,16 @@ pub struct Choices {
     /// A device's LAN capacity, up and down each, in Mbit/s [default: 1000]
     #[arg(long, value_name = "MBIT")]
     pub lan_mbit: Option<u64>,
+    /// How flows share links [default: max-min]
+    #[arg(long, value_name = "KIND")]
+    pub sharing: Option<SharingKind>,
+    /// What the seed sends to all sites together, in Mbit/s, in equal parts to those that fetch [default: no limit]
+    #[arg(long, value_name = "MBIT")]
+    pub seed_mbit: Option<u64>,
+    /// The devices of a site are Wi-Fi stations that share this much air, in Mbit/s; what goes from one to another crosses it
+    /// twice, and what comes over the WAN is counted so too [default: wired]
+    #[arg(long, value_name = "MBIT")]
+    pub wifi_mbit: Option<u64>,
     /// From the request to the first byte over the WAN [default: 20]
     #[arg(long, value_name = "MS")]
     pub wan_rtt_ms: Option<u64>,
@@ -109,27 +125,15 @@ pub struct Choices {
     /// What goes wrong.
     #[command(flatten)]
     pub faults: Faults,
+    /// A rollout after it.
+    #[arg(skip)]
+    pub rollout: Option<Staged>,
     /// Rules of the swarm that differ from those of a node.
     #[command(flatten)]
     pub parameters: Rules,
 }
 
 impl Choices {
-    /// Reads a scenario file.
-    ///
-    /// # Errors
-    /// When it cannot be read, or is not a scenario: with file, line and column.
-    pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the scenario {}", path.display()))?;
-        match toml::from_str(&text) {
-            Ok(choices) => Ok(choices),
-            Err(error) => {
-                let (line, column) = line_and_column(&text, error.span().map_or(0, |span| span.start));
-                bail!("{}:{line}:{column}: {}", path.display(), error.message())
-            }
-        }
-    }
-
     /// These choices, and those of `others` where nothing was chosen; kills add up.
     #[must_use]
     pub fn or(self, others: Self) -> Self {
@@ -140,6 +144,9 @@ impl Choices {
             pieces: self.pieces.or(others.pieces),
             wan_mbit: self.wan_mbit.or(others.wan_mbit),
             lan_mbit: self.lan_mbit.or(others.lan_mbit),
+            sharing: self.sharing.or(others.sharing),
+            seed_mbit: self.seed_mbit.or(others.seed_mbit),
+            wifi_mbit: self.wifi_mbit.or(others.wifi_mbit),
             wan_rtt_ms: self.wan_rtt_ms.or(others.wan_rtt_ms),
             lan_latency_us: self.lan_latency_us.or(others.lan_latency_us),
             start_spread_ms: self.start_spread_ms.or(others.start_spread_ms),
@@ -148,6 +155,10 @@ impl Choices {
             limit_ms: self.limit_ms.or(others.limit_ms),
             kill: self.kill.into_iter().chain(others.kill).collect(),
             faults: self.faults.or(others.faults),
+            rollout: match (self.rollout, others.rollout) {
+                (Some(rollout), others) => Some(rollout.or(others.unwrap_or_default())),
+                (None, others) => others,
+            },
             parameters: self.parameters.or(others.parameters),
         }
     }
@@ -166,6 +177,9 @@ pub struct Scenario {
     pub pieces: u32,
     pub(crate) wan_mbit: u64,
     pub(crate) lan_mbit: u64,
+    pub(crate) sharing: SharingKind,
+    pub(crate) seed_mbit: Option<u64>,
+    pub(crate) wifi_mbit: Option<u64>,
     pub(crate) wan_rtt_ms: u64,
     pub(crate) lan_latency_us: u64,
     pub(crate) start_spread_ms: u64,
@@ -176,6 +190,8 @@ pub struct Scenario {
     pub(crate) parameters: Parameters,
     limit_ms: Option<u64>,
     rules: Rules,
+    seed_egress: Option<SeedEgress>,
+    pub(crate) rollout: Option<staged::Rules>,
 }
 
 const PIECES_MAX: u32 = 1 << 18;
@@ -188,13 +204,16 @@ impl TryFrom<Choices> for Scenario {
     fn try_from(choices: Choices) -> anyhow::Result<Self> {
         let mut kills = choices.kill;
         kills.sort_unstable();
-        let scenario = Self {
+        let mut scenario = Self {
             devices: choices.devices.unwrap_or(1000),
             sites: choices.sites.unwrap_or(50),
             seed: choices.seed.unwrap_or(1),
             pieces: choices.pieces.unwrap_or(256),
             wan_mbit: choices.wan_mbit.unwrap_or(50),
             lan_mbit: choices.lan_mbit.unwrap_or(1000),
+            sharing: choices.sharing.unwrap_or_default(),
+            seed_mbit: choices.seed_mbit,
+            wifi_mbit: choices.wifi_mbit,
             wan_rtt_ms: choices.wan_rtt_ms.unwrap_or(20),
             lan_latency_us: choices.lan_latency_us.unwrap_or(1000),
             start_spread_ms: choices.start_spread_ms.unwrap_or(1000),
@@ -205,8 +224,11 @@ impl TryFrom<Choices> for Scenario {
             faults: choices.faults,
             parameters: choices.parameters.applied(Parameters::default()),
             rules: choices.parameters,
+            seed_egress: None,
+            rollout: choices.rollout.map(Staged::checked).transpose()?,
         };
         scenario.check()?;
+        scenario.seed_egress = scenario.seed_mbit.map(|seed_mbit| scenario.plan_seed_egress(seed_mbit));
         Ok(scenario)
     }
 }
@@ -216,7 +238,14 @@ impl Scenario {
         ensure!(self.sites >= 1, "`sites` must be at least 1");
         ensure!(self.devices >= self.sites, "`devices` is {}, fewer than one for each of the {} sites", self.devices, self.sites);
         ensure!((1..=PIECES_MAX).contains(&self.pieces), "`pieces` must be from 1 to {PIECES_MAX}");
-        for (name, mbit) in [("wan_mbit", self.wan_mbit), ("lan_mbit", self.lan_mbit)] {
+        let rates = [
+            ("wan_mbit", Some(self.wan_mbit)),
+            ("lan_mbit", Some(self.lan_mbit)),
+            ("seed_mbit", self.seed_mbit),
+            ("wifi_mbit", self.wifi_mbit),
+            ("slow_mbit", self.faults.slow_mbit),
+        ];
+        for (name, mbit) in rates.into_iter().filter_map(|(name, mbit)| Some((name, mbit?))) {
             ensure!((1..=MBIT_MAX).contains(&mbit), "`{name}` must be from 1 to {MBIT_MAX}");
         }
         let times = [
@@ -231,11 +260,23 @@ impl Scenario {
             ("kill_half_ms", self.faults.kill_half_ms.unwrap_or(0)),
             ("wan_cut_ms", self.faults.wan_cut_ms.unwrap_or(0)),
             ("wan_cut_for_ms", self.faults.wan_cut_for_ms.unwrap_or(0)),
+            ("churn_off_ms", self.faults.churn_off_ms.unwrap_or(0)),
+            ("churn_within_ms", self.faults.churn_within_ms.unwrap_or(0)),
+            ("offline_until_ms", self.faults.offline_until_ms.unwrap_or(0)),
         ];
         for (name, time) in times.into_iter().chain(self.kills.iter().map(|kill| ("at_ms", kill.at_ms))) {
             ensure!(time <= MS_MAX, "`{name}` is {time}, more than {MS_MAX}");
         }
-        ensure!(self.faults.slow_percent.unwrap_or(0) <= 100, "`slow_percent` must be at most 100");
+        let percents = [
+            ("slow_percent", u64::from(self.faults.slow_percent.unwrap_or(0))),
+            ("churn_percent", self.faults.churn_percent.unwrap_or(0)),
+            ("offline_percent", self.faults.offline_percent.unwrap_or(0)),
+        ];
+        for (name, percent) in percents {
+            ensure!(percent <= 100, "`{name}` is {percent}; it must be at most 100");
+        }
+        let shortest_off_ms = self.wan_rtt_ms.max(self.lan_latency_us / 1000) + 1;
+        ensure!(self.faults.churn_off_ms() >= shortest_off_ms, "`churn_off_ms` must be at least {shortest_off_ms}, more than a round trip");
         let smallest = self.devices_of(self.sites - 1);
         let others = self.faults.liars.unwrap_or(0).saturating_add(self.faults.withholders.unwrap_or(0));
         ensure!(others < smallest, "`liars` and `withholders` leave no device of the {smallest} at a site that wants the blob");
@@ -263,15 +304,17 @@ impl Scenario {
     }
 
     /// The least time in which the blob can reach the `receivers` devices of a site that survive:
-    /// max(F/w, F/d, nF/(w+Σu)), in microseconds; the time
-    /// for which the WAN is cut is added to the first.
+    /// max(F/w, F/d, nF/(w+Σu)), in microseconds; the time for which the WAN is cut is added to the first, in which w is what
+    /// the seed has for the site, and over Wi-Fi with air c it is at least 2(n-1)F/c.
     pub(crate) fn bound_us(&self, site: u32, receivers: u32) -> u64 {
         let (bits, devices) = (self.geometry().size() * 8, self.devices_of(site));
         let capacities =
             || (0..devices).filter(|index| self.faults.role(*index, devices).receives()).map(|index| self.lan_mbit(index, devices));
         let cut = self.faults.wan_cut_ms.map_or(0, |_| self.faults.wan_cut_for_ms() * 1000);
+        let copy = self.seed_egress.as_ref().map_or(0, |plan| plan.copy_us[site as usize]).max(bits / self.wan_mbit);
+        let air = self.wifi_mbit.map_or(0, |mbit| 2 * bits * u64::from(receivers.saturating_sub(1)) / mbit);
         let (slowest, all) = (capacities().min().unwrap_or(self.lan_mbit), self.wan_mbit + capacities().sum::<u64>());
-        (bits / self.wan_mbit + cut).max(bits / slowest).max(bits * u64::from(receivers) / all)
+        (copy + cut).max(air).max(bits / slowest).max(bits * u64::from(receivers) / all)
     }
 
     /// The LAN capacity of the device with `index` at a site of `devices`.
@@ -284,7 +327,9 @@ impl Scenario {
         let kills = self.kills.iter().filter(|kill| kill.site == site).map(|kill| kill.at_ms + self.loss_ms).sum::<u64>();
         let bound_ms = self.bound_us(site, self.devices_of(site)) / 1000;
         let kills = kills + self.faults.late_ms.unwrap_or(0) + self.faults.wan_cut_for_ms() + self.loss_ms;
-        let usual = 60_000 + 4 * bound_ms + self.start_spread_ms + self.discovery_ms + kills;
+        let offline = if self.is_offline_at_first(site) { self.faults.offline_until_ms() } else { 0 };
+        let churn = self.faults.churn_percent.map_or(0, |_| self.faults.churn_within_ms() + self.faults.churn_off_ms() + self.loss_ms);
+        let usual = 60_000 + 4 * bound_ms + self.start_spread_ms + self.discovery_ms + kills + offline + churn;
         self.limit_ms.unwrap_or(usual) * 1000
     }
 
@@ -304,8 +349,11 @@ impl Scenario {
             ("discovery-ms", self.discovery_ms),
             ("loss-ms", self.loss_ms),
         ];
-        let limit = self.limit_ms.map(|limit| ("limit-ms", limit));
-        let numbers = numbers.into_iter().chain(limit).map(|(flag, number)| (flag, number.to_string()));
+        let chosen = [("limit-ms", self.limit_ms), ("seed-mbit", self.seed_mbit), ("wifi-mbit", self.wifi_mbit)];
+        let chosen = chosen.into_iter().filter_map(|(flag, number)| Some((flag, number?)));
+        let sharing = (self.sharing != SharingKind::default()).then(|| self.sharing.to_possible_value()).flatten();
+        let sharing = sharing.map(|kind| ("sharing", kind.get_name().to_owned()));
+        let numbers = numbers.into_iter().chain(chosen).map(|(flag, number)| (flag, number.to_string())).chain(sharing);
         for (flag, number) in numbers.chain(self.faults.flags()).chain(self.rules.flags()) {
             let _infallible = write!(command, " --{flag} {number}");
         }
@@ -314,12 +362,6 @@ impl Scenario {
         }
         command
     }
-}
-
-fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
 #[cfg(test)]

@@ -3,11 +3,13 @@
 //! | room | holds |
 //! |---|---|
 //! | [`carry_out`] | what the machines want done |
+//! | [`presence`] | devices come, find each other, and go |
 //! | [`transfers`] | requests, flows, and the units that come of them |
 //!
 //! Not here: other sites; they share nothing.
 
 mod carry_out;
+mod presence;
 mod transfers;
 
 use std::cell::RefCell;
@@ -15,7 +17,6 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
-use protocol::bits::Bits;
 use protocol::digest::Digest;
 use protocol::geometry::Geometry;
 use protocol::name::NodeId;
@@ -37,6 +38,8 @@ use crate::site_log::{SiteLog, SiteView};
 mod purpose {
     pub(super) const MACHINE: u64 = 1;
     pub(super) const START: u64 = 2;
+    pub(super) const CHURN: u64 = 3;
+    pub(super) const CHURN_AT: u64 = 4;
 }
 
 #[derive(Debug)]
@@ -45,13 +48,16 @@ struct Device {
     starts_at: u64,
     role: Role,
     alive: bool,
+    /// How often it was switched on again.
+    life: u32,
+    killed: bool,
     complete: bool,
     machine: Option<Swarm<SiteView>>,
     /// The time of the one timer event that counts.
     armed: Option<u64>,
     fetches: BTreeMap<FetchId, OpenFetch>,
-    /// The requests of peers that are not over, and who asked.
-    asks: BTreeMap<AskId, (u32, FetchId)>,
+    /// The requests of peers that are not over, who asked, and in which of its lives.
+    asks: BTreeMap<AskId, (u32, FetchId, u32)>,
     next_ask: u64,
 }
 
@@ -83,6 +89,10 @@ pub(crate) struct SiteOutcome {
     pub(crate) duration_us: u64,
     pub(crate) bound_us: u64,
     pub(crate) view_bytes: u64,
+    /// When each device was complete, in order.
+    pub(crate) done_at_ms: Vec<u32>,
+    /// Payload bytes over the WAN in each second.
+    pub(crate) wan_by_second: Vec<u32>,
 }
 
 /// A site in the middle of a run.
@@ -116,7 +126,12 @@ impl<'a> Site<'a> {
             geometry,
             now: 0,
             queue: Queue::new(devices.len()),
-            network: Network::new(scenario.wan_mbit, &(0..count).map(|device| scenario.lan_mbit(device, count)).collect::<Vec<_>>()),
+            network: Network::new(
+                scenario.sharing,
+                scenario.wan_at(index, 0),
+                &(0..count).map(|device| scenario.lan_mbit(device, count)).collect::<Vec<_>>(),
+                scenario.wifi_mbit,
+            ),
             log: Rc::new(RefCell::new(SiteLog::new(devices.len(), geometry.pieces()))),
             decisions: DecisionLog::new(),
             checker: Checker::new(devices.len(), liars, geometry, scenario.parameters.clone()),
@@ -146,10 +161,17 @@ impl<'a> Site<'a> {
                 self.queue.push(at_ms * 1000, device, Happening::Killed);
             }
         }
-        if let Some(at_ms) = faults.wan_cut_ms {
-            let until_ms = at_ms + faults.wan_cut_for_ms();
-            self.queue.push(at_ms * 1000, 0, Happening::WanChanged { mbit: 0 });
-            self.queue.push(until_ms * 1000, 0, Happening::WanChanged { mbit: self.scenario.wan_mbit });
+        for (at, capacity) in self.scenario.wan_changes(self.index) {
+            self.queue.push(at, 0, Happening::WanChanged { capacity });
+        }
+        let (off_us, within_us) = (faults.churn_off_ms() * 1000, faults.churn_within_ms() * 1000);
+        let draw = |device, purpose| draw(self.scenario.seed, self.index, device, purpose);
+        let churns = |device: &u32| draw(*device, purpose::CHURN) % 100 < faults.churn_percent.unwrap_or(0);
+        let receives = |device: &u32| self.devices[*device as usize].role.receives();
+        for device in (0..count).filter(receives).filter(churns) {
+            let off = self.devices[device as usize].starts_at + 1 + draw(device, purpose::CHURN_AT) % (within_us + 1);
+            self.queue.push(off, device, Happening::SwitchedOff);
+            self.queue.push(off + off_us, device, Happening::SwitchedOn);
         }
     }
 
@@ -165,7 +187,11 @@ impl<'a> Site<'a> {
                 return Err(self.violation(format!("not done after {seconds} s of virtual time: {}", self.laggards())));
             }
             self.now = at;
-            let lives_on = matches!(happening, Happening::OwnerKilled | Happening::WanChanged { .. } | Happening::ReceivedByAll { .. });
+            let lives_on = match happening {
+                Happening::OwnerKilled | Happening::WanChanged { .. } | Happening::ReceivedByAll { .. } => true,
+                Happening::SwitchedOn => !self.devices[device as usize].killed,
+                _ => false,
+            };
             if lives_on || self.devices[device as usize].alive {
                 self.happen(device, happening).map_err(|what| self.violation(what))?;
             }
@@ -173,9 +199,10 @@ impl<'a> Site<'a> {
         Ok(self.finish())
     }
 
-    fn finish(self) -> SiteOutcome {
+    fn finish(mut self) -> SiteOutcome {
         let survivors = self.outcome.complete;
         SiteOutcome {
+            wan_by_second: self.network.take_wan_by_second(),
             digest: self.decisions.finish(),
             wan_bytes: self.network.wan_bytes(),
             lan_bytes: self.network.lan_bytes(),
@@ -214,13 +241,19 @@ impl<'a> Site<'a> {
                 }
                 Ok(())
             }
-            Happening::WanChanged { mbit } => {
-                self.network.set_wan(self.now, mbit, &mut self.queue);
+            Happening::WanChanged { capacity } => {
+                self.network.set_wan(self.now, capacity, &mut self.queue);
                 Ok(())
             }
+            Happening::SwitchedOff => {
+                self.switch_off(device);
+                Ok(())
+            }
+            Happening::SwitchedOn => self.switch_on(device),
             Happening::TimerRang => self.timer_rang(device),
             Happening::PeerJoined { peer } => self.input(device, Input::PeerJoined { peer: self.id(peer) }),
-            Happening::PeerLeft { peer } => self.peer_left(device, peer),
+            Happening::PeerLeft { peer, life } if life == self.devices[peer as usize].life => self.peer_left(device, peer),
+            Happening::PeerLeft { .. } => Ok(()),
             Happening::Received { from, message } => self.message(device, from, &message),
             Happening::ReceivedByAll { peers, message } => peers.iter().try_for_each(|peer| self.message(index_of(peer), device, &message)),
             Happening::Asked { by, fetch, units } => self.asked(device, by, fetch, units),
@@ -242,52 +275,9 @@ impl<'a> Site<'a> {
         }
     }
 
-    fn start(&mut self, index: u32) -> Result<(), String> {
-        let view = SiteView::new(Rc::clone(&self.log), self.blob);
-        let seed = draw(self.scenario.seed, self.index, index, purpose::MACHINE);
-        let (id, parameters) = (self.id(index), self.scenario.parameters.clone());
-        self.devices[index as usize].machine = Some(Swarm::new(Instant::from_micros(self.now), id, seed, parameters, view));
-        self.queue.push(self.now + self.scenario.discovery_ms * 1000, index, Happening::Discovered);
-        let geometry = self.geometry;
-        if self.devices[index as usize].role.receives() {
-            let held = Bits::new(geometry.units());
-            self.input(index, Input::Wanted { blob: self.blob, geometry, held })
-        } else {
-            self.input(index, Input::Held { blob: VerifiedBlob::simulated(self.blob, geometry.size()), geometry })
-        }
-    }
-
-    /// Connects a device with all that started before it.
-    fn discover(&mut self, index: u32) {
-        let order = |other: u32| (self.devices[other as usize].starts_at, other);
-        let earlier: Vec<u32> = (0..self.count()).filter(|other| order(*other) < order(index)).collect();
-        for peer in earlier.into_iter().filter(|peer| self.devices[*peer as usize].alive) {
-            self.queue.push(self.now, index, Happening::PeerJoined { peer });
-            self.queue.push(self.now, peer, Happening::PeerJoined { peer: index });
-        }
-    }
-
-    fn kill(&mut self, index: u32) {
-        let device = &mut self.devices[index as usize];
-        device.alive = false;
-        device.machine = None;
-        self.outcome.killed += 1;
-        if device.complete {
-            device.complete = false;
-            self.outcome.complete -= 1;
-        } else if device.role.receives() {
-            self.incomplete -= 1;
-        }
-        self.stop_all_flows_of(index);
-        let noticed_at = self.now + self.scenario.loss_ms * 1000;
-        for peer in (0..self.count()).filter(|peer| *peer != index) {
-            self.queue.push(noticed_at, peer, Happening::PeerLeft { peer: index });
-        }
-    }
-
     fn peer_left(&mut self, device: u32, peer: u32) -> Result<(), String> {
         let asks = self.devices[device as usize].asks.iter();
-        let broken: Vec<AskId> = asks.filter(|(_, (asker, _))| *asker == peer).map(|(ask, _)| *ask).collect();
+        let broken: Vec<AskId> = asks.filter(|(_, (asker, ..))| *asker == peer).map(|(ask, _)| *ask).collect();
         for ask in broken {
             self.ask_ended(device, ask)?;
         }
@@ -358,6 +348,8 @@ impl Device {
             starts_at: late_ms * 1000 + draw(scenario.seed, site, index, purpose::START) % (scenario.start_spread_ms * 1000 + 1),
             role,
             alive: true,
+            life: 0,
+            killed: false,
             complete: false,
             machine: None,
             armed: None,

@@ -151,3 +151,106 @@ fn exit_codes_tell_a_failed_run_from_a_wrong_command() {
     assert_eq!(hedgerow_sim(&["--devices", "four"]).status.code(), Some(2));
     assert_eq!(hedgerow_sim(&["--scenario", "/nowhere.toml"]).status.code(), Some(2));
 }
+
+#[test]
+fn settings_stand_between_flags_and_the_file() {
+    let file = scenario_file("set.toml", "devices = 8\nsites = 2\npieces = 64\n");
+    let output =
+        hedgerow_sim(&["--json", "--scenario", file.to_str().unwrap(), "--set", "pieces=32", "--set", "devices=6", "--devices", "4"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((report["devices"].as_u64(), report["pieces"].as_u64()), (Some(4), Some(32)));
+    let refused = hedgerow_sim(&["--set", "wan_mbitt=3"]);
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(2) && error.contains("--set wan_mbitt=3: unknown field"), "{error}");
+}
+
+#[test]
+fn what_cannot_be_run_together_is_refused_with_the_line_and_what_is_allowed() {
+    for (name, text, place) in [
+        ("rate.toml", "devices = 8\nsites = 1\nwan_mbit = 0\n", "rate.toml:3: `wan_mbit` must be from 1 to"),
+        ("many.toml", "pieces = 999_999_999\n", "many.toml:1: `pieces` must be from 1 to"),
+        ("waves.toml", "[rollout]\nsteps = \"50%,1h,20%\"\n", "waves.toml:2:9: "),
+        ("mute.toml", "[rollout]\nmute_percent = 2\n", "mute.toml:2: `mute_percent` needs `silence`"),
+        ("churn.toml", "[faults]\nchurn_off_ms = 5\n", "churn.toml:2: `churn_off_ms` must be at least"),
+    ] {
+        let output = hedgerow_sim(&["--scenario", scenario_file(name, text).to_str().unwrap()]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(error.contains(place), "{error}");
+        assert_eq!(output.status.code(), Some(2));
+    }
+}
+
+#[test]
+fn devices_that_are_switched_off_come_back_with_what_they_stored() {
+    let mut choices = Choices { wan_mbit: Some(8), ..small() };
+    choices.faults.churn_percent = Some(50);
+    choices.faults.churn_within_ms = Some(12_000);
+    choices.faults.churn_off_ms = Some(3_000);
+    let report = run(choices, 2).unwrap();
+    assert_eq!((report.complete, report.killed, report.units_stored_twice), (26, 0, 0));
+    assert!(report.wan_copies.p50 <= 1.1, "{:?}", report.wan_copies);
+}
+
+#[test]
+fn a_seed_narrower_than_its_sites_is_the_limit_and_is_used() {
+    let choices = Choices { devices: Some(40), sites: Some(8), seed_mbit: Some(80), ..Choices::default() };
+    let report = run(choices, 2).unwrap();
+    assert!((0.97..1.2).contains(&report.time_over_bound.p50), "{:?}", report.time_over_bound);
+    assert!(report.virtual_seconds.p50 > 13.0, "8 sites of 16 MiB over 80 Mbit/s: {:?}", report.virtual_seconds);
+    let most = report.curves.seed_mbit.iter().map(|(_, mbit)| *mbit).fold(0.0, f64::max);
+    assert!(most < 80.0 * 1.1, "{most}");
+}
+
+#[test]
+fn sites_that_are_offline_at_first_are_done_later() {
+    let mut choices = small();
+    choices.faults.offline_percent = Some(100);
+    choices.faults.offline_until_ms = Some(20_000);
+    let report = run(choices, 1).unwrap();
+    assert!(report.curves.devices_done[1].0 > 20.0 && report.complete == 26, "{:?}", report.curves.devices_done);
+}
+
+#[test]
+fn a_run_that_is_stopped_says_that_it_is_partial() {
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let scenario = Scenario::try_from(small()).unwrap();
+    let report =
+        fleet::run_until(&scenario, NonZeroUsize::MIN, &stop, &|_| stop.store(true, std::sync::atomic::Ordering::Relaxed)).unwrap();
+    assert_eq!((report.partial, report.sites_done, report.sites), (true, 1, 3));
+    assert!(report.to_string().contains("PARTIAL") && simulation::html::page(&report, "").contains("interrupted when 1 of 3 sites"));
+    assert!(report.wan_copies.p50 >= 1.0, "figures are of the site that was done");
+}
+
+#[test]
+fn a_page_has_its_plots_and_needs_nothing_else() {
+    let page = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("report.html");
+    let output =
+        hedgerow_sim(&["--devices", "8", "--sites", "2", "--pieces", "64", "--compare", "--html", page.to_str().unwrap(), "--json"]);
+    assert!(output.status.success(), "{output:?}");
+    let text = std::fs::read_to_string(page).unwrap();
+    assert!(text.matches("<svg").count() == 4 && text.contains("one gateway") && !text.contains("http"), "{text}");
+}
+
+#[test]
+fn a_sweep_gives_a_mean_and_an_interval_for_every_combination() {
+    let flags = [
+        "sweep",
+        "--devices",
+        "6",
+        "--sites",
+        "1",
+        "--pieces",
+        "32",
+        "--set",
+        "wan_mbit=10,20",
+        "--set",
+        "faults.late=0,1",
+        "--seeds",
+        "3",
+    ];
+    let output = Command::new(env!("CARGO_BIN_EXE_hedgerow-sim")).args(flags).args(["--json"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let points: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(points.len(), 4);
+    assert!(points.iter().all(|point| point["time_over_bound"]["plus_minus"].as_f64().is_some() && point["seeds"] == 3), "{text}");
+}

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`program`] | where the binaries under test are, and which other tools are there |
 //! | [`process`] | processes: started, waited for, stopped, never left behind |
+//! | [`calendar`] | processes that believe that it is another day |
+//! | [`taken`] | a seed's data directory in the wrong hands |
 //! | [`wait`] | waiting for something to become true, with a deadline |
 //! | [`log`] | the events in a process's log |
 //! | [`disk`] | a disk that is small, to be filled |
@@ -22,6 +24,7 @@
 //!
 //! Not here: the tests; see `tests/acceptance`.
 
+pub mod calendar;
 pub mod client;
 pub mod device;
 pub mod disk;
@@ -33,6 +36,7 @@ pub mod program;
 pub mod receiver;
 pub mod registry;
 pub mod seed;
+pub mod taken;
 pub mod token;
 pub mod wait;
 pub mod wire;

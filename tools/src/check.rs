@@ -6,9 +6,9 @@ use anyhow::Result;
 
 use crate::cargo::Workspace;
 use crate::steps::{Step, run_steps};
-use crate::{lab, layering, lints, short_simulation, test, tidy};
+use crate::{faults, lab, layering, lints, short_simulation, test, tidy};
 
-/// Format, lints, documentation, layering, tidy, tests, a short simulation and a short lab
+/// Format, lints, documentation, layering, tidy, tests, a short simulation, one of faults, and a short lab
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Install nothing, and skip the tests whose tools are missing
@@ -34,6 +34,7 @@ fn steps<'a>(workspace: &'a Workspace, args: &'a Args) -> Vec<Step<'a>> {
         Step::new("tidy", "cargo tools tidy", || tidy::run(workspace, &tidy::Args {})),
         Step::new("test", test_alone, move || test::run(workspace, &test_args)),
         Step::new("simulation", &short_simulation::by_hand(workspace), || short_simulation::run(workspace)),
+        Step::new("faults", &faults::by_hand(workspace), || faults::run(workspace)),
         Step::new("lab", &lab::short_by_hand(), || lab::run_short(workspace, args.skip_missing)),
     ]
 }

@@ -6,6 +6,7 @@
 mod bench;
 mod cargo;
 mod check;
+mod faults;
 mod finding;
 #[cfg(test)]
 mod fixture;

@@ -32,6 +32,7 @@ const TOOLS: &[Tool] = &[
     Tool { executable: "docker-registry", package: "docker-registry", purpose: "mirrors our registry, and is what it is measured against" },
     Tool { executable: "nginx", package: "nginx-light", purpose: "serves the same bytes as files, as the limit to measure against" },
     Tool { executable: "softhsm2-util", package: "softhsm2", purpose: "stands in for the hardware that keeps a device's key" },
+    Tool { executable: "faketime", package: "faketime", purpose: "lets a seed or a device believe that it is another day" },
     Tool { executable: "ip", package: "iproute2", purpose: "makes the network namespaces of the lab" },
     Tool { executable: "nft", package: "nftables", purpose: "cuts and loses packets in the lab" },
 ];
@@ -140,7 +141,7 @@ mod tests {
     fn each_tool_is_named_with_what_it_is_for() {
         assert_eq!(
             names(TOOLS, |tool| tool.package),
-            "skopeo podman docker.io buildah curl openssl docker-registry nginx-light softhsm2 iproute2 nftables"
+            "skopeo podman docker.io buildah curl openssl docker-registry nginx-light softhsm2 faketime iproute2 nftables"
         );
         assert!(described(TOOLS).contains("ip (makes the network namespaces of the lab)"));
     }

@@ -33,12 +33,37 @@ pub(crate) const SIMULATION: Shipped = Shipped { package: "simulation", binary: 
 impl Shipped {
     /// Builds it by itself and gives the path of the copy.
     pub(crate) fn build(self, workspace: &Workspace) -> Result<PathBuf> {
+        self.build_as(workspace, self.build_command(workspace), self.binary)
+    }
+
+    fn build_as(self, workspace: &Workspace, mut command: Command, name: &str) -> Result<PathBuf> {
+        eprintln!("building {name}: {}", line_of(&command));
+        command.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
+        let messages = stdout_of(&mut command).with_context(|| format!("cannot build `{name}`"))?;
+        let built = self.executable(&messages)?;
+        replace(&built, &workspace.target.join("shipped"), name)
+    }
+
+    /// Builds it without optimisation and with debug assertions in the crates that decide, and gives the path of the copy; all
+    /// else is as in the release, so that it need not be built again.
+    pub(crate) fn build_unoptimised(self, workspace: &Workspace) -> Result<PathBuf> {
         let mut command = self.build_command(workspace);
-        eprintln!("building {}: {}", self.binary, line_of(&command));
+        for package in ["protocol", self.package] {
+            for setting in ["opt-level=0", "debug-assertions=true"] {
+                command.arg("--config").arg(format!("profile.release.package.{package}.{setting}"));
+            }
+        }
+        self.build_as(workspace, command, &format!("{}-unoptimised", self.binary))
+    }
+
+    /// Builds it by itself without optimisation, and gives its path.
+    pub(crate) fn build_debug(self, workspace: &Workspace) -> Result<PathBuf> {
+        let mut command = workspace.cargo();
+        command.args(["build", "-p", self.package]);
+        eprintln!("building {} without optimisation: {}", self.binary, line_of(&command));
         command.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
         let messages = stdout_of(&mut command).with_context(|| format!("cannot build `{}`", self.binary))?;
-        let built = self.executable(&messages)?;
-        replace(&built, &workspace.target.join("shipped"), self.binary)
+        self.executable(&messages)
     }
 
     /// The command that builds it by itself.

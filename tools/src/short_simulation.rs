@@ -1,4 +1,5 @@
-//! The last step of `check`: a small fleet, simulated twice from one seed, must come out the same to the last bit.
+//! The last step of `check`: a small fleet, simulated again and again from one seed, must come out the same to the last bit:
+//! on one thread, on two and on eight, optimised and not.
 //!
 //! Not a test of what the fleet does: the tests of `simulation` are.
 
@@ -16,18 +17,23 @@ use crate::shipped::SIMULATION;
 /// One run may take no longer.
 const SECONDS_MAX: u64 = 60;
 
-/// The same fleet on one thread and on two.
-const THREADS: [&str; 2] = ["1", "2"];
+/// The same fleet on so many threads.
+const THREADS: [&str; 3] = ["1", "2", "8"];
 
-/// Builds the simulation, runs it on one thread and on two, and compares.
+/// Builds the simulation, runs it on each number of threads, then a smaller fleet with and without optimisation, and compares.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let binary = SIMULATION.build(workspace)?;
+    let output = |name: &str| workspace.target.join("shipped").join(format!("short-simulation-{name}.json"));
+    let limit = Duration::from_secs(SECONDS_MAX);
     let mut digests = Vec::new();
     for threads in THREADS {
-        let output = workspace.target.join("shipped").join(format!("short-simulation-{threads}.json"));
-        digests.push(digest_of(&binary, threads, &output, Duration::from_secs(SECONDS_MAX))?);
+        digests.push(digest_of(&binary, &arguments(threads), &output(threads), limit)?);
     }
-    compare(&digests)
+    compare(&digests, &format!("{} threads", THREADS.join(", ")))?;
+    let debug = SIMULATION.build_debug(workspace)?;
+    let optimised = digest_of(&binary, &SMALL, &output("small"), limit)?;
+    let unoptimised = digest_of(&debug, &SMALL, &output("debug"), limit)?;
+    compare(&[optimised, unoptimised], "optimised and not")
 }
 
 /// The commands that do the same by hand.
@@ -40,11 +46,14 @@ fn arguments(threads: &str) -> [&str; 10] {
     ["run", "--devices", "1000", "--sites", "50", "--seed", "1", "--threads", threads, "--json"]
 }
 
-fn digest_of(binary: &Path, threads: &str, output: &Path, limit: Duration) -> Result<String> {
+/// A fleet small enough for a build without optimisation, in which things go wrong too.
+const SMALL: [&str; 10] = ["run", "--devices", "60", "--sites", "6", "--liars", "1", "--churn-percent", "20", "--json"];
+
+fn digest_of(binary: &Path, arguments: &[&str], output: &Path, limit: Duration) -> Result<String> {
     let file =
         File::create(output).with_context(|| format!("cannot write {}; is there room, and is it yours to write?", output.display()))?;
     let mut command = Command::new(binary);
-    command.args(arguments(threads)).stdin(Stdio::null()).stdout(file);
+    command.args(arguments).stdin(Stdio::null()).stdout(file);
     let line = line_of(&command);
     let seconds = run_within(command, &line, limit)?;
     let text = fs::read_to_string(output).with_context(|| format!("cannot read what `{line}` wrote to {}", output.display()))?;
@@ -81,13 +90,9 @@ fn digest_in(text: &str) -> Option<String> {
     Some(last.get("digest")?.as_str()?.to_owned())
 }
 
-fn compare(digests: &[String]) -> Result<()> {
+fn compare(digests: &[String], runs: &str) -> Result<()> {
     if digests.windows(2).any(|pair| pair[0] != pair[1]) {
-        bail!(
-            "the same seed gave different digests on {} threads: {}; something depends on the order in which threads run",
-            THREADS.join(" and "),
-            digests.join(", ")
-        );
+        bail!("the same seed gave different digests, {runs}: {}; something depends on more than the scenario", digests.join(", "));
     }
     Ok(())
 }
@@ -105,7 +110,7 @@ mod tests {
     fn takes_the_digest_from_the_last_value() {
         let (folder, binary) = script("echo '{\"digest\": 1}'; echo '{\"digest\": \"ab\", \"asked\": \"'\"$*\"'\"}'");
         let output = folder.path().join("output");
-        assert_eq!(digest_of(&binary, "2", &output, Duration::from_secs(10)).unwrap(), "ab");
+        assert_eq!(digest_of(&binary, &arguments("2"), &output, Duration::from_secs(10)).unwrap(), "ab");
         let text = fs::read_to_string(output).unwrap();
         assert!(text.contains("run --devices 1000 --sites 50 --seed 1 --threads 2 --json"), "{text}");
     }
@@ -115,16 +120,16 @@ mod tests {
         for (body, because) in [("exit 3", "failed"), ("echo hello", "no JSON"), ("exec sleep 60", "took longer than 0 s")] {
             let (folder, binary) = script(body);
             let limit = Duration::from_millis(if body.contains("sleep") { 50 } else { 10_000 });
-            let error = digest_of(&binary, "1", &folder.path().join("output"), limit).unwrap_err();
+            let error = digest_of(&binary, &arguments("1"), &folder.path().join("output"), limit).unwrap_err();
             assert!(error.to_string().contains(because), "{error}");
         }
     }
 
     #[test]
     fn different_digests_fail() {
-        assert!(compare(&["a".to_owned(), "a".to_owned()]).is_ok());
-        let error = compare(&["a".to_owned(), "b".to_owned()]).unwrap_err().to_string();
-        assert!(error.contains("on 1 and 2 threads: a, b"), "{error}");
+        assert!(compare(&["a".to_owned(), "a".to_owned()], "1, 2 threads").is_ok());
+        let error = compare(&["a".to_owned(), "b".to_owned()], "1, 2 threads").unwrap_err().to_string();
+        assert!(error.contains("1, 2 threads: a, b"), "{error}");
     }
 
     fn script(body: &str) -> (TempDir, PathBuf) {

@@ -9,9 +9,9 @@ use anyhow::{Result, bail};
 
 use crate::cargo::Workspace;
 use crate::steps::{Step, run_steps};
-use crate::{fuzz, test, tuf_suite};
+use crate::{faults, fuzz, test, tuf_suite};
 
-/// Run what takes longer than `check` may: fuzzing, the tests that are marked as long, the conformance suite of TUF
+/// Run what takes longer than `check` may: fuzzing, simulated faults, the tests that are marked as long, the conformance suite of TUF
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Run this job alone
@@ -35,6 +35,7 @@ fn jobs(workspace: &Workspace) -> Vec<Step<'_>> {
         Step::new("fuzz", "cargo tools fuzz", move || {
             fuzz::run(workspace, &fuzz::Args { target: None, minutes: fuzz::MINUTES, output: fuzz::Output::Text })
         }),
+        Step::new("faults", "cargo tools soak --job faults", move || faults::run_long(workspace)),
         Step::new("tests", "cargo tools soak --job tests", move || test::run_long(workspace)),
         Step::new("tuf", "cargo tools soak --job tuf", move || tuf_suite::run(workspace)),
     ]

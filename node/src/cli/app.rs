@@ -14,14 +14,16 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use protocol::digest::Digest;
-use protocol::name::{RepositoryName, Tag};
+use protocol::name::{Platform, RepositoryName, Tag};
+use protocol::statement::evidence;
 use protocol::statement::version::{STATEMENT_BYTES_MAX, VersionStatement};
+use serde::Serialize;
 use serde_json::json;
 
 use super::Output;
-use super::operator::{AppPath, Operator};
+use super::operator::{AppPath, Operator, SeedApi};
 use crate::api;
-use crate::publish::{Published, Request, publish};
+use crate::publish::{Published, Request, publish, publish_managed};
 use crate::store::meta::VersionRecord;
 use crate::trust::{MetadataSource as _, OperatorKeys};
 
@@ -32,7 +34,7 @@ pub enum Command {
     Publish(Publish),
     /// List the versions of an app.
     Versions(Versions),
-    /// Show a version: its images, platform by platform, and whether it is retired.
+    /// Show a version: its images, platform by platform, the signed evidence beside them, and whether it is retired.
     Show(Show),
     /// Sign a grant: a group or device that cannot ask the seed may run a version until a moment. Needs no network.
     Grant(grant::Grant),
@@ -79,9 +81,9 @@ pub struct Publish {
     /// Write the signed version to this file, for others to sign too, instead of publishing it: `trust sign`, `trust publish`.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Where the organisation's keys are.
+    /// Where the organisation's keys are; left out, the seed signs, if it keeps them (`org create --managed-keys`).
     #[arg(long, value_name = "DIR", env = "HEDGEROW_KEYS")]
-    keys: PathBuf,
+    keys: Option<PathBuf>,
     #[command(flatten)]
     operator: Operator,
     #[command(flatten)]
@@ -150,14 +152,17 @@ impl Publish {
     async fn run(self) -> anyhow::Result<()> {
         let api = self.operator.connect()?;
         let AppPath { org, app } = self.image.path;
-        let keys = OperatorKeys::load(&self.keys, &org)?;
+        let keys = self.keys.filter(|keys| !keys.as_os_str().is_empty()).map(|keys| OperatorKeys::load(&keys, &org)).transpose()?;
         let repository = RepositoryName::of_app(&org, &app);
         let (tag, digest, number) = (self.image.tag, self.image.digest, self.number);
         let request =
             Request { org, app, repository, tag, digest, number, floor: self.floor, lower_floor: self.lower_floor, out: self.out };
-        let published: Published = publish(&api, &keys, request).await?;
+        let published: Published = match keys {
+            Some(keys) => publish(&api, &keys, request).await?,
+            None => publish_managed(&api, request).await?,
+        };
         self.output.print(&published, || {
-            let platforms: Vec<&str> = published.platforms.iter().map(protocol::name::Platform::as_str).collect();
+            let platforms: Vec<&str> = published.platforms.iter().map(Platform::as_str).collect();
             let (app, version, platforms, digest) = (&published.app, published.version, platforms.join(", "), published.digest);
             match &published.proposal {
                 None => format!("{app} version {version} published for {platforms} ({digest})"),
@@ -173,7 +178,7 @@ impl Versions {
         let versions: Vec<VersionRecord> = self.operator.connect()?.get(&path).await?;
         self.output.print(&json!({"versions": versions}), || {
             let line = |version: &VersionRecord| {
-                let platforms: Vec<&str> = version.statements.keys().map(protocol::name::Platform::as_str).collect();
+                let platforms: Vec<&str> = version.statements.keys().map(Platform::as_str).collect();
                 format!("{:>6}  {}{}", version.version, platforms.join(", "), describe_retirement(version))
             };
             if versions.is_empty() {
@@ -200,8 +205,12 @@ impl Show {
             anyhow::ensure!(digest.same_algorithm(&bytes) == *digest, "the seed sent other bytes than {digest}; do not use this seed");
             statements.insert(platform.clone(), VersionStatement::parse(&bytes)?);
         }
+        let evidence = evidence(&api, &statements).await?;
         let (published, retired) = (version.published, &version.retired);
-        let shown = json!({"app": app, "version": version.version, "published": published, "retired": retired, "statements": statements});
+        let shown = json!({
+            "app": app, "version": version.version, "published": published, "retired": retired,
+            "statements": statements, "evidence": evidence,
+        });
         self.output.print(&shown, || {
             let images = statements.values().flat_map(|statement| {
                 statement.images.iter().map(|image| {
@@ -211,7 +220,11 @@ impl Show {
                 })
             });
             let head = format!("{org}/{app} version {}{}", version.version, describe_retirement(&version));
-            std::iter::once(head).chain(images).collect::<Vec<_>>().join("\n")
+            let evidence = evidence.iter().map(|found| {
+                let Evidence { platform, repository, digest, .. } = found;
+                format!("  {platform:<14} signed evidence (in-toto, DSSE) {repository}@{digest}")
+            });
+            std::iter::once(head).chain(images).chain(evidence).collect::<Vec<_>>().join("\n")
         })
     }
 }
@@ -223,6 +236,41 @@ impl Retire {
         let version: VersionRecord = self.operator.connect()?.post(&path, &api::Retire { reason: self.reason }).await?;
         self.output.print(&version, || format!("{org}/{app} version {}{}", version.version, describe_retirement(&version)))
     }
+}
+
+/// The evidence of a version that stands beside an image.
+#[derive(Debug, Serialize)]
+struct Evidence {
+    platform: Platform,
+    repository: RepositoryName,
+    /// What it refers to.
+    subject: Digest,
+    /// The artifact's manifest.
+    digest: Digest,
+}
+
+/// The evidence of a version, as the registry lists what refers to its images; none where they are gone.
+async fn evidence(api: &SeedApi, statements: &BTreeMap<Platform, VersionStatement>) -> anyhow::Result<Vec<Evidence>> {
+    let mut found = Vec::new();
+    for statement in statements.values() {
+        for image in &statement.images {
+            let subject = evidence::subject(image).digest;
+            let wanted = [
+                (evidence::APP_ANNOTATION, statement.app.to_string()),
+                (evidence::PLATFORM_ANNOTATION, statement.platform.to_string()),
+                (evidence::VERSION_ANNOTATION, statement.version.to_string()),
+            ];
+            let listed = api.referrers(&image.repository, &subject, evidence::PAYLOAD_TYPE).await?;
+            let own = listed.into_iter().filter(|listed| wanted.iter().all(|(name, value)| listed.annotations.get(*name) == Some(value)));
+            found.extend(own.map(|listed| Evidence {
+                platform: statement.platform.clone(),
+                repository: image.repository.clone(),
+                subject,
+                digest: listed.digest,
+            }));
+        }
+    }
+    Ok(found)
 }
 
 /// What stands behind a version that was retired.

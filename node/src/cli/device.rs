@@ -12,6 +12,7 @@ use protocol::statement::TrustToken;
 use serde_json::json;
 
 use super::Output;
+use super::swarm::Swarm;
 use crate::config::device::{DeviceConfig, DeviceFile, Way};
 use crate::device::enroll::{KeySource, enroll, own_platform};
 use crate::device::run::{Ready, run};
@@ -25,6 +26,8 @@ pub enum Command {
     Enroll(Enroll),
     /// Run the device until SIGTERM.
     Run(Run),
+    /// Show what the running device's swarm is doing: peers, rates, who serves whom, blobs on their way.
+    Swarm(Swarm),
 }
 
 /// `device enroll`.
@@ -177,6 +180,7 @@ impl Command {
         match self {
             Self::Enroll(enroll) => enroll.run().await,
             Self::Run(run) => run.run(token).await,
+            Self::Swarm(swarm) => swarm.run().await,
         }
     }
 }

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`devices`] | `list`, `show`, `label`, `pin`, `unpin` |
 //! | [`group`] | `group …` |
+//! | [`tokens`] | `tokens …` |
 //!
 //! Not here: this machine as a device; see [`super::device`].
 
 pub mod devices;
 pub mod group;
+pub mod tokens;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -21,16 +23,21 @@ use protocol::name::{DeviceId, OrgName};
 use serde_json::json;
 
 use super::Output;
-use super::operator::Operator;
+use super::operator::{Operator, SeedApi};
 use crate::api::{DeviceRevoked, NewToken, RevokeDevice, SeedTrust, TOKENS_MAX, TokenMade};
 use crate::device::enroll::Token;
-use crate::trust::OperatorKeys;
+use crate::store::meta::token_id;
+use crate::trust::source::ROOT_BYTES_MAX;
+use crate::trust::{MetadataSource as _, OperatorKeys, newest_root};
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a token that enrols a device: one, several with --uses, or many tokens at once with --count.
     Token(NewTokenArgs),
+    /// Tokens that can still enrol a device: list them, or take one back.
+    #[command(subcommand)]
+    Tokens(tokens::Command),
     /// List devices, with their labels and what they run.
     List(devices::List),
     /// Show all that is known of a device.
@@ -55,8 +62,11 @@ pub struct NewTokenArgs {
     #[arg(long)]
     org: OrgName,
     /// Where the organisation's keys are: the token carries the hash of its root, so that no seed can give a device another.
-    #[arg(long, value_name = "DIR", env = "HEDGEROW_KEYS")]
-    keys: PathBuf,
+    #[arg(long, value_name = "DIR", env = "HEDGEROW_KEYS", required_unless_present = "managed_keys")]
+    keys: Option<PathBuf>,
+    /// The seed keeps the organisation's keys (`org create --managed-keys`): take the root that it names.
+    #[arg(long)]
+    managed_keys: bool,
     /// How long the token can be used, in seconds; at most 30 days.
     #[arg(long, value_name = "N", default_value_t = 86_400)]
     lifetime_seconds: u64,
@@ -121,6 +131,7 @@ impl Command {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Token(token) => token.run().await,
+            Self::Tokens(command) => command.run().await,
             Self::List(list) => list.run().await,
             Self::Show(show) => show.run().await,
             Self::Label(label) => label.run().await,
@@ -137,7 +148,7 @@ impl NewTokenArgs {
         let count = self.count.unwrap_or(1);
         anyhow::ensure!((1..=TOKENS_MAX).contains(&count), "--count is 1 to {TOKENS_MAX}, not {count}; call the command more than once");
         let api = self.operator.connect()?;
-        let root = OperatorKeys::load(&self.keys, &self.org)?.trusted_root()?;
+        let root = self.root(&api).await?;
         let trust: SeedTrust = api.get("/api/v1/trust").await?;
         let secrets = (0..count).map(|_| secret()).collect::<anyhow::Result<Vec<_>>>()?;
         let new = NewToken {
@@ -154,11 +165,30 @@ impl NewTokenArgs {
             let SeedTrust { device_url, ca_sha256, .. } = trust.clone();
             Token { device_url, ca_sha256, root_sha256: Digest::sha256(&root), secret }.encode()
         };
+        let ids: Vec<String> = new.secrets_sha256.iter().map(token_id).collect();
         let tokens = secrets.into_iter().map(token).collect::<anyhow::Result<Vec<_>>>()?;
-        self.print(&tokens, expires)
+        self.print(&tokens, &ids, expires)
     }
 
-    fn print(&self, tokens: &[String], expires: jiff::Timestamp) -> anyhow::Result<()> {
+    /// The root that a device gets when it enrols: the newest that follows the one beside the keys, where it is kept then. With
+    /// managed keys it is the seed that says where this begins.
+    async fn root(&self, api: &SeedApi) -> anyhow::Result<Vec<u8>> {
+        let source = api.metadata_of(&self.org);
+        let unbelieved = "a root of the organisation on the seed cannot be had or is not believed";
+        let Some(keys) = self.keys.as_ref().filter(|_| !self.managed_keys) else {
+            let first = source.metadata("1.root.json", ROOT_BYTES_MAX).await?.context("the seed has no root of this organisation")?;
+            return newest_root(&self.org, &first, &source).await.context(unbelieved);
+        };
+        let keys = OperatorKeys::load(keys, &self.org)?;
+        let kept = keys.trusted_root()?;
+        let newest = newest_root(&self.org, &kept, &source).await.context(unbelieved)?;
+        if newest != kept {
+            keys.store_trusted_root(&newest)?;
+        }
+        Ok(newest)
+    }
+
+    fn print(&self, tokens: &[String], ids: &[String], expires: jiff::Timestamp) -> anyhow::Result<()> {
         let first = tokens.first().context("one token is the least")?;
         if self.output == TokenFormat::Csv {
             let mut lines = "token,expires".to_owned();
@@ -170,8 +200,8 @@ impl NewTokenArgs {
         let is_json = self.json || self.output == TokenFormat::Json;
         let output = if is_json { Output::json() } else { Output::text() };
         let result = match self.count {
-            None => json!({"token": first, "expires": expires}),
-            Some(_) => json!({"tokens": tokens, "expires": expires}),
+            None => json!({"token": first, "id": ids.first(), "expires": expires}),
+            Some(_) => json!({"tokens": tokens, "ids": ids, "expires": expires}),
         };
         output.print(&result, || {
             let devices = match (&self.device, self.uses) {
@@ -192,11 +222,15 @@ impl Revoke {
         let path = format!("/api/v1/orgs/{}/devices/{}/revoke", self.org, self.device);
         let revoked: DeviceRevoked = api.post(&path, &RevokeDevice { reason: self.reason }).await?;
         self.output.print(&revoked, || {
-            let DeviceRevoked { device, key_sha256, .. } = &revoked;
+            let DeviceRevoked { device, key_sha256, left_out, .. } = &revoked;
+            let more = match left_out {
+                0 => String::new(),
+                _ => format!("\n\n{left_out} keys that were revoked before have no room on the list, so that peers accept them: replace the CA."),
+            };
             let again = format!("hedgerow fleet token --org {} --device {device} --replace", self.org);
             format!(
                 "{device} is revoked: the seed refuses its key {key_sha256} from now on, its peers from their next poll on.\n\nA device with that \
-                 name comes back with a new key alone, and a token of:\n  {again}"
+                 name comes back with a new key alone, and a token of:\n  {again}{more}"
             )
         })
     }

@@ -2,19 +2,24 @@
 //!
 //! Not here: what the requests mean; see [`crate::api`].
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
 use clap::Args;
-use protocol::name::{AppName, OrgName};
+use protocol::digest::Digest;
+use protocol::name::{AppName, OrgName, RepositoryName};
+use protocol::oci::manifest::MANIFEST_BYTES_MOST;
+use reqwest::header::{ACCEPT_ENCODING, LINK};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-use crate::device::seed_client::{bounded, checked};
+use crate::device::seed_client::{bounded, checked, decoded};
 use crate::files;
+use crate::gzip::GZIP;
 use crate::transport::tls;
 use crate::trust::{MetadataSource, SourceError, TrustChange, publication};
 
@@ -48,6 +53,24 @@ impl std::str::FromStr for AppPath {
         let (org, app) = text.split_once('/').context("an app is written ORG/APP, for example acme/web")?;
         Ok(Self { org: org.parse()?, app: app.parse()? })
     }
+}
+
+/// The most referrers of one manifest that are asked for: more than people can read.
+const REFERRERS_MAX: usize = 4096;
+
+/// A manifest that refers to another (distribution-spec, "Listing Referrers").
+#[derive(Clone, Debug, Deserialize)]
+pub struct Referrer {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its annotations.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Referrers {
+    manifests: Vec<Referrer>,
 }
 
 /// Requests to a seed.
@@ -160,6 +183,27 @@ impl SeedApi {
         Ok((bounded(response, bytes_max).await?, media_type))
     }
 
+    /// Asks for what refers to a manifest and is of this type, page by page.
+    ///
+    /// # Errors
+    /// When the seed cannot be reached or refuses.
+    pub async fn referrers(&self, repository: &RepositoryName, subject: &Digest, artifact_type: &str) -> anyhow::Result<Vec<Referrer>> {
+        let (mut path, mut found) = (format!("/v2/{repository}/referrers/{subject}"), Vec::new());
+        let mut query = vec![("artifactType", artifact_type.to_owned())];
+        loop {
+            let response = self.send(self.request(Method::GET, &path).query(&query)).await?;
+            let next = response.headers().get(LINK).and_then(|link| link.to_str().ok()?.strip_prefix('<')?.split_once('>'));
+            let next = next.map(|(next, _)| next.to_owned()).filter(|next| next.starts_with("/v2/"));
+            let page: Referrers = serde_json::from_slice(&bounded(response, MANIFEST_BYTES_MOST).await?).context("no list of referrers")?;
+            found.extend(page.manifests);
+            match next {
+                Some(next) if found.len() < REFERRERS_MAX => path = next,
+                _ => return Ok(found),
+            }
+            query.clear();
+        }
+    }
+
     /// Asks for a small blob of a repository.
     ///
     /// # Errors
@@ -184,11 +228,12 @@ pub struct OrgMetadata<'a> {
 impl OrgMetadata<'_> {
     async fn optional(&self, path: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, SourceError> {
         let attempt = async {
-            let response = self.api.request(Method::GET, &format!("/tuf/{}/{path}", self.org)).send().await?;
+            let request = self.api.request(Method::GET, &format!("/tuf/{}/{path}", self.org));
+            let response = request.header(ACCEPT_ENCODING, GZIP).send().await?;
             if response.status() == StatusCode::NOT_FOUND {
                 return anyhow::Ok(None);
             }
-            Ok(Some(bounded(checked(response).await?, bytes_max).await?))
+            Ok(Some(decoded(checked(response).await?, bytes_max).await?))
         };
         Ok(attempt.await?)
     }

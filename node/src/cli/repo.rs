@@ -2,10 +2,12 @@
 //!
 //! Not here: pushing and pulling, which any OCI client does.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
+use protocol::cosign::CosignKey;
 use protocol::name::{OrgName, RepositoryName};
 use protocol::repository::tags::{MUTABLE_BY_DEFAULT, TagGlob};
 use protocol::repository::{RepositoryPattern, RepositorySettings, Setting};
@@ -15,6 +17,7 @@ use serde_json::json;
 use super::Output;
 use super::operator::{Operator, SeedApi};
 use crate::api::{RepositoryPage, RepositoryShown, TagShown};
+use crate::files;
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -86,8 +89,11 @@ struct Change {
     /// The tags that may expire at all [default: on, all of them].
     #[arg(long, value_name = "on|GLOB,…")]
     expire: Option<Globs>,
+    /// Publish an image as a version only with a cosign signature by one of these keys: files like cosign.pub, P-256 in PEM form.
+    #[arg(long, value_name = "off|FILE,…")]
+    signed_by: Option<KeyFiles>,
     /// Remove everything that was set under this pattern, so that wider ones decide.
-    #[arg(long, conflicts_with_all = ["public", "immutable", "mutable", "keep_last", "keep_days", "expire"])]
+    #[arg(long, conflicts_with_all = ["public", "immutable", "mutable", "keep_last", "keep_days", "expire", "signed_by"])]
     clear: bool,
 }
 
@@ -116,6 +122,29 @@ impl FromStr for Globs {
     }
 }
 
+/// Files with public keys, with commas between them; none for `off`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct KeyFiles(Vec<PathBuf>);
+
+impl FromStr for KeyFiles {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        match text {
+            "off" => Ok(Self(Vec::new())),
+            files if files.split(',').any(str::is_empty) => anyhow::bail!("it is off, or the names of files with commas between them"),
+            files => Ok(Self(files.split(',').map(PathBuf::from).collect())),
+        }
+    }
+}
+
+impl KeyFiles {
+    fn read(&self) -> anyhow::Result<Vec<CosignKey>> {
+        let read = |path: &PathBuf| files::read_text(path)?.parse().with_context(|| format!("{} cannot be used", path.display()));
+        self.0.iter().map(read).collect()
+    }
+}
+
 /// A number from 1 on, or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Count(u32);
@@ -135,16 +164,17 @@ impl FromStr for Count {
 }
 
 impl Change {
-    fn settings(self) -> RepositorySettings {
+    fn settings(self) -> anyhow::Result<RepositorySettings> {
         let globs = |globs: Option<Globs>| globs.map(|Globs(globs)| globs);
-        RepositorySettings {
+        Ok(RepositorySettings {
             public: self.public.map(|switch| switch == Switch::On),
             immutable: globs(self.immutable),
             mutable: globs(self.mutable),
             keep_last: self.keep_last.map(|Count(count)| count),
             keep_days: self.keep_days.map(|Count(count)| count),
             expire: globs(self.expire),
-        }
+            signed_by: self.signed_by.map(|files| files.read()).transpose()?,
+        })
     }
 }
 
@@ -215,7 +245,7 @@ impl Set {
             api.delete(&path).await?;
             RepositorySettings::default()
         } else {
-            api.patch(&path, &self.change.settings()).await?
+            api.patch(&path, &self.change.settings()?).await?
         };
         self.output.print(&json!({ "pattern": self.pattern, "settings": settings }), || {
             let said = Setting::ALL.into_iter().filter(|setting| setting.is_said(&settings));
@@ -248,6 +278,7 @@ const fn name(setting: Setting) -> &'static str {
         Setting::KeepLast => "keep-last",
         Setting::KeepDays => "keep-days",
         Setting::Expire => "expire",
+        Setting::SignedBy => "signed-by",
     }
 }
 
@@ -267,6 +298,10 @@ fn value(setting: Setting, settings: &RepositorySettings) -> String {
         Setting::KeepLast => count(settings.keep_last),
         Setting::KeepDays => count(settings.keep_days),
         Setting::Expire => settings.expire.as_deref().map_or_else(|| switch(true), list),
+        Setting::SignedBy => match settings.signed_by.as_deref().unwrap_or_default() {
+            [] => switch(false),
+            keys => keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        },
     }
 }
 
@@ -310,12 +345,12 @@ mod tests {
 
     fn change(line: &str) -> Option<RepositorySettings> {
         let line = Line::try_parse_from(std::iter::once("set").chain(line.split_whitespace())).ok()?;
-        Some(line.change.settings())
+        line.change.settings().ok()
     }
 
     #[test]
     fn flags_become_settings_and_show_as_they_were_given() {
-        let line = "--public on --immutable v*,1.* --mutable off --keep-last 10 --keep-days off --expire on";
+        let line = "--public on --immutable v*,1.* --mutable off --keep-last 10 --keep-days off --expire on --signed-by off";
         let settings = change(line).unwrap();
         assert_eq!((settings.public, settings.keep_last, settings.keep_days), (Some(true), Some(10), Some(0)));
         assert_eq!((settings.mutable.clone(), settings.immutable.as_ref().unwrap().len()), (Some(vec![]), 2));
@@ -326,8 +361,16 @@ mod tests {
 
     #[test]
     fn a_line_without_a_change_or_with_a_senseless_one_is_refused() {
-        for wrong in ["", "--keep-last 0", "--keep-days -1", "--immutable v?", "--immutable a,,b", "--public maybe", "--clear --public on"]
-        {
+        for wrong in [
+            "",
+            "--keep-last 0",
+            "--keep-days -1",
+            "--immutable v?",
+            "--immutable a,,b",
+            "--public maybe",
+            "--clear --public on",
+            "--signed-by /no/such/file",
+        ] {
             assert!(change(wrong).is_none(), "{wrong}");
         }
         assert_eq!(change("--clear"), Some(RepositorySettings::default()));

@@ -37,6 +37,8 @@ pub enum Command {
     /// Look at the certificate authorities, or put a new one in the place of the old without losing a device.
     #[command(subcommand)]
     Ca(super::ca::Command),
+    /// Make a new online key, for a seed that was taken over: the old one, which somebody else may have, is set aside.
+    NewOnlineKey(super::online_key::NewOnlineKey),
 }
 
 /// `seed init`.
@@ -175,6 +177,7 @@ impl Command {
             Self::Backup(backup) => backup.run().await,
             Self::Restore(restore) => restore.run().await,
             Self::Ca(command) => command.run().await,
+            Self::NewOnlineKey(new) => new.run(),
         }
     }
 }

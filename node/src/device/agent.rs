@@ -94,6 +94,7 @@ pub async fn run(parts: Parts, mut news: mpsc::Receiver<News>, mut stopped: watc
         device: parts.enrolment.device.clone(),
         seed: parts.seed,
         interval: parts.interval,
+        fresh_at: parts.progress.fresh_at,
         report_counter: parts.progress.report_counter.max(parts.identity.time().now.as_unix_seconds()),
         activates: parts.hook.is_some(),
         labels: parts.labels.clone(),
@@ -109,6 +110,7 @@ pub async fn run(parts: Parts, mut news: mpsc::Receiver<News>, mut stopped: watc
         catalogue: parts.catalogue.clone(),
         errands,
         dir: parts.dir.clone(),
+        metrics: parts.metrics.clone(),
         records: parts.activation.clone(),
         hook: parts.hook.clone(),
         versions: BTreeMap::new(),
@@ -153,6 +155,7 @@ struct Driver {
     catalogue: Arc<RwLock<Catalogue>>,
     errands: mpsc::Sender<Errand>,
     dir: DeviceDir,
+    metrics: Arc<DeviceMetrics>,
     records: BTreeMap<AppName, Record>,
     hook: Option<Hook>,
     /// What the hook is told of each accepted version.
@@ -224,6 +227,7 @@ impl Driver {
                 Effect::Poll => self.errand(Errand::Poll),
                 Effect::AcceptStatement { name, digest } => self.errand(Errand::AcceptStatement { name, digest }),
                 Effect::Report(report) => self.errand(Errand::Report(report)),
+                Effect::KeepFresh { at } => self.errand(Errand::KeepFresh(at)),
                 Effect::Want { blob, size, proof } => self.swarm.want(blob, size, proof).await,
                 Effect::Unwant { blob } => self.swarm.unwant(blob).await,
                 Effect::Activate { app, release, previous, record } => {
@@ -244,6 +248,13 @@ impl Driver {
                 }
                 Event::VersionFailed { name, reason } => {
                     tracing::error!(event = "version_failed", app = %name.app, version = name.version, reason, "this device cannot have the version");
+                }
+                Event::Stale { is_stale } => {
+                    self.metrics.set_stale(is_stale);
+                    match is_stale {
+                        true => tracing::warn!(event = "stale", "for a week nothing that the seed said could be accepted"),
+                        false => tracing::info!(event = "fresh", "what the seed says is accepted again"),
+                    }
                 }
                 Event::VersionStarted { name } => {
                     tracing::info!(event = "version_started", app = %name.app, version = name.version, "version in use");
@@ -285,6 +296,7 @@ impl Driver {
                     Input::StatementRefused { name, refusal: Refusal::Temporary("too much is asked of the seed at a time".to_owned()) }
                 }
                 Errand::Report(_) => Input::ReportFailed,
+                Errand::KeepFresh(_) => return tracing::debug!("when the seed was last heard is kept after the next hour"),
             },
         };
         self.input(in_vain);

@@ -10,12 +10,12 @@ use anyhow::Context;
 use protocol::digest::Digest;
 use protocol::name::NodeId;
 use protocol::statement::desired::{Counter, OnlineKey};
-use protocol::statement::revocation::AcceptedRevocations;
+use protocol::statement::revocation::{AcceptedRevocations, HeldRevocations};
 use protocol::time::WallTime;
-use protocol::time::floor::{CheckedTime, TimeTrust};
+use protocol::time::floor::{Bounds, CheckedTime, KeptFloor, TimeTrust};
 use tokio::sync::Notify;
 
-use super::state::{DeviceDir, Revoked};
+use super::state::DeviceDir;
 use crate::clock::TrustedClock;
 use crate::transport::admission::{Admission, Anchors};
 use crate::transport::credentials::DeviceCredentials;
@@ -38,19 +38,20 @@ pub struct Identity {
 #[derive(Debug)]
 struct Learnt {
     root: Digest,
-    revocations: Option<Counter>,
-    kept_floor: Option<WallTime>,
+    revocations: Option<HeldRevocations>,
+    kept_floor: Option<KeptFloor>,
     trust: TimeTrust,
 }
 
 impl Identity {
-    /// The identity of the device in `dir`, whose newest verified root is `root`.
+    /// The identity of the device in `dir`, whose newest verified root is `root`, and whose newest verified timestamp expires
+    /// at `timestamp`.
     ///
     /// # Errors
     /// When a file is missing or broken, or the key is not that of the certificate.
-    pub fn open(dir: &DeviceDir, root: &[u8]) -> anyhow::Result<Self> {
+    pub fn open(dir: &DeviceDir, root: &[u8], timestamp: Option<WallTime>) -> anyhow::Result<Self> {
         let kept_floor = dir.time_floor()?;
-        let clock = Arc::new(TrustedClock::new(kept_floor, root_expires(root)?));
+        let clock = Arc::new(TrustedClock::new(kept_floor, bounds(root, timestamp)?));
         let authorities = match named_authorities(root) {
             Ok(Some(named)) => named,
             Ok(None) => vec![dir.authority()?],
@@ -64,10 +65,9 @@ impl Identity {
         };
         let admission = Admission::new(Anchors::new(authorities)?, clock);
         let revoked = dir.revoked()?;
-        let revocations = revoked.as_ref().map(|revoked| revoked.counter);
-        admission.revoke(revoked.into_iter().flat_map(|revoked| revoked.keys));
+        admission.revoke(revoked.iter().flat_map(HeldRevocations::refused));
         let credentials = Arc::new(DeviceCredentials::new(&dir.certificate()?, dir.key()?, Arc::new(admission))?);
-        let learnt = Learnt { root: Digest::sha256(root), revocations, kept_floor, trust: TimeTrust::Trusted };
+        let learnt = Learnt { root: Digest::sha256(root), revocations: revoked, kept_floor, trust: TimeTrust::Trusted };
         let identity = Self { credentials, dir: dir.clone(), learnt: Mutex::new(learnt), authorities_changed: Notify::new() };
         identity.say_trust();
         Ok(identity)
@@ -94,16 +94,17 @@ impl Identity {
         self.authorities_changed.notified().await;
     }
 
-    /// Takes the authorities that a newly verified root names.
+    /// Takes the authorities that a newly verified root names, and what it and the verified timestamp, which expires at
+    /// `timestamp`, say of the time.
     ///
     /// # Errors
     /// When it names some that cannot be read; those before stay trusted.
-    pub fn learn_root(&self, root: &[u8]) -> anyhow::Result<()> {
+    pub fn learn_root(&self, root: &[u8], timestamp: Option<WallTime>) -> anyhow::Result<()> {
+        self.admission().clock().bound(bounds(root, timestamp)?);
         let digest = Digest::sha256(root);
         if self.learnt().root == digest {
             return Ok(());
         }
-        self.admission().clock().believe_until(root_expires(root)?);
         if let Some(named) = named_authorities(root)?
             && self.admission().anchors().certificates() != named
         {
@@ -115,40 +116,44 @@ impl Identity {
         Ok(())
     }
 
-    /// Takes the seed's revocation list, if it is newer than the one before. It is in force at once, also while the disk is
-    /// full; one that cannot be kept is taken again with the next answer.
+    /// Whether the list with this digest is the one that was taken last.
+    pub fn knows_revocations(&self, digest: &Digest) -> bool {
+        self.learnt().revocations.as_ref().is_some_and(|held| held.digest.as_ref() == Some(digest))
+    }
+
+    /// How many keys are refused here.
+    pub fn revoked_keys(&self) -> usize {
+        self.learnt().revocations.as_ref().map_or(0, |held| held.refused().count())
+    }
+
+    /// Takes the seed's revocation list; lists of epochs before `since` do not count any more. It is in force at once, also while
+    /// the disk is full; one that cannot be kept is taken again with the next answer. How many keys were revoked before that the
+    /// seed does not know of any more.
     ///
     /// # Errors
     /// When it is refused, and then the one before stays in force, or when it cannot be kept.
-    pub async fn learn_revocations(&self, envelope: &str, online: &OnlineKey) -> anyhow::Result<()> {
-        let newest = self.learnt().revocations;
-        let accepted = AcceptedRevocations::accept(envelope.as_bytes(), online, newest, self.time().now);
+    pub async fn learn_revocations(&self, envelope: &[u8], online: &OnlineKey, since: u64) -> anyhow::Result<usize> {
+        let (held, now) = (self.learnt().revocations.clone(), self.time().now);
+        let newest = held.as_ref().map(HeldRevocations::seen);
+        let accepted = AcceptedRevocations::accept(envelope, online, newest.as_ref(), now);
         let accepted =
             accepted.map_err(|refused| anyhow::Error::new(refused.clone()).context(format!("revocation list ({})", refused.reason())))?;
-        let list = accepted.list();
-        if newest == Some(list.counter) {
-            return Ok(());
-        }
-        let revoked = Revoked { format: 0, counter: list.counter, keys: list.keys.clone() };
-        self.admission().revoke(revoked.keys.clone());
-        let (dir, kept) = (self.dir.clone(), revoked.clone());
-        tokio::task::spawn_blocking(move || dir.keep_revoked(&kept)).await.context("writing was interrupted")??;
-        self.learnt().revocations = Some(revoked.counter);
-        tracing::info!(
-            event = "revocations",
-            epoch = revoked.counter.epoch,
-            n = revoked.counter.n,
-            keys = revoked.keys.len(),
-            "revocation list taken"
-        );
-        Ok(())
+        let held = HeldRevocations::after(held.as_ref(), &accepted, since, now);
+        self.admission().revoke(held.refused());
+        let (dir, kept) = (self.dir.clone(), held.clone());
+        tokio::task::spawn_blocking(move || dir.keep_revoked(kept)).await.context("writing was interrupted")??;
+        let (Counter { epoch, n }, keys, forgotten) = (held.counter, held.keys.len(), held.earlier.len());
+        self.learnt().revocations = Some(held);
+        tracing::info!(event = "revocations", epoch, n, keys, forgotten, "revocation list taken");
+        Ok(forgotten)
     }
 
     /// Keeps the floor of the clock if it went up, and says when the clock's trust changed.
     pub async fn keep_time(&self) {
         self.say_trust();
-        let floor = self.admission().clock().floor();
-        let is_due = self.learnt().kept_floor.is_none_or(|kept| kept.plus_seconds(FLOOR_STEP_SECONDS) <= floor);
+        let floor = self.admission().clock().kept();
+        let is_kept = |kept: KeptFloor| kept.epoch == floor.epoch && floor.floor < kept.floor.plus_seconds(FLOOR_STEP_SECONDS);
+        let is_due = !self.learnt().kept_floor.is_some_and(is_kept);
         if !is_due {
             return;
         }
@@ -163,7 +168,7 @@ impl Identity {
     }
 
     fn say_trust(&self) {
-        let (time, floor) = (self.time(), self.admission().clock().floor());
+        let (time, floor) = (self.time(), self.admission().clock().kept().floor);
         if std::mem::replace(&mut self.learnt().trust, time.trust) == time.trust {
             return;
         }
@@ -180,12 +185,15 @@ impl Identity {
     }
 }
 
-/// When root metadata expires; it has been verified.
-fn root_expires(root: &[u8]) -> anyhow::Result<WallTime> {
+/// How far verified root metadata and the expiry of the verified timestamp let the floor of the clock go.
+fn bounds(root: &[u8], timestamp: Option<WallTime>) -> anyhow::Result<Bounds> {
     let root: serde_json::Value = serde_json::from_slice(root).context("the root metadata is broken")?;
     let expires = root.pointer("/signed/expires").and_then(serde_json::Value::as_str).context("the root metadata has no expiry")?;
     let expires: jiff::Timestamp = expires.parse().context("the expiry of the root metadata is no time")?;
-    Ok(WallTime::from_unix_seconds(u64::try_from(expires.as_second()).unwrap_or(0)))
+    let expires = WallTime::from_unix_seconds(u64::try_from(expires.as_second()).unwrap_or(0));
+    let epoch = root.pointer("/signed/x-hedgerow/online/epoch").and_then(serde_json::Value::as_u64);
+    let epoch = epoch.context("the root metadata delegates no online key")?;
+    Ok(Bounds { epoch, until: timestamp.map_or(WallTime::default(), |timestamp| timestamp.min(expires)) })
 }
 
 #[cfg(test)]
@@ -226,22 +234,24 @@ mod tests {
         }
 
         fn open(&self) -> Identity {
-            Identity::open(&self.dir, &root(&json!({}))).unwrap()
+            Identity::open(&self.dir, &root(1, &json!({})), None).unwrap()
         }
 
         fn online(&self) -> OnlineKey {
             OnlineKey { org: "acme".parse().unwrap(), epoch: 1, key: self.signer.public_key() }
         }
 
-        fn list(&self, n: u64, keys: &[Digest]) -> String {
-            let before = Some(Counter { epoch: 1, n: n - 1 });
+        fn list(&self, epoch: u64, n: u64, keys: &[Digest]) -> Vec<u8> {
+            let before = Some(Counter { epoch, n: n - 1 });
             let keys = keys.iter().copied().collect();
-            self.signer.sign_revocations(&RevocationList::next(before, &"acme".parse().unwrap(), 1, wall_time(), keys))
+            self.signer.sign_revocations(&RevocationList::next(before, &"acme".parse().unwrap(), epoch, wall_time(), keys)).into_bytes()
         }
     }
 
-    fn root(extension: &serde_json::Value) -> Vec<u8> {
-        json!({"signed": {"expires": "2100-01-01T00:00:00Z", "x-hedgerow": extension}}).to_string().into_bytes()
+    fn root(epoch: u64, extension: &serde_json::Value) -> Vec<u8> {
+        let mut root = json!({"signed": {"expires": "2100-01-01T00:00:00Z", "x-hedgerow": extension}});
+        root["signed"]["x-hedgerow"]["online"] = json!({ "epoch": epoch });
+        root.to_string().into_bytes()
     }
 
     #[tokio::test]
@@ -250,28 +260,50 @@ mod tests {
         let (stolen, lost) = (Digest::sha256(b"stolen"), Digest::sha256(b"lost"));
         let is_revoked = |identity: &Identity, key: &Digest| identity.admission().is_revoked(&NodeId(key.as_bytes().try_into().unwrap()));
         let identity = world.open();
-        identity.learn_revocations(&world.list(2, &[stolen]), &world.online()).await.unwrap();
+        identity.learn_revocations(&world.list(1, 2, &[stolen]), &world.online(), 0).await.unwrap();
         assert!(is_revoked(&identity, &stolen));
 
         let again = world.open();
         assert!(is_revoked(&again, &stolen));
-        let older = again.learn_revocations(&world.list(1, &[]), &world.online()).await.unwrap_err();
+        let older = again.learn_revocations(&world.list(1, 1, &[]), &world.online(), 0).await.unwrap_err();
         assert!(format!("{older:#}").contains("older_counter"), "{older:#}");
         assert!(is_revoked(&again, &stolen));
-        again.learn_revocations(&world.list(3, &[stolen, lost]), &world.online()).await.unwrap();
+        let other = again.learn_revocations(&world.list(1, 2, &[]), &world.online(), 0).await.unwrap_err();
+        assert!(format!("{other:#}").contains("other_content"), "{other:#}");
+        again.learn_revocations(&world.list(1, 3, &[stolen, lost]), &world.online(), 0).await.unwrap();
         assert!(is_revoked(&again, &lost));
+
+        // A seed from a backup does not know of the last one.
+        let online = OnlineKey { epoch: 2, ..world.online() };
+        assert_eq!(again.learn_revocations(&world.list(2, 1, &[stolen]), &online, 0).await.unwrap(), 1);
+        let restarted = world.open();
+        assert!(is_revoked(&restarted, &stolen) && is_revoked(&restarted, &lost));
+        let online = OnlineKey { epoch: 3, ..world.online() };
+        assert_eq!(restarted.learn_revocations(&world.list(3, 1, &[stolen]), &online, 3).await.unwrap(), 0);
+        assert!(is_revoked(&restarted, &stolen) && !is_revoked(&restarted, &lost), "the root ended lists of before");
     }
 
     #[tokio::test]
-    async fn the_floor_of_the_clock_holds_after_a_restart() {
+    async fn the_floor_of_the_clock_holds_after_a_restart_until_a_root_raises_the_epoch() {
         let world = World::new();
         let identity = world.open();
         assert!(identity.time().trust.is_trusted());
         let later = wall_time().plus_seconds(10 * 86_400);
-        identity.admission().clock().verified(later);
+        identity.admission().clock().heard(later);
+        assert_eq!(identity.time().trust, TimeTrust::Behind);
+        identity.keep_time().await;
+        assert_eq!(world.open().time().trust, TimeTrust::Trusted, "what was only said is not kept");
+
+        identity.learn_root(&root(1, &json!({})), Some(later)).unwrap();
         identity.keep_time().await;
         let time = world.open().time();
         assert_eq!((time.now, time.trust), (later, TimeTrust::Behind));
+
+        identity.admission().clock().heard(wall_time());
+        identity.learn_root(&root(2, &json!({})), Some(wall_time().plus_seconds(86_400))).unwrap();
+        identity.keep_time().await;
+        assert!(identity.time().trust.is_trusted());
+        assert!(Identity::open(&world.dir, &root(2, &json!({})), None).unwrap().time().trust.is_trusted());
     }
 
     #[test]
@@ -280,13 +312,13 @@ mod tests {
         let both = Authorities::rotate(world.home.path()).unwrap();
         let identity = world.open();
         let trusted = || identity.admission().anchors().fingerprints();
-        assert!(identity.learn_root(&root(&json!({"authorities": ["!"]}))).is_err());
+        assert!(identity.learn_root(&root(1, &json!({"authorities": ["!"]})), None).is_err());
         assert_eq!(trusted(), both.anchors().unwrap().fingerprints()[..1]);
-        let names_both = root(&json!({"authorities": [named(world.authorities.current()), named(both.next().unwrap())]}));
-        identity.learn_root(&names_both).unwrap();
+        let names_both = root(1, &json!({"authorities": [named(world.authorities.current()), named(both.next().unwrap())]}));
+        identity.learn_root(&names_both, None).unwrap();
         assert_eq!(trusted(), both.anchors().unwrap().fingerprints());
         assert!(!identity.credentials.is_of_newest_authority(), "it renews early, also if it is restarted before");
-        let again = Identity::open(&world.dir, &names_both).unwrap();
+        let again = Identity::open(&world.dir, &names_both, None).unwrap();
         assert_eq!(again.admission().anchors().fingerprints(), trusted());
         assert!(!again.credentials.is_of_newest_authority());
         let request = certificate_request(again.credentials.key()).unwrap();
@@ -305,13 +337,15 @@ mod tests {
         let admits = || identity.admission().still_admits(&shown, Purpose::Blobs);
         assert_eq!(admits(), Ok(()));
         let mut changes = identity.admission().watch();
-        identity.learn_root(&root(&json!({"authorities": [named(both.next().unwrap())]}))).unwrap();
+        identity.learn_root(&root(1, &json!({"authorities": [named(both.next().unwrap())]})), None).unwrap();
         assert!(changes.has_changed().unwrap(), "whoever has connections open is told");
         changes.mark_unchanged();
         assert!(admits().is_err());
-        identity.learn_root(&root(&json!({"authorities": [named(both.current()), named(both.next().unwrap())]}))).unwrap();
+        identity.learn_root(&root(1, &json!({"authorities": [named(both.current()), named(both.next().unwrap())]})), None).unwrap();
         assert_eq!(admits(), Ok(()));
-        identity.admission().clock().verified(wall_time().plus_seconds(3_600 + GRACE_SECONDS + 60));
+        let later = wall_time().plus_seconds(3_600 + GRACE_SECONDS + 60);
+        identity.admission().clock().bound(Bounds { epoch: 1, until: later });
+        identity.admission().clock().heard(later);
         assert!(admits().is_err(), "its grace has ended");
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
@@ -13,6 +13,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::identity::Identity;
+use super::swarm::link::Link;
 
 /// What there is a sample of from the start, so that the first one that is refused shows as a change.
 const EXPECTED_REFUSALS: [(&str, &str); 9] = [
@@ -32,11 +33,31 @@ const EXPECTED_REFUSALS: [(&str, &str); 9] = [
 pub struct DeviceMetrics {
     stored_from_wan: AtomicU64,
     stored_from_lan: AtomicU64,
-    lan_received_before: AtomicU64,
-    lan_received_live: AtomicU64,
-    peers: AtomicU64,
+    lan: Mutex<Lan>,
     refused_units: AtomicU64,
+    stale: AtomicU64,
     refused_documents: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+}
+
+/// What goes over connections to peers; counted by them, and read when somebody asks.
+#[derive(Debug, Default)]
+struct Lan {
+    links: BTreeMap<usize, Link>,
+    before: Traffic,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Traffic {
+    received: u64,
+    sent: u64,
+}
+
+impl Traffic {
+    fn add(&mut self, link: &Link) {
+        let (received, sent) = link.traffic();
+        self.received += received;
+        self.sent += sent;
+    }
 }
 
 impl DeviceMetrics {
@@ -46,15 +67,31 @@ impl DeviceMetrics {
         self.stored_from_lan.fetch_add(lan_bytes, Ordering::Relaxed);
     }
 
-    /// A connection that received `bytes` of datagrams is gone.
-    pub fn add_lan_received(&self, bytes: u64) {
-        self.lan_received_before.fetch_add(bytes, Ordering::Relaxed);
+    /// A peer is connected.
+    pub(crate) fn peer_joined(&self, link: &Link) {
+        self.lan().links.insert(link.id(), link.clone());
     }
 
-    /// The connections of now received `bytes` of datagrams, from `peers` peers.
-    pub fn set_lan_live(&self, bytes: u64, peers: usize) {
-        self.lan_received_live.store(bytes, Ordering::Relaxed);
-        self.peers.store(peers as u64, Ordering::Relaxed);
+    /// A connection to a peer is gone.
+    pub(crate) fn peer_left(&self, link: &Link) {
+        let mut lan = self.lan();
+        if lan.links.remove(&link.id()).is_some() {
+            lan.before.add(link);
+        }
+    }
+
+    /// How many peers are connected.
+    pub fn peers(&self) -> usize {
+        self.lan().links.len()
+    }
+
+    fn lan(&self) -> MutexGuard<'_, Lan> {
+        self.lan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether for days nothing that the seed said could be accepted.
+    pub fn set_stale(&self, is_stale: bool) {
+        self.stale.store(u64::from(is_stale), Ordering::Relaxed);
     }
 
     /// A unit did not match its hash.
@@ -80,7 +117,12 @@ pub struct DeviceCollector(pub std::sync::Arc<DeviceMetrics>);
 impl Collector for DeviceCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let metrics = &self.0;
-        let lan = DeviceMetrics::get(&metrics.lan_received_before) + DeviceMetrics::get(&metrics.lan_received_live);
+        let (peers, lan) = {
+            let lan = metrics.lan();
+            let mut traffic = lan.before;
+            lan.links.values().for_each(|link| traffic.add(link));
+            (lan.links.len() as u64, traffic)
+        };
         let mut refused: BTreeMap<_, _> = EXPECTED_REFUSALS.into_iter().map(|name| (name, 0)).collect();
         refused.extend(metrics.refused_documents.lock().unwrap_or_else(PoisonError::into_inner).clone());
         let counters = [
@@ -90,7 +132,8 @@ impl Collector for DeviceCollector {
                 DeviceMetrics::get(&metrics.stored_from_wan),
             ),
             ("hedgerow_device_stored_lan_bytes", "Bytes of whole blobs that came from peers", DeviceMetrics::get(&metrics.stored_from_lan)),
-            ("hedgerow_device_lan_received_bytes", "Bytes of datagrams received from peers", lan),
+            ("hedgerow_device_lan_received_bytes", "Bytes of datagrams received from peers", lan.received),
+            ("hedgerow_device_lan_sent_bytes", "Bytes of datagrams sent to peers", lan.sent),
             ("hedgerow_device_units_refused", "Units that did not match their hash", DeviceMetrics::get(&metrics.refused_units)),
             ("hedgerow_device_documents_refused", "Signed documents that were refused", refused.values().sum()),
         ];
@@ -104,7 +147,10 @@ impl Collector for DeviceCollector {
             let labels = [("document", document), ("reason", reason)];
             ConstCounter::new(count).encode(refusals.encode_family(&labels)?)?;
         }
-        let peers = ConstGauge::new(DeviceMetrics::get(&metrics.peers));
+        let stale = ConstGauge::new(DeviceMetrics::get(&metrics.stale));
+        let help = "1 if for 7 days nothing that the seed said could be accepted, else 0";
+        stale.encode(encoder.encode_descriptor("hedgerow_device_stale", help, None, MetricType::Gauge)?)?;
+        let peers = ConstGauge::new(peers);
         peers.encode(encoder.encode_descriptor("hedgerow_device_peers", "Peers connected", None, MetricType::Gauge)?)
     }
 }

@@ -37,7 +37,7 @@ pub async fn run(dir: DeviceDir, identity: Arc<Identity>, client: Arc<SeedClient
             match renew(&dir, &identity, &client).await {
                 Ok(()) => {
                     let validity = identity.credentials.validity();
-                    machine.on_renewed(clock.now(), validity);
+                    machine.on_renewed(clock.now(), identity.time().now, validity);
                     let (until, next) = (validity.until.as_unix_seconds(), machine.due().as_unix_seconds());
                     tracing::info!(event = "certificate_renewed", until, next, "the device has a new certificate");
                 }
@@ -58,6 +58,7 @@ pub async fn run(dir: DeviceDir, identity: Arc<Identity>, client: Arc<SeedClient
         let due = machine.poll_timeout().map(|due| clock.to_tokio(due));
         tokio::select! {
             () = sleep_until(due) => {}
+            () = client.certificate_refused() => machine.on_refused(clock.now()),
             () = identity.authorities_changed() => {
                 client.reconnect();
                 machine.on_authorities_changed(clock.now(), identity.time().now);

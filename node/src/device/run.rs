@@ -22,7 +22,7 @@ use super::metrics::{DeviceCollector, DeviceMetrics, IdentityCollector};
 use super::seed_client::SeedClient;
 use super::signer::ReportSigner;
 use super::state::{DeviceDir, Enrolment, Ports};
-use super::{agent, endpoint, renewal, swarm};
+use super::{agent, control, endpoint, renewal, swarm};
 use crate::config::device::DeviceConfig;
 use crate::store::blobs::BlobStore;
 use crate::store::lock::DataLock;
@@ -77,7 +77,7 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
     let root = files::read_text(&dir.join("root.json"))?;
     let repository = VerifiedRepository::open(&dir.join("trust"), &enrolment.org, root.as_bytes())?;
 
-    let identity = Arc::new(Identity::open(&dir, repository.root())?);
+    let identity = Arc::new(Identity::open(&dir, repository.root(), repository.timestamp_expires())?);
     let (me, seed) = identity.node();
 
     progress.ports.fill(&mut config);
@@ -104,13 +104,25 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
         endpoint: quic_endpoint.clone(),
         me,
         seed,
-        admission: identity.admission().clone(),
+        credentials: identity.credentials.clone(),
         client: client.clone(),
         blobs: blobs.clone(),
         partial_dir,
         metrics: metrics.clone(),
     };
     let (handle, news, mut swarm) = swarm::start(parts);
+    let swarm_tcp = SocketAddr::new(config.swarm_listen.ip(), swarm_addr.port());
+    match listener::bind(swarm_tcp, "--swarm-listen").await {
+        Ok(tcp) => {
+            let tls = Arc::new(identity.credentials.peer_server(b"http/1.1")?);
+            let admission = identity.admission().clone();
+            servers.spawn(listener::serve_devices(tcp, tls, admission, Meter::new(None), handle.router(), stopped.clone()));
+        }
+        Err(error) => {
+            tracing::warn!(error = format!("{error:#}"), "peers that QUIC does not reach cannot fetch from this device over HTTPS");
+        }
+    }
+    servers.spawn(control::serve(config.data.clone(), handle.clone(), stopped.clone()));
     if config.discovery.peers {
         handle.learned(config.peers.clone(), true).await;
     }

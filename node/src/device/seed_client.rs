@@ -10,15 +10,17 @@ use anyhow::{Context, anyhow, bail};
 use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
 use protocol::digest::Digest;
-use protocol::envelope::Envelope;
+use protocol::envelope::{ENVELOPE_BYTES_MAX, Envelope};
 use protocol::time::WallTime;
-use reqwest::header::{DATE, ETAG, IF_NONE_MATCH, RANGE};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, DATE, ETAG, IF_NONE_MATCH, RANGE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
 use tokio::io::AsyncRead;
+use tokio::sync::Notify;
 use tokio_util::io::StreamReader;
 
 use crate::api::{ApiError, BODY_BYTES_MAX, DeviceStateAnswer, RenewRequest, Renewed};
+use crate::gzip::{self, GZIP};
 use crate::transport::credentials::DeviceCredentials;
 use crate::trust::{MetadataSource, SourceError};
 
@@ -33,6 +35,9 @@ const IDLE_TIME: Duration = Duration::from_secs(45);
 /// Connections kept for the next request: a poll and the claims of the swarm.
 const IDLE_CONNECTIONS_MAX: usize = 4;
 
+/// The codes by which a seed says that a certificate is not valid at this time.
+const CERTIFICATE_REFUSED: [&str; 2] = ["certificate_expired", "certificate_early"];
+
 /// The way to the seed.
 #[derive(Debug)]
 pub struct SeedClient {
@@ -40,6 +45,7 @@ pub struct SeedClient {
     credentials: Arc<DeviceCredentials>,
     base: String,
     org: String,
+    certificate_refused: Notify,
 }
 
 /// The seed's answer to a poll.
@@ -74,7 +80,7 @@ impl SeedClient {
     /// When the credentials do not fit together.
     pub fn new(credentials: Arc<DeviceCredentials>, base: &str) -> anyhow::Result<Self> {
         let (http, org) = (RwLock::new(Self::client(&credentials)?), credentials.identity.org.to_string());
-        Ok(Self { http, credentials, base: base.trim_end_matches('/').to_owned(), org })
+        Ok(Self { http, credentials, base: base.trim_end_matches('/').to_owned(), org, certificate_refused: Notify::new() })
     }
 
     /// Makes requests on new connections from now on: with the certificate and the authorities that hold now.
@@ -103,13 +109,18 @@ impl SeedClient {
             .context("making the HTTPS client")
     }
 
+    /// Ends when the seed has said that the device's certificate is not valid at this time.
+    pub async fn certificate_refused(&self) {
+        self.certificate_refused.notified().await;
+    }
+
     /// What the seed says of the time stands on an answer of a server whose certificate was verified.
     fn note_time(&self, response: &Response) {
         let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
         let date =
             date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()).and_then(|date| u64::try_from(date.timestamp().as_second()).ok());
         if let Some(seconds) = date {
-            self.credentials.admission().clock().verified(WallTime::from_unix_seconds(seconds));
+            self.credentials.admission().clock().heard(WallTime::from_unix_seconds(seconds));
         }
     }
 
@@ -142,7 +153,16 @@ impl SeedClient {
         if response.status() == StatusCode::NOT_MODIFIED {
             return Ok(StateAnswer::Unchanged);
         }
-        let response = checked(response).await?;
+        let response = match checked(response).await {
+            Ok(response) => response,
+            Err(error) => {
+                let is_certificate = |answer: &ApiError| CERTIFICATE_REFUSED.contains(&answer.code.as_str());
+                if error.downcast_ref().is_some_and(is_certificate) {
+                    self.certificate_refused.notify_one();
+                }
+                return Err(error);
+            }
+        };
         let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
         let body = bounded(response, BODY_BYTES_MAX).await?;
         let state = serde_json::from_slice(&body).context("the seed's answer to the poll cannot be read")?;
@@ -180,14 +200,23 @@ impl SeedClient {
         Ok(StreamReader::new(Box::pin(response.bytes_stream().map_err(std::io::Error::other))))
     }
 
+    /// The signed list of revoked keys.
+    ///
+    /// # Errors
+    /// When the seed cannot be reached or answers with an error.
+    pub async fn revocations(&self) -> anyhow::Result<Vec<u8>> {
+        let response = self.http().get(format!("{}/api/v1/device/revocations", self.base)).timeout(CONTROL_TIME).send().await?;
+        bounded(checked(response).await?, ENVELOPE_BYTES_MAX).await
+    }
+
     async fn optional(&self, path: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, SourceError> {
         let attempt = async {
             let request = self.http().get(format!("{}/tuf/{}/{path}", self.base, self.org)).timeout(CONTROL_TIME);
-            let response = request.send().await?;
+            let response = request.header(ACCEPT_ENCODING, GZIP).send().await?;
             if response.status() == StatusCode::NOT_FOUND {
                 return anyhow::Ok(None);
             }
-            Ok(Some(bounded(checked(response).await?, bytes_max).await?))
+            Ok(Some(decoded(checked(response).await?, bytes_max).await?))
         };
         Ok(attempt.await?)
     }
@@ -215,7 +244,7 @@ pub async fn checked(response: Response) -> anyhow::Result<Response> {
     }
     let body = bounded(response, BODY_BYTES_MAX).await.unwrap_or_default();
     match serde_json::from_slice::<ApiError>(&body) {
-        Ok(error) => bail!("{}", error.message),
+        Ok(error) => Err(error.into()),
         Err(_) if status.is_redirection() => bail!("the seed answered {status}, which is not followed; name the address that it points to"),
         Err(_) => bail!("the seed answered {status}; is there a proxy in between, or is it another server?"),
     }
@@ -234,4 +263,18 @@ pub async fn bounded(mut response: Response, bytes_max: usize) -> anyhow::Result
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+/// The same for an answer that may be compressed: neither what arrives nor what it stands for is larger than `bytes_max`.
+///
+/// # Errors
+/// When it is, or cannot be read.
+pub async fn decoded(response: Response, bytes_max: usize) -> anyhow::Result<Vec<u8>> {
+    let encoding = response.headers().get(CONTENT_ENCODING).map(|encoding| encoding.as_bytes() == GZIP.as_bytes());
+    let body = bounded(response, bytes_max).await?;
+    match encoding {
+        None => Ok(body),
+        Some(true) => gzip::inflate(&body, bytes_max).context("the compressed answer cannot be taken"),
+        Some(false) => bail!("the answer has an encoding that was not asked for; is there a proxy in between?"),
+    }
 }

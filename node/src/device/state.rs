@@ -7,22 +7,23 @@
 //! | `root.json` | the organisation's root metadata, checked against the token |
 //! | `progress.json` | counters, assignment, desired states and ports |
 //! | `activation.json` | what was started of each app, and what failed |
-//! | `revoked.json` | the keys of the newest revocation list that was accepted, and its counter |
-//! | `time.json` | the floor of the clock |
+//! | `revoked.json` | the keys that are refused, and the newest revocation list that was accepted |
+//! | `time.json` | the floor of the clock, and the epoch under which it was reached |
 //! | `renewal.json` | when it renews its certificate early, because of new authorities |
 //!
 //! Not here: TUF metadata and statements; see [`crate::trust`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use protocol::agent::record::Record;
-use protocol::digest::Digest;
 use protocol::name::{AppName, DeviceId, GroupName, OrgName, Platform};
 use protocol::statement::counters::Counters;
 use protocol::statement::desired::Counter;
+use protocol::statement::revocation::HeldRevocations;
 use protocol::time::WallTime;
+use protocol::time::floor::KeptFloor;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +75,9 @@ pub struct Progress {
     /// The desired state with that counter; it counts no longer, as no assignment stands behind it.
     #[serde(default, skip_serializing, rename = "desired")]
     _desired: IgnoredAny,
+    /// When all that the seed said was accepted last, in seconds since 1970, to the hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fresh_at: Option<WallTime>,
     /// The counter of the last report.
     #[serde(default)]
     pub report_counter: u64,
@@ -83,15 +87,11 @@ pub struct Progress {
 }
 
 /// Keys that are refused.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Revoked {
-    /// The format of this file.
-    pub format: u32,
-    /// The counter of the list.
-    pub counter: Counter,
-    /// SHA-256 of each key.
-    pub keys: BTreeSet<Digest>,
+#[derive(Serialize, Deserialize)]
+struct KeptRevocations {
+    format: u32,
+    #[serde(flatten)]
+    held: HeldRevocations,
 }
 
 /// How late it is at least.
@@ -99,6 +99,8 @@ pub struct Revoked {
 #[serde(deny_unknown_fields)]
 struct KeptTime {
     format: u32,
+    #[serde(default)]
+    epoch: u64,
     floor: WallTime,
 }
 
@@ -217,16 +219,17 @@ impl DeviceDir {
     ///
     /// # Errors
     /// When the file is broken: a device that forgot whom to refuse does not start.
-    pub fn revoked(&self) -> anyhow::Result<Option<Revoked>> {
-        self.kept("revoked.json", |revoked: &Revoked| revoked.format)
+    pub fn revoked(&self) -> anyhow::Result<Option<HeldRevocations>> {
+        let kept = self.kept("revoked.json", |revoked: &KeptRevocations| revoked.format)?;
+        Ok(kept.map(|kept| kept.held))
     }
 
     /// Keeps the keys that are refused.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn keep_revoked(&self, revoked: &Revoked) -> anyhow::Result<()> {
-        let revoked = Revoked { format: FORMAT, ..revoked.clone() };
+    pub fn keep_revoked(&self, held: HeldRevocations) -> anyhow::Result<()> {
+        let revoked = KeptRevocations { format: FORMAT, held };
         Ok(files::replace(&self.join("revoked.json"), &serde_json::to_vec(&revoked)?, Access::Private)?)
     }
 
@@ -234,16 +237,17 @@ impl DeviceDir {
     ///
     /// # Errors
     /// When the file is broken.
-    pub fn time_floor(&self) -> anyhow::Result<Option<WallTime>> {
-        Ok(self.kept("time.json", |time: &KeptTime| time.format)?.map(|time| time.floor))
+    pub fn time_floor(&self) -> anyhow::Result<Option<KeptFloor>> {
+        let kept = self.kept("time.json", |time: &KeptTime| time.format)?;
+        Ok(kept.map(|KeptTime { epoch, floor, .. }| KeptFloor { epoch, floor }))
     }
 
     /// Keeps how late it is at least.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn keep_time_floor(&self, floor: WallTime) -> anyhow::Result<()> {
-        let time = KeptTime { format: FORMAT, floor };
+    pub fn keep_time_floor(&self, KeptFloor { epoch, floor }: KeptFloor) -> anyhow::Result<()> {
+        let time = KeptTime { format: FORMAT, epoch, floor };
         Ok(files::replace(&self.join("time.json"), &serde_json::to_vec(&time)?, Access::Private)?)
     }
 

@@ -4,21 +4,36 @@
 //! |---|---|
 //! | [`connections`] | dialling, accepting and greeting peers |
 //! | [`content`] | which bytes are where on this device |
+//! | [`storing`] | opening, checking and rechecking blobs |
 //! | [`fetch`] | bringing units, verified before they are written |
 //! | [`serve`] | sending units to peers |
+//! | [`https`], [`session`] | the same over HTTPS, where no UDP comes through |
+//! | [`link`] | the way to a peer, whichever it is |
+//! | [`status`] | what is shown of all that |
+//! | [`buffers`], [`windows`] | memory for bytes in flight |
 //!
 //! Not here: decisions.
 
+mod buffers;
 mod connections;
 mod content;
 mod fetch;
+mod https;
+pub(crate) mod link;
 mod serve;
+mod session;
+pub mod status;
+mod storing;
+#[cfg(test)]
+mod tests;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use protocol::agent::content::Proof;
 use protocol::dialer::Dialer;
 use protocol::digest::Digest;
@@ -27,11 +42,13 @@ use protocol::identity::standing::{Purpose, Standing};
 use protocol::name::NodeId;
 use protocol::swarm::parameters::Parameters;
 use protocol::swarm::peer_view::OwnView;
-use protocol::swarm::{AskId, Effect, Event, FetchId, Input, Source, Swarm};
+use protocol::swarm::{AskId, Effect, Event, FetchId, Input, Source, Swarm, memory};
+use protocol::time::Instant;
+use protocol::verify::UnitProof;
 use protocol::wire::Message;
 use protocol::wire::limits::ADDRESSES_MAX;
 use quinn::Endpoint;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use super::metrics::DeviceMetrics;
@@ -39,13 +56,19 @@ use super::seed_client::SeedClient;
 use crate::clock::Clock;
 use crate::store::blobs::BlobStore;
 use crate::transport::admission::Admission;
-use crate::transport::quic;
+use crate::transport::credentials::DeviceCredentials;
+use buffers::Buffers;
 use connections::{Greeting, Peer};
 use content::{Content, Held};
+use https::Web;
 use serve::{Ask, Decision};
+use status::SwarmStatus;
+use windows::{Way, Windows};
 
 /// Inputs that may wait for the machine; whoever has one more waits itself.
 const COMMANDS_MAX: usize = 256;
+/// Inputs that are taken at a time: what they demand is carried out once.
+const COMMANDS_AT_ONCE: usize = 32;
 /// A blob whose files cannot be opened, because the disk failed or is full, is tried again after this long.
 const OPEN_RETRY: Duration = Duration::from_secs(5);
 /// Said to a peer whose key was revoked.
@@ -74,10 +97,16 @@ pub(crate) enum Command {
     Learned { addresses: Vec<SocketAddr>, configured: bool },
     /// Something happened outside.
     Happened(Input),
+    /// Units were verified and stored.
+    Stored { fetch: FetchId, proofs: Vec<UnitProof> },
+    /// A request of a peer is over.
+    Served { ask: AskId, too_slow: bool },
     /// A blob's files are open, or could not be opened, for a want with this number.
     Opened { blob: Digest, want: u64, opened: Result<content::Opened, String> },
     /// A blob whose files could not be opened is to be tried again, if the want with this number still stands.
     TryAgain { blob: Digest, want: u64 },
+    /// Somebody wants to know what the swarm is doing.
+    Status(oneshot::Sender<SwarmStatus>),
     /// A peer greeted.
     Greeted(Box<Greeting>),
     /// Dialling failed.
@@ -86,13 +115,18 @@ pub(crate) enum Command {
     Closed { peer: NodeId, connection: usize },
     /// A peer asks for units.
     Asked(Ask),
-    /// A stored blob was hashed again: whether it is sound, or the disk's error.
+    /// How is a blob cut, if this device holds some of it?
+    Geometry { blob: Digest, tell: oneshot::Sender<Option<Geometry>> },
+    /// What is stored of a blob was hashed again: whether it is sound, or the disk's error.
     Rechecked { blob: Digest, sound: Result<bool, String> },
 }
 
 /// The way to the driver from other parts of the device.
 #[derive(Clone)]
-pub struct SwarmHandle(mpsc::Sender<Command>);
+pub struct SwarmHandle {
+    commands: mpsc::Sender<Command>,
+    web: Arc<Web>,
+}
 
 impl SwarmHandle {
     /// Wants a blob, or no longer.
@@ -110,8 +144,20 @@ impl SwarmHandle {
         self.send(Command::Learned { addresses, configured }).await;
     }
 
+    /// What the swarm is doing now; nothing if it has stopped.
+    pub async fn status(&self) -> Option<SwarmStatus> {
+        let (tell, told) = oneshot::channel();
+        self.send(Command::Status(tell)).await;
+        told.await.ok()
+    }
+
+    /// What peers ask for over HTTPS, on the TCP port with the endpoint's number.
+    pub fn router(&self) -> Router {
+        https::router(self.web.clone())
+    }
+
     async fn send(&self, command: Command) {
-        if self.0.send(command).await.is_err() {
+        if self.commands.send(command).await.is_err() {
             tracing::debug!("the swarm has stopped");
         }
     }
@@ -125,8 +171,8 @@ pub struct Parts {
     pub me: NodeId,
     /// Makes random choices reproducible.
     pub seed: u64,
-    /// Which peers are trusted.
-    pub admission: Arc<Admission>,
+    /// Who this device is, and whom it trusts.
+    pub credentials: Arc<DeviceCredentials>,
     /// Requests to the seed.
     pub client: Arc<SeedClient>,
     /// Whole blobs.
@@ -142,6 +188,8 @@ pub fn start(parts: Parts) -> (SwarmHandle, mpsc::Receiver<News>, JoinHandle<()>
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
     let (news, agent) = mpsc::channel(NEWS_MAX);
     let clock = Clock::start();
+    let port = parts.endpoint.local_addr().map_or(0, |address| address.port());
+    let web = Arc::new(Web::new(parts.credentials.clone(), port, commands.clone()));
     let driver = Driver {
         swarm: Swarm::new(clock.now(), parts.me, parts.seed, Parameters::default(), OwnView::default()),
         dialer: Dialer::new(parts.me, parts.seed),
@@ -150,8 +198,14 @@ pub fn start(parts: Parts) -> (SwarmHandle, mpsc::Receiver<News>, JoinHandle<()>
         commands: commands.clone(),
         peers: BTreeMap::new(),
         fetches: BTreeMap::new(),
+        sources: BTreeMap::new(),
         asks: BTreeMap::new(),
+        serving: BTreeMap::new(),
         next_ask: 0,
+        slow: BTreeMap::new(),
+        windows: Windows::default(),
+        buffers: Buffers::default(),
+        writers: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, Into::into))),
         wants: BTreeMap::new(),
         next_want: 0,
         stored: BTreeMap::new(),
@@ -159,13 +213,14 @@ pub fn start(parts: Parts) -> (SwarmHandle, mpsc::Receiver<News>, JoinHandle<()>
         news,
         endpoint: parts.endpoint,
         me: parts.me,
-        admission: parts.admission,
+        admission: parts.credentials.admission().clone(),
+        web: web.clone(),
         client: parts.client,
         metrics: parts.metrics,
     };
     tokio::spawn(connections::accept(driver.endpoint.clone(), driver.port(), commands.clone()));
     let running = tokio::spawn(driver.run(inbox));
-    (SwarmHandle(commands), agent, running)
+    (SwarmHandle { commands, web }, agent, running)
 }
 
 /// What the agent wants; the number tells a later want of the same blob from an earlier one.
@@ -176,6 +231,13 @@ struct Want {
     proof: Proof,
 }
 
+/// A fetch under way.
+struct Fetch {
+    source: Source,
+    blob: Digest,
+    task: AbortHandle,
+}
+
 struct Driver {
     swarm: Swarm<OwnView>,
     dialer: Dialer,
@@ -183,9 +245,19 @@ struct Driver {
     content: Content,
     commands: mpsc::Sender<Command>,
     peers: BTreeMap<NodeId, Peer>,
-    fetches: BTreeMap<FetchId, AbortHandle>,
-    asks: BTreeMap<AskId, oneshot::Sender<Decision>>,
+    fetches: BTreeMap<FetchId, Fetch>,
+    /// Who brought how many bytes of the blobs on their way.
+    sources: BTreeMap<Digest, BTreeMap<Source, u64>>,
+    asks: BTreeMap<AskId, (NodeId, oneshot::Sender<Decision>)>,
+    /// Who gets bytes now.
+    serving: BTreeMap<AskId, NodeId>,
     next_ask: u64,
+    /// How often peers read too slowly, and until when they are not let in for it.
+    slow: BTreeMap<NodeId, (u32, Instant)>,
+    windows: Windows,
+    buffers: Buffers,
+    /// One permit for each processor: more threads that hash are not faster.
+    writers: Arc<Semaphore>,
     wants: BTreeMap<Digest, Want>,
     next_want: u64,
     /// Stored blobs, as they were wanted: what has rotted is fetched again.
@@ -196,6 +268,7 @@ struct Driver {
     me: NodeId,
     admission: Arc<Admission>,
     client: Arc<SeedClient>,
+    web: Arc<Web>,
     metrics: Arc<DeviceMetrics>,
 }
 
@@ -203,8 +276,9 @@ impl Driver {
     async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
         let mut changes = self.admission.watch();
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
+        let mut commands = Vec::with_capacity(COMMANDS_AT_ONCE);
         loop {
-            let due = self.swarm.poll_timeout().into_iter().chain(self.dialer.poll_timeout()).min();
+            let due = self.swarm.poll_timeout().into_iter().chain(self.dialer.poll_timeout()).chain(self.windows.poll_timeout()).min();
             let timer = async {
                 match due {
                     Some(due) => tokio::time::sleep_until(self.clock.to_tokio(due)).await,
@@ -212,9 +286,8 @@ impl Driver {
                 }
             };
             tokio::select! {
-                command = inbox.recv() => match command {
-                    Some(command) => self.on_command(command),
-                    None => return,
+                received = inbox.recv_many(&mut commands, COMMANDS_AT_ONCE) => if received == 0 {
+                    return;
                 },
                 Ok(()) = changes.changed() => self.close_refused(),
                 _ = looks.tick() => self.close_refused(),
@@ -222,6 +295,9 @@ impl Driver {
                     self.swarm.handle_timeout(self.clock.now());
                     self.dialer.handle_timeout(self.clock.now());
                 }
+            }
+            for command in commands.drain(..) {
+                self.on_command(command);
             }
             self.carry_out().await;
         }
@@ -240,6 +316,7 @@ impl Driver {
             Command::Unwant { blob } => {
                 self.wants.remove(&blob);
                 self.stored.remove(&blob);
+                self.sources.remove(&blob);
                 self.swarm.handle_input(now, Input::Dropped { blob });
                 self.content.discard(&blob);
             }
@@ -250,18 +327,26 @@ impl Driver {
                 self.dialer.handle_timeout(now);
             }
             Command::Happened(input) => self.on_happened(input),
+            Command::Stored { fetch, proofs } => self.on_stored(fetch, proofs),
+            Command::Status(tell) => {
+                let _ = tell.send(self.status());
+            }
+            Command::Served { ask, too_slow } => self.on_served(ask, too_slow),
             Command::Opened { blob, want, opened } => self.on_opened(blob, want, opened),
             Command::Greeted(greeting) => self.on_greeted(*greeting),
             Command::DialFailed { address } => self.dialer.on_failed(now, address),
             Command::Closed { peer, connection } => self.on_closed(peer, connection),
             Command::Asked(ask) => self.on_asked(ask),
+            Command::Geometry { blob, tell } => {
+                let _ = tell.send(self.content.get(&blob).map(Held::geometry));
+            }
             Command::Rechecked { blob, sound } => self.on_rechecked(blob, sound),
         }
     }
 
     fn on_happened(&mut self, input: Input) {
         if let Input::FetchEnded { fetch, .. } = &input {
-            self.fetches.remove(fetch);
+            self.forget_fetch(*fetch);
         }
         if let Input::Received { peer, message: Message::Peers { addresses } } = &input
             && self.may_say_addresses(*peer)
@@ -271,50 +356,6 @@ impl Driver {
             }
         }
         self.swarm.handle_input(self.clock.now(), input);
-    }
-
-    fn open(&mut self, blob: Digest) {
-        let Some(Want { number, size, proof }) = self.wants.get(&blob).cloned() else { return };
-        let opening = self.content.open(blob, size, proof);
-        let commands = self.commands.clone();
-        tokio::spawn(async move {
-            let opened = opening.await.map_err(|error| format!("{error:#}"));
-            let _ = commands.send(Command::Opened { blob, want: number, opened }).await;
-        });
-    }
-
-    fn on_opened(&mut self, blob: Digest, want: u64, opened: Result<content::Opened, String>) {
-        let now = self.clock.now();
-        if self.wants.get(&blob).is_none_or(|known| known.number != want) {
-            if let Ok(content::Opened::Partial { partial, .. }) = opened
-                && !self.wants.contains_key(&blob)
-            {
-                partial.discard();
-            }
-            return;
-        }
-        match opened {
-            Ok(content::Opened::Whole { proof, geometry }) => {
-                self.stored.extend(self.wants.remove_entry(&blob));
-                self.content.insert(blob, Held::Whole { geometry });
-                self.swarm.handle_input(now, Input::Held { blob: proof, geometry });
-                self.tell_agent(News::Stored(blob));
-            }
-            Ok(content::Opened::Partial { partial, verifier, held }) => {
-                let geometry = partial.geometry();
-                self.content.insert(blob, Held::Partial { partial, verifier });
-                self.swarm.handle_input(now, Input::Wanted { blob, geometry, held });
-            }
-            Ok(content::Opened::ListUnusable { list }) => self.tell_agent(News::ListUnusable(list)),
-            Err(error) => {
-                tracing::error!(event = "storage_failed", %blob, error, "a wanted blob cannot be stored; free disk space or check the disk");
-                let commands = self.commands.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(OPEN_RETRY).await;
-                    let _ = commands.send(Command::TryAgain { blob, want }).await;
-                });
-            }
-        }
     }
 
     fn on_greeted(&mut self, greeting: Greeting) {
@@ -331,28 +372,27 @@ impl Driver {
             greeting.close(reason);
             return;
         }
-        tracing::info!(peer = %greeting.identity.device, address = %greeting.connection.remote_address(), "peer connected");
+        tracing::info!(peer = %greeting.identity.device, address = %greeting.remote_address(), transport = greeting.link.transport(), "peer connected");
         let peer = connections::adopt(self.me, greeting, &self.commands);
         let others: Vec<SocketAddr> = self.peers.values().map(|peer| peer.listens_on).take(ADDRESSES_MAX).collect();
         if !others.is_empty() {
             peer.send(Message::Peers { addresses: others });
         }
+        self.metrics.peer_joined(&peer.link);
         self.peers.insert(node, peer);
+        self.windows.peers_changed();
         self.swarm.handle_input(now, Input::PeerJoined { peer: node });
     }
 
     /// Closes connections to peers that would not be let in any more.
     fn close_refused(&mut self) {
-        let admits = |peer: &Peer| {
-            let admitted = quic::certificate(&peer.connection).map(|shown| self.admission.still_admits(&shown, Purpose::Blobs));
-            admitted.map_err(|error| error.to_string()).and_then(|admitted| admitted.map_err(|error| error.to_string()))
-        };
-        let refused = self.peers.iter().filter_map(|(node, peer)| Some((*node, admits(peer).err()?)));
+        let refusal = |peer: &Peer| self.admission.still_admits(&peer.certificate, Purpose::Blobs).err();
+        let refused = self.peers.iter().filter_map(|(node, peer)| Some((*node, refusal(peer)?.to_string())));
         for (node, reason) in refused.collect::<Vec<_>>() {
             if let Some(peer) = self.peers.get(&node) {
                 let reason = if self.admission.is_revoked(&node) { REVOKED } else { reason.as_str() };
                 tracing::warn!(event = "peer_refused", peer = %peer.device, reason, "a peer is not trusted any more; its connection was closed");
-                peer.connection.close(4u8.into(), reason.as_bytes());
+                peer.link.close(4, reason);
             }
             self.on_peer_gone(node);
         }
@@ -373,15 +413,22 @@ impl Driver {
         if node == self.me {
             return Some("this is myself");
         }
-        if self.swarm.banned_until(self.clock.now(), node).is_some() {
+        let now = self.clock.now();
+        if self.swarm.banned_until(now, node).is_some() {
             return Some("banned");
+        }
+        if self.slow.get(&node).is_some_and(|(_, until)| *until > now) {
+            return Some("too slow");
+        }
+        if self.peers.len() >= memory::CONNECTIONS_MAX && !self.peers.contains_key(&node) {
+            return Some("too many peers");
         }
         let known = self.peers.get(&node)?;
         (!connections::replaces(self.me, greeting, known)).then_some("connected already")
     }
 
     fn on_closed(&mut self, node: NodeId, connection: usize) {
-        if self.peers.get(&node).is_some_and(|peer| peer.connection.stable_id() == connection) {
+        if self.peers.get(&node).is_some_and(|peer| peer.link.id() == connection) {
             self.on_peer_gone(node);
         }
     }
@@ -389,22 +436,20 @@ impl Driver {
     fn on_peer_gone(&mut self, node: NodeId) {
         if let Some(peer) = self.peers.remove(&node) {
             tracing::info!(peer = %peer.device, "peer gone");
-            self.metrics.add_lan_received(peer.connection.stats().udp_rx.bytes);
-            peer.connection.close(0u8.into(), b"bye");
+            self.metrics.peer_left(&peer.link);
+            peer.link.close(0, "bye");
+            self.windows.peers_changed();
             self.dialer.on_left(self.clock.now(), node);
             self.swarm.handle_input(self.clock.now(), Input::PeerLeft { peer: node });
         }
     }
 
-    fn on_asked(&mut self, ask: Ask) {
-        let id = AskId(self.next_ask);
-        self.next_ask += 1;
-        let units = ask.get.first_unit..ask.get.first_unit + ask.get.units;
-        let (decide, decision) = oneshot::channel();
-        self.asks.insert(id, decide);
-        let (peer, blob) = (ask.peer, ask.get.blob);
-        serve::start(id, ask, decision, self.content.reader(&blob), self.commands.clone());
-        self.swarm.handle_input(self.clock.now(), Input::Asked { peer, ask: id, blob, units });
+    fn forget_fetch(&mut self, fetch: FetchId) -> Option<AbortHandle> {
+        let Fetch { source, task, .. } = self.fetches.remove(&fetch)?;
+        if let Source::Peer(peer) = source {
+            self.windows.end(self.clock.now(), peer, Way::Bringing);
+        }
+        Some(task)
     }
 
     async fn carry_out(&mut self) {
@@ -416,11 +461,10 @@ impl Driver {
                 self.on_effect(effect);
             }
             let Some(address) = self.dialer.poll_dial() else { break };
-            tokio::spawn(connections::dial(self.endpoint.clone(), address, self.port(), self.commands.clone()));
+            tokio::spawn(connections::dial(self.endpoint.clone(), self.web.clone(), address, self.port(), self.commands.clone()));
         }
         while self.verifying.try_join_next().is_some() {}
-        let live: u64 = self.peers.values().map(|peer| peer.connection.stats().udp_rx.bytes).sum();
-        self.metrics.set_lan_live(live, self.peers.len());
+        self.windows.apply(self.clock.now(), self.peers.iter().map(|(node, peer)| (*node, &peer.link)));
         tokio::task::yield_now().await;
     }
 
@@ -429,7 +473,7 @@ impl Driver {
             && !known.send(message)
         {
             tracing::warn!(peer = %known.device, "the peer does not read its control messages; disconnecting it");
-            known.connection.close(1u8.into(), b"control messages not read");
+            known.link.close(1, "control messages not read");
         }
     }
 
@@ -443,7 +487,7 @@ impl Driver {
             }
             Effect::Fetch { fetch, source, blob, units } => self.start_fetch(fetch, source, blob, units),
             Effect::Cancel { fetch } => {
-                if let Some(task) = self.fetches.remove(&fetch) {
+                if let Some(task) = self.forget_fetch(fetch) {
                     task.abort();
                 }
             }
@@ -459,78 +503,38 @@ impl Driver {
             Effect::RefuseBusy { ask } => self.decide(ask, Decision::Busy),
             Effect::Disconnect { peer } => {
                 if let Some(known) = self.peers.remove(&peer) {
-                    self.metrics.add_lan_received(known.connection.stats().udp_rx.bytes);
-                    known.connection.close(2u8.into(), b"banned");
+                    self.metrics.peer_left(&known.link);
+                    self.windows.peers_changed();
+                    known.link.close(2, "banned");
                 }
             }
-        }
-    }
-
-    fn decide(&mut self, ask: AskId, decision: Decision) {
-        if let Some(waiting) = self.asks.remove(&ask) {
-            let _ = waiting.send(decision);
         }
     }
 
     fn start_fetch(&mut self, fetch: FetchId, source: Source, blob: Digest, units: std::ops::Range<u32>) {
         let Some(Held::Partial { partial, verifier }) = self.content.get(&blob).cloned() else { return };
-        let job = fetch::Job { fetch, blob, units, partial, verifier, commands: self.commands.clone() };
+        let (commands, buffers, writers) = (self.commands.clone(), self.buffers.clone(), self.writers.clone());
+        let job = fetch::Job { fetch, blob, units, partial, verifier, commands, buffers, writers };
         let task = match source {
             Source::Wan => tokio::spawn(fetch::from_seed(job, self.client.clone())),
             Source::Peer(peer) => match self.peers.get(&peer) {
-                Some(peer) => tokio::spawn(fetch::from_peer(job, peer.connection.clone())),
+                Some(peer) => tokio::spawn(fetch::from_peer(job, peer.link.clone())),
                 None => tokio::spawn(fetch::fail(job)),
             },
         };
-        self.fetches.insert(fetch, task.abort_handle());
-    }
-
-    fn verify(&mut self, blob: Digest) {
-        let Some(Held::Partial { partial, .. }) = self.content.get(&blob).cloned() else { return };
-        let (commands, blobs) = (self.commands.clone(), self.content.store().clone());
-        self.verifying.spawn(async move {
-            match fetch::verify_and_keep(&partial, &blobs).await {
-                Ok(Ok(proof)) => {
-                    let _ = commands.send(Command::Happened(Input::BlobVerified { blob: proof })).await;
-                }
-                Ok(Err(mismatch)) => {
-                    tracing::warn!(%blob, found = %mismatch.found, "the units fit the hash list, but the blob does not fit its digest");
-                    let _ = commands.send(Command::Happened(Input::BlobMismatched { blob })).await;
-                }
-                Err(error) => {
-                    tracing::error!(event = "storage_failed", %blob, error = format!("{error:#}"), "the blob cannot be stored; free disk space or check the disk");
-                    let _ = commands.send(Command::Happened(Input::VerifyFailed { blob })).await;
-                }
-            }
-        });
-    }
-
-    fn recheck(&self, blob: Digest) {
-        let (checking, commands) = (self.content.recheck(blob), self.commands.clone());
-        tokio::spawn(async move {
-            let sound = checking.await.map_err(|error| format!("{error:#}"));
-            let _ = commands.send(Command::Rechecked { blob, sound }).await;
-        });
-    }
-
-    fn on_rechecked(&mut self, blob: Digest, sound: Result<bool, String>) {
-        match sound {
-            Ok(true) => tracing::info!(%blob, "a peer got a wrong unit of a blob that is sound here"),
-            Ok(false) => {
-                self.content.forget(&blob);
-                self.swarm.handle_input(self.clock.now(), Input::Rotten { blob });
-                if let Some(Want { size, proof, .. }) = self.stored.remove(&blob) {
-                    self.on_command(Command::Want { blob, size, proof });
-                }
-            }
-            Err(error) => tracing::error!(event = "storage_failed", %blob, error, "a stored blob cannot be read; check the disk"),
+        if let Source::Peer(peer) = source {
+            self.windows.begin(peer, Way::Bringing);
         }
+        self.fetches.insert(fetch, Fetch { source, blob, task: task.abort_handle() });
     }
 
     fn on_event(&mut self, event: &Event) {
         match event {
             Event::BlobComplete { blob, wan_bytes, lan_bytes } => {
-                tracing::info!(event = "blob_stored", %blob, wan_bytes, lan_bytes, "blob stored");
+                let sources = self.sources_of(blob).into_iter().map(|(name, bytes)| format!("{name}={bytes}"));
+                let sources = sources.collect::<Vec<_>>().join(" ");
+                tracing::info!(event = "blob_stored", %blob, wan_bytes, lan_bytes, sources, "blob stored");
+                self.sources.remove(blob);
                 self.metrics.add_stored(*wan_bytes, *lan_bytes);
                 self.stored.extend(self.wants.remove_entry(blob));
                 if let Some(Held::Partial { partial, .. }) = self.content.get(blob) {

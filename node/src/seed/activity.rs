@@ -105,6 +105,9 @@ pub enum ActivityKind {
     /// An enrolment token was made.
     #[serde(rename = "token.create")]
     TokenCreate,
+    /// An enrolment token was taken back.
+    #[serde(rename = "token.revoke")]
+    TokenRevoke,
     /// A device's key was revoked.
     #[serde(rename = "device.revoke")]
     DeviceRevoke,

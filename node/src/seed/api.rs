@@ -7,6 +7,7 @@
 //! | `keys` | organisations and their access keys |
 //! | `repositories` | repositories and their settings |
 //! | `rollouts` | rollouts |
+//! | `tokens` | enrolment tokens |
 //! | `versions` | versions of apps |
 //!
 //! Not here: what devices ask for; see [`super::devices`].
@@ -16,14 +17,15 @@ mod groups;
 mod keys;
 mod repositories;
 mod rollouts;
+mod tokens;
 mod versions;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
@@ -35,13 +37,14 @@ use super::activity::{Activity, ActivityKind, RequestRecord};
 use super::audit::NoRoom;
 use super::extract::{Json, Path, no_method, no_route};
 use super::limits::TooOften;
+use super::metadata::tuf_file;
 use super::registry::auth::{AuthError, Principal, authenticate};
 use super::trust::ORG_SCOPES;
 use super::{Seed, openapi, revocation};
-use crate::api::{ApiError, BODY_BYTES_MAX, HashListQuery, HashLists, NewOrg, NewToken, OrgCreated, Published, SeedTrust, TokenMade};
+use crate::api::{ApiError, BODY_BYTES_MAX, HashListQuery, HashLists, NewManagedVersion, NewOrg, OrgCreated, Published, SeedTrust};
 use crate::listener::Client;
 use crate::store::meta::Scope;
-use crate::trust::{Publication, TrustChange, publication, statement_digest};
+use crate::trust::{Publication, TrustChange, publication};
 
 /// Blobs of one hash list query: more than a version has.
 const QUERY_BLOBS_MAX: usize = 10_000;
@@ -129,6 +132,7 @@ impl From<AuthError> for Refused {
 pub fn router(seed: Arc<Seed>) -> Router {
     let bounds = (ConcurrencyLimitLayer::new(PUBLICATIONS_AT_ONCE), DefaultBodyLimit::max(publication::PUBLICATION_BYTES_MAX));
     let change = post(change_trust).layer::<_, Infallible>(bounds.clone());
+    let managed = post(publish_managed).layer::<_, Infallible>(bounds.clone());
     let publish = post(publish).layer::<_, Infallible>(bounds);
     let described = get(|| async { ([(CONTENT_TYPE, "application/json")], openapi::DOCUMENT) });
     Router::new()
@@ -138,6 +142,7 @@ pub fn router(seed: Arc<Seed>) -> Router {
         .route("/api/v1/orgs/{org}/keys/{id}", delete(keys::revoke))
         .route("/api/v1/orgs/{org}/hash-lists", post(hash_lists))
         .route("/api/v1/orgs/{org}/versions", publish)
+        .route("/api/v1/orgs/{org}/managed-versions", managed)
         .route("/api/v1/orgs/{org}/repositories", get(repositories::list))
         .route("/api/v1/orgs/{org}/repositories/{*repository}", get(repositories::show))
         .route("/api/v1/orgs/{org}/repository-settings", get(repositories::settings))
@@ -147,7 +152,8 @@ pub fn router(seed: Arc<Seed>) -> Router {
         .route("/api/v1/orgs/{org}/apps/{app}/versions/{version}", get(versions::show))
         .route("/api/v1/orgs/{org}/apps/{app}/versions/{version}/retire", post(versions::retire))
         .route("/api/v1/orgs/{org}/trust", change)
-        .route("/api/v1/orgs/{org}/tokens", post(add_tokens))
+        .route("/api/v1/orgs/{org}/tokens", get(tokens::list).post(tokens::add))
+        .route("/api/v1/orgs/{org}/tokens/{id}", delete(tokens::revoke))
         .route("/api/v1/orgs/{org}/devices", get(devices::list))
         .route("/api/v1/orgs/{org}/devices/{device}", get(devices::show).patch(devices::change))
         .route("/api/v1/orgs/{org}/devices/{device}/revoke", post(revocation::revoke))
@@ -199,7 +205,12 @@ async fn create_org(
     Json(new): Json<NewOrg>,
 ) -> Result<(StatusCode, Json<OrgCreated>), Refused> {
     principal.require(Scope::Seed)?;
+    let new = if new.managed_keys { seed.new_managed_org(new.org).await? } else { new };
+    let managed_keys = new.managed_keys;
     let created = seed.create_org(new, ORG_SCOPES.to_vec()).await?;
+    if managed_keys {
+        tracing::warn!(org = %created.org, "the keys of the organisation are on this seed: whoever takes it can ship code to its devices");
+    }
     record.did(Activity::in_org(ActivityKind::OrgCreate, &created.org, None));
     Ok((StatusCode::CREATED, Json(created)))
 }
@@ -234,9 +245,25 @@ async fn publish(
 ) -> Result<(StatusCode, Json<Published>), Refused> {
     require(&principal, &org, Scope::Publish)?;
     let published = seed.publish(&org, &publication).await?;
-    record.did(Activity::in_org(ActivityKind::VersionPublish, &org, Some(format!("{} v{}", published.app, published.version))));
+    Ok(note_published(&record, &org, published))
+}
+
+async fn publish_managed(
+    State(seed): State<Arc<Seed>>,
+    Path(org): Path<OrgName>,
+    Extension(principal): Extension<Principal>,
+    record: RequestRecord,
+    Json(new): Json<NewManagedVersion>,
+) -> Result<(StatusCode, Json<Published>), Refused> {
+    require(&principal, &org, Scope::Publish)?;
+    let published = seed.publish_managed(&org, new).await?;
+    Ok(note_published(&record, &org, published))
+}
+
+fn note_published(record: &RequestRecord, org: &OrgName, published: Published) -> (StatusCode, Json<Published>) {
+    record.did(Activity::in_org(ActivityKind::VersionPublish, org, Some(format!("{} v{}", published.app, published.version))));
     tracing::info!(event = "version_published", %org, app = %published.app, version = published.version, "version published");
-    Ok((StatusCode::CREATED, Json(published)))
+    (StatusCode::CREATED, Json(published))
 }
 
 async fn change_trust(
@@ -253,42 +280,12 @@ async fn change_trust(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn add_tokens(
-    State(seed): State<Arc<Seed>>,
-    Path(org): Path<OrgName>,
-    Extension(principal): Extension<Principal>,
-    record: RequestRecord,
-    Json(new): Json<NewToken>,
-) -> Result<(StatusCode, Json<TokenMade>), Refused> {
-    require(&principal, &org, Scope::Admin)?;
-    let made = seed.add_tokens(&org, new).await?;
-    record.did(Activity::in_org(ActivityKind::TokenCreate, &org, None));
-    Ok((StatusCode::CREATED, Json(made)))
-}
-
 async fn metadata(
     State(seed): State<Arc<Seed>>,
     Path((org, path)): Path<(OrgName, String)>,
     Extension(principal): Extension<Principal>,
+    headers: HeaderMap,
 ) -> Result<Response, Refused> {
     require(&principal, &org, Scope::Pull)?;
-    tuf_file(&seed, &org, &path).await
-}
-
-/// A file of an organisation's TUF repository: metadata, or a statement under `targets/`.
-///
-/// # Errors
-/// When there is none.
-pub async fn tuf_file(seed: &Seed, org: &OrgName, path: &str) -> Result<Response, Refused> {
-    let missing = || Refused::new(StatusCode::NOT_FOUND, "missing", format!("{org} has no trust metadata {path}"));
-    let content = match path.strip_prefix("targets/") {
-        Some(target) => {
-            let digest = statement_digest(target).ok_or_else(missing)?;
-            let size = seed.store.org_blob(org, &digest).await?.ok_or_else(missing)?;
-            let bytes = seed.blobs.read(&digest, size).await.map_err(|error| Refused::failed(&error))?;
-            bytes.ok_or_else(missing)?
-        }
-        None => seed.store.tuf_file(org, path).await?.ok_or_else(missing)?.content.into(),
-    };
-    Ok(([(CONTENT_TYPE, "application/json")], content).into_response())
+    tuf_file(&seed, &org, &path, &headers).await
 }

@@ -125,11 +125,11 @@ async fn received(signal: &mut Option<Signal>) {
     }
 }
 
-/// Signs anew what has lived for two thirds of its time.
+/// Signs anew what has lived for two thirds of its time, or begins in the future: the clock was wrong when it was signed.
 fn reissue(shown: &CurrentCertificate, hosts: &[String], now: WallTime, authority: &CertificateAuthority) {
     let Validity { from, until } = shown.validity();
     let lifetime = until.as_unix_seconds().saturating_sub(from.as_unix_seconds());
-    if now < from.plus_seconds(lifetime / 3 * 2) {
+    if from <= now && now < from.plus_seconds(lifetime / 3 * 2) {
         return;
     }
     match authority.issue_server(hosts).and_then(|new| shown.replace(new)) {
@@ -251,5 +251,15 @@ mod tests {
         };
         assert!(!changed(lifetime * 6 / 10));
         assert!(changed(lifetime * 7 / 10));
+    }
+
+    #[test]
+    fn what_was_signed_under_a_clock_that_was_ahead_is_signed_anew_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = CertificateAuthority::create(dir.path(), "ca").unwrap();
+        let shown = CurrentCertificate::new(authority.issue_server(&["seed.example".to_owned()]).unwrap()).unwrap();
+        let before = WallTime::from_unix_seconds(shown.validity().from.as_unix_seconds() - 1);
+        reissue(&shown, &["right.example".to_owned()], before, &authority);
+        assert!(shown.names("right.example"));
     }
 }

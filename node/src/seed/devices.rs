@@ -21,10 +21,11 @@ use protocol::rollout::signed;
 use serde::Deserialize;
 
 use super::Seed;
-use super::api::{Refused, tuf_file};
+use super::api::Refused;
 use super::enrolment;
 use super::extract::{Path, Query, no_method, no_route};
 use super::fleet::assignments::DeviceDocuments;
+use super::metadata::tuf_file;
 use crate::api::{DeviceStateAnswer, SITE_BYTES_MAX};
 use crate::clock::wall_time;
 use crate::listener::Client;
@@ -38,6 +39,7 @@ pub fn router(seed: Arc<Seed>) -> Router {
     Router::new()
         .route("/api/v1/device/state", get(state))
         .route("/api/v1/device/report", post(report))
+        .route("/api/v1/device/revocations", get(revocations))
         .route("/api/v1/device/blobs/{digest}", get(blob))
         .route("/tuf/{org}/{*path}", get(metadata))
         .layer(DefaultBodyLimit::max(REPORT_BYTES_MAX))
@@ -73,14 +75,21 @@ async fn state(
     let timestamp = seed.store.tuf_file(&org, "timestamp.json").await?.ok_or_else(missing)?.content;
     let peers: Vec<SocketAddr> = seed.sites.seen(&org, &device, client.address.ip(), poll.port, poll.site);
     let DeviceDocuments { assignment, states } = seed.documents_for(&org, &device).await?;
-    let revocations = seed.store.revocation_list(&org).await?.map(|list| list.envelope);
-    let etag = etag_of([&timestamp, &assignment].into_iter().chain(&states).chain(&revocations));
+    let revocations = seed.store.revocation_list(&org).await?.and_then(|list| list.digest);
+    let revoked = revocations.map(|digest| digest.to_string());
+    let etag = etag_of([&timestamp, &assignment].into_iter().chain(&states).chain(&revoked));
     if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
         return Ok((StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response());
     }
     let answer = DeviceStateAnswer { timestamp, assignment, states, revocations, peers };
     let body = serde_json::to_vec(&answer).map_err(|error| Refused::failed(&error))?;
     Ok(([(ETAG, etag), (CONTENT_TYPE, "application/json".to_owned())], body).into_response())
+}
+
+async fn revocations(State(seed): State<Arc<Seed>>, Extension(identity): Extension<DeviceIdentity>) -> Result<Response, Refused> {
+    let missing = || Refused::new(StatusCode::NOT_FOUND, "missing", format!("no key of {} was ever revoked", identity.org));
+    let list = seed.store.revocation_list(&identity.org).await?.ok_or_else(missing)?;
+    Ok(([(CONTENT_TYPE, "application/json")], list.envelope).into_response())
 }
 
 /// Who else is at the site is a hint of the moment and changes with every device that comes and goes: it is not part of it.
@@ -97,6 +106,9 @@ async fn report(State(seed): State<Arc<Seed>>, Extension(identity): Extension<De
         Refused::new(StatusCode::BAD_REQUEST, refused.reason(), refused.to_string())
     })?;
     seed.metrics.count_report();
+    if report.stale {
+        seed.metrics.count_stale_report();
+    }
     seed.store.put_report(org, device, report, wall_time()).await.inspect_err(|_| seed.metrics.count_refused_report())?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -105,11 +117,12 @@ async fn metadata(
     State(seed): State<Arc<Seed>>,
     Extension(identity): Extension<DeviceIdentity>,
     Path((org, path)): Path<(OrgName, String)>,
+    headers: HeaderMap,
 ) -> Result<Response, Refused> {
     if identity.org != org {
         return Err(Refused::new(StatusCode::NOT_FOUND, "missing", format!("{org} has no trust metadata {path}")));
     }
-    tuf_file(&seed, &org, &path).await
+    tuf_file(&seed, &org, &path, &headers).await
 }
 
 async fn blob(

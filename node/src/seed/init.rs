@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use protocol::name::OrgName;
-use protocol::time::WallTime;
 use serde::Serialize;
 
 use super::Seed;
-use super::fleet::assignments::Epochs;
+use super::fleet::assignments::Delegations;
 use super::limits::Guard;
+use super::managed_keys::ManagedKeys;
+use super::metadata::Compressed;
 use super::metrics::SeedMetrics;
 use super::registry::auth::gate::Gate;
 use super::registry::auth::token::TokenSigner;
@@ -94,8 +95,10 @@ pub async fn init(mut new: NewSeed) -> anyhow::Result<SeedMade> {
     keys.store_trusted_root(root.as_bytes())?;
     files::replace(&new.data.join(FILE_NAME), toml::to_string_pretty(&new.settings)?.as_bytes(), Access::Public)?;
     let scopes = ORG_SCOPES.into_iter().chain([Scope::Seed]).collect();
-    let created =
-        seed.create_org(NewOrg { org: new.org, files: metadata }, scopes).await.map_err(|refused| anyhow::anyhow!("{refused}"))?;
+    let created = seed
+        .create_org(NewOrg { org: new.org, files: metadata, managed_keys: false }, scopes)
+        .await
+        .map_err(|refused| anyhow::anyhow!("{refused}"))?;
     if let Some(warning) = keys.unsealed_warning() {
         tracing::warn!("{warning}");
     }
@@ -136,13 +139,15 @@ pub(super) fn open(config: &SeedConfig, authorities: Authorities) -> anyhow::Res
         blobs: BlobStore::open(&config.data)?,
         signer: OnlineSigner::load_or_generate(&keys.join("online.pem"))?,
         gate: Arc::new(Gate::new(signer, config.uses_tls(), config.public_url.clone())),
-        admission: Arc::new(Admission::new(authorities.anchors()?, Arc::new(TrustedClock::new(None, WallTime::default())))),
+        admission: Arc::new(Admission::new(authorities.anchors()?, Arc::new(TrustedClock::of_seed()))),
         authorities,
         leaf_seconds: config.identity.leaf_seconds,
         device_url: config.device_url(),
         sites: Sites::default(),
         guard: Arc::new(Guard::new(config.limits.clone())),
-        epochs: Epochs::default(),
+        delegations: Delegations::default(),
+        compressed: Compressed::default(),
+        managed: ManagedKeys::below(&keys),
         metrics: Arc::new(SeedMetrics::default()),
     })
 }

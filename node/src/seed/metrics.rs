@@ -26,6 +26,7 @@ pub struct SeedMetrics {
     polls: AtomicU64,
     reports: AtomicU64,
     refused_reports: AtomicU64,
+    stale_reports: AtomicU64,
     enrolments: AtomicU64,
     garbage_runs: AtomicU64,
     garbage_files: AtomicU64,
@@ -46,6 +47,11 @@ impl SeedMetrics {
     /// A device reported.
     pub fn count_report(&self) {
         self.reports.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A device reported that for days it could accept nothing.
+    pub fn count_stale_report(&self) {
+        self.stale_reports.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A report was not signed by its device, not newer than the last one, or beyond a limit.
@@ -129,6 +135,7 @@ impl Collector for SeedCollector {
             ("hedgerow_seed_polls", "Polls of devices", get(&metrics.polls)),
             ("hedgerow_seed_reports", "Reports of devices", get(&metrics.reports)),
             ("hedgerow_seed_reports_refused", "Reports that were not signed by their device, or replayed", get(&metrics.refused_reports)),
+            ("hedgerow_seed_reports_stale", "Reports of devices that could accept nothing for 7 days", get(&metrics.stale_reports)),
             ("hedgerow_seed_enrolments", "Devices enrolled since the start", get(&metrics.enrolments)),
             ("hedgerow_seed_garbage_runs", "Runs of garbage collection that ended well", get(&metrics.garbage_runs)),
             ("hedgerow_seed_garbage_files", "Files that garbage collection removed", get(&metrics.garbage_files)),

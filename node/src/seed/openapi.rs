@@ -51,7 +51,7 @@ mod tests {
                 routes += 1;
             }
         }
-        assert_eq!(routes, 35);
+        assert_eq!(routes, 38);
     }
 
     #[test]
@@ -80,6 +80,7 @@ mod tests {
             "NewKey" => r#"{"scopes":["pull"]}"#.to_owned(),
             "HashListQuery" => r#"{"blobs":[]}"#.to_owned(),
             "Publication" => r#"{"app":"web","version":1,"statements":{},"app_role":{"name":"","content":""}}"#.to_owned(),
+            "NewManagedVersion" => r#"{"app":"web","version":1,"statements":{}}"#.to_owned(),
             "NewToken" => format!(r#"{{"secrets_sha256":["{digest}"],"lifetime_seconds":1}}"#),
             "NewRollout" => r#"{"app":"web","version":1,"group":"all"}"#.to_owned(),
             "Group" => r#"{"name":"west","app":"web","selector":"site=west","priority":1}"#.to_owned(),

@@ -2,16 +2,15 @@
 //!
 //! Not here: what stands on a list and for how long; see [`protocol::statement::revocation`].
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
-use protocol::digest::Digest;
 use protocol::name::{DeviceId, OrgName};
 use protocol::rollout::REASON_BYTES_MAX;
-use protocol::statement::revocation::{KEYS_MAX, RevocationList, is_listed, renewal_due};
+use protocol::statement::renewal::is_current;
+use protocol::statement::revocation::{Listed, RevocationList, listed};
 
 use super::Seed;
 use super::activity::{Activity, ActivityKind, RequestRecord};
@@ -41,7 +40,7 @@ impl Seed {
     /// poll.
     ///
     /// # Errors
-    /// When the device is not known, or the list has no room.
+    /// When the device is not known.
     pub async fn revoke_device(&self, org: &OrgName, device: &DeviceId, revoke: RevokeDevice) -> Result<DeviceRevoked, Refused> {
         if revoke.reason.as_ref().is_some_and(|reason| reason.len() > REASON_BYTES_MAX) {
             let message = format!("a reason has at most {REASON_BYTES_MAX} bytes");
@@ -52,17 +51,13 @@ impl Seed {
             return Err(Refused::new(StatusCode::NOT_FOUND, "unknown_device", message));
         };
         let (key_sha256, revoked) = (known.key_sha256, wall_time());
-        if self.revoked_now(org).await?.len() >= KEYS_MAX {
-            let message =
-                format!("{KEYS_MAX} keys of {org} are revoked, as many as a list has room for; rotate the CA: `hedgerow seed ca rotate`");
-            return Err(Refused::new(StatusCode::CONFLICT, "too_many_revoked", message));
-        }
         let record = RevokedKeyRecord { key_sha256, org: org.clone(), device: device.clone(), revoked, reason: revoke.reason };
         self.store.revoke_key(record.clone()).await?;
         tracing::info!(event = "device_revoked", %org, %device, reason = record.reason, "the key of a device was revoked");
         self.admission.revoke_also(&key_sha256);
         self.sign_revocations(org).await?;
-        Ok(DeviceRevoked { device: device.clone(), key_sha256, revoked })
+        let left_out = self.revoked_now(org).await?.left_out;
+        Ok(DeviceRevoked { device: device.clone(), key_sha256, revoked, left_out })
     }
 
     /// Refuses every key that was ever revoked, from the start of a seed on.
@@ -82,22 +77,34 @@ impl Seed {
     /// When the store fails.
     pub async fn sign_revocations(&self, org: &OrgName) -> Result<(), Refused> {
         loop {
-            let keys = self.revoked_now(org).await?;
+            let Listed { keys, left_out } = self.revoked_now(org).await?;
             keys.iter().for_each(|key| self.admission.revoke_also(key));
+            if left_out > 0 {
+                let advice = "this seed refuses them, peers do not; replace the CA with `hedgerow seed ca rotate`";
+                tracing::warn!(event = "revocations_left_out", %org, left_out, "more keys are revoked than a list has room for: {advice}");
+            }
             let kept = self.store.revocation_list(org).await?;
-            let epoch = self.current_epoch(org).await?;
+            let delegation = self.delegation(org).await?;
             let now = wall_time();
             let is_current = match &kept {
                 None => keys.is_empty(),
-                Some(kept) => kept.keys == keys && kept.counter.epoch == epoch && !renewal_due(kept.expires, now),
+                Some(kept) => kept.keys == keys && is_current(kept.signed(), &delegation, self.signer.keyid(), now),
             };
             if is_current {
                 return Ok(());
             }
             let expected = kept.map(|kept| kept.counter);
-            let list = RevocationList::next(expected, org, epoch, now, keys);
+            let list = RevocationList::next(expected, org, delegation.epoch, now, keys);
             let envelope = self.signer.sign_revocations(&list);
-            let record = RevocationListRecord { counter: list.counter, expires: list.expires, keys: list.keys, envelope };
+            if expected == Some(list.counter) {
+                let message =
+                    format!("the counter of the revocation list of {org} has come to its end; raise the epoch: `hedgerow trust set`");
+                return Err(Refused::new(StatusCode::CONFLICT, "counter_ended", message));
+            }
+            let signed_by = self.signer.keyid().to_owned();
+            let digest = Some(list.digest());
+            let record =
+                RevocationListRecord { counter: list.counter, expires: list.expires, keys: list.keys, digest, signed_by, envelope };
             match self.store.put_revocation_list(org, expected, record).await.map_err(Refused::from) {
                 Err(refused) if refused.is_conflict() => {}
                 put => return put,
@@ -106,9 +113,8 @@ impl Seed {
     }
 
     /// The keys that have to stand on the organisation's list now.
-    async fn revoked_now(&self, org: &OrgName) -> Result<BTreeSet<Digest>, Refused> {
-        let now = wall_time();
-        let keys = self.store.revoked_keys().await?.into_iter();
-        Ok(keys.filter(|key| key.org == *org && is_listed(key.revoked, now)).map(|key| key.key_sha256).collect())
+    async fn revoked_now(&self, org: &OrgName) -> Result<Listed, Refused> {
+        let keys = self.store.revoked_keys().await?.into_iter().filter(|key| key.org == *org);
+        Ok(listed(keys.map(|key| (key.key_sha256, key.revoked)), wall_time()))
     }
 }

@@ -109,7 +109,7 @@ pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::R
     let mut retention = tokio::spawn(expiry::keep_tidy(seed.clone(), recorder.audit_log().clone()));
     let garbage = Collector::new(seed.clone());
     let mut collection = tokio::spawn(garbage.clone().keep_clean());
-    servers.spawn(control::serve(config.data.clone(), garbage, stopped));
+    servers.spawn(control::serve_seed(config.data.clone(), garbage, stopped));
     let store = seed.store.clone();
     let mut keeping = tokio::spawn(async move { certificates.keep_current(&seed.authorities).await });
     monitor.ready(figures);

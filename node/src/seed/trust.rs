@@ -2,13 +2,16 @@
 //!
 //! Not here: the rules; see [`crate::trust`].
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use protocol::digest::Digest;
-use protocol::name::OrgName;
+use protocol::name::{OrgName, RepositoryName};
+use protocol::statement::evidence::{EMPTY_CONFIG, MANIFEST_TYPE, PAYLOAD_TYPE};
 use protocol::statement::version::VersionStatement;
+use protocol::time::WallTime;
 
 use super::Seed;
 use super::api::Refused;
@@ -16,9 +19,11 @@ use super::fleet;
 use crate::api::{NewOrg, OrgCreated, Published};
 use crate::clock::wall_time;
 use crate::seed::registry::auth::generate_key;
-use crate::store::meta::{MetaError, Scope, VersionContent};
+use crate::store::meta::{BlobLink, EvidenceRecord, ManifestRecord, MetaError, Scope, VersionContent};
 use crate::trust::change::check_change;
-use crate::trust::{Publication, PublicationRefused, RepositoryFiles, StoredMetadata, TrustChange, check_publication, renewal_due};
+use crate::trust::{
+    CheckedEvidence, Publication, PublicationRefused, RepositoryFiles, StoredMetadata, TrustChange, check_publication, renewal_due,
+};
 
 /// Every scope of an organisation.
 pub const ORG_SCOPES: [Scope; 5] = [Scope::Pull, Scope::Push, Scope::Delete, Scope::Publish, Scope::Admin];
@@ -49,13 +54,36 @@ impl Seed {
         let source = StoredMetadata { store: self.store.as_ref(), org };
         let current = RepositoryFiles::load(&source, Some(&publication.app)).await.map_err(|refused| Refused::failed(&refused))?;
         let checked = check_publication(org, &current, publication, &self.signer, wall_time()).map_err(|error| refused(&error))?;
-        let content = content(org, &checked.statements)?;
+        let statements: Result<Vec<VersionStatement>, _> =
+            checked.statements.iter().map(|(_, bytes)| VersionStatement::parse(bytes)).collect();
+        let statements = statements.map_err(|error| Refused::failed(&error))?;
+        self.check_signatures(org, &statements).await?;
+        let named = named(org, statements);
+        let evidence = self.store_evidence(checked.evidence, checked.record.published).await?;
         for (digest, statement) in checked.statements {
             self.blobs.put(Some(digest), statement.into()).await.map_err(|error| Refused::failed(&error))?;
         }
         let published = Published { app: checked.record.app.clone(), version: checked.record.version };
-        self.store.publish_version(org, checked.record, content, &current.timestamp, checked.files).await?;
+        self.store.publish_version(org, checked.record, VersionContent { named, evidence }, &current.timestamp, checked.files).await?;
         Ok(published)
+    }
+
+    /// Stores the files of evidence; its records come with the version.
+    async fn store_evidence(&self, evidence: Vec<CheckedEvidence>, now: WallTime) -> Result<Vec<EvidenceRecord>, Refused> {
+        let mut records = Vec::with_capacity(evidence.len());
+        for CheckedEvidence { repository, subject, envelope, manifest, annotations } in evidence {
+            let mut put = Vec::new();
+            for bytes in [EMPTY_CONFIG.to_vec(), envelope, manifest] {
+                let (digest, size) = (Digest::sha256(&bytes), bytes.len() as u64);
+                self.blobs.put(Some(digest), bytes.into()).await.map_err(|error| Refused::failed(&error))?;
+                put.push((digest, BlobLink { size, used: now }));
+            }
+            let Some((digest, BlobLink { size, .. })) = put.pop() else { continue };
+            let (media_type, artifact_type) = (MANIFEST_TYPE.to_owned(), Some(PAYLOAD_TYPE.to_owned()));
+            let manifest = ManifestRecord { digest, media_type, size, subject: Some(subject), artifact_type, annotations, pushed: now };
+            records.push(EvidenceRecord { repository, manifest, blobs: put });
+        }
+        Ok(records)
     }
 
     /// Puts a change of who may sign what in force.
@@ -112,18 +140,15 @@ pub async fn keep_fresh(seed: Arc<Seed>) {
 }
 
 /// What statements name in the repositories of their organisation.
-fn content(org: &OrgName, statements: &[(Digest, Vec<u8>)]) -> Result<VersionContent, Refused> {
-    let mut content = VersionContent::new();
-    for (_, bytes) in statements {
-        let statement = VersionStatement::parse(bytes).map_err(|error| Refused::failed(&error))?;
-        for image in statement.images.into_iter().filter(|image| image.repository.org() == *org) {
-            content.entry(image.repository.clone()).or_default().extend(image.digests());
-        }
+fn named(org: &OrgName, statements: Vec<VersionStatement>) -> BTreeMap<RepositoryName, BTreeSet<Digest>> {
+    let mut named: BTreeMap<RepositoryName, BTreeSet<Digest>> = BTreeMap::new();
+    for image in statements.into_iter().flat_map(|statement| statement.images).filter(|image| image.repository.is_of(org)) {
+        named.entry(image.repository.clone()).or_default().extend(image.digests());
     }
-    Ok(content)
+    named
 }
 
-fn refused(refused: &PublicationRefused) -> Refused {
+pub(super) fn refused(refused: &PublicationRefused) -> Refused {
     let status = if refused.is_conflict() {
         StatusCode::CONFLICT
     } else if matches!(refused, PublicationRefused::Repository(_)) {

@@ -30,12 +30,12 @@ use super::journal::JournalError;
 pub use backup::{BackupStore, JournalHold};
 pub use fleet::{
     AssignmentRecord, DesiredStateRecord, DeviceChange, DeviceRecord, DeviceView, FleetStore, NextDesired, ReportRecord,
-    RevocationListRecord, RevokedKeyRecord, TokenRecord, TokenRefused,
+    RevocationListRecord, RevokedKeyRecord, TokenRecord, TokenRefused, token_id,
 };
 pub use garbage::{GarbageStore, Held, REPORT_STEP_SECONDS, ReportedVersion};
 pub use keys::{AccessKeyRecord, KeyStore, Scope, ScopeRefused};
 pub use repositories::{BlobLink, ManifestRecord, Relied, RepositoryStore, TagRecord};
-pub use trust::{Retirement, TrustStore, TufFile, VersionContent, VersionRecord};
+pub use trust::{EvidenceRecord, Retirement, TrustStore, TufFile, VersionContent, VersionRecord};
 
 /// Why an operation was not carried out.
 #[derive(Debug, thiserror::Error)]

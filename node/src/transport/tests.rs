@@ -8,6 +8,7 @@ use std::time::Duration;
 use protocol::digest::Digest;
 use protocol::identity::standing::GRACE_SECONDS;
 use protocol::time::WallTime;
+use protocol::time::floor::{Bounds, KeptFloor};
 use quinn::Endpoint;
 use tempfile::TempDir;
 
@@ -48,8 +49,8 @@ fn device(dir: &Path, authority: &CertificateAuthority, anchors: Anchors, (org, 
     let key = DeviceKey::create(&dir.join(format!("{org}-{name}.key")), kind).unwrap();
     let request = certificate_request(&key).unwrap();
     let issued = authority.issue_leaf(&request, &org.parse().unwrap(), &name.parse().unwrap(), LIFE_SECONDS).unwrap();
-    let floor = (later > 0).then(|| wall_time().plus_seconds(later));
-    let clock = Arc::new(TrustedClock::new(floor, WallTime::from_unix_seconds(u64::MAX)));
+    let kept = (later > 0).then(|| KeptFloor { epoch: 1, floor: wall_time().plus_seconds(later) });
+    let clock = Arc::new(TrustedClock::new(kept, Bounds { epoch: 1, until: WallTime::default() }));
     DeviceCredentials::new(&issued.pem, key, Arc::new(Admission::new(anchors, clock))).unwrap()
 }
 
@@ -178,7 +179,7 @@ async fn seed(authorities: &Authorities) -> (SocketAddr, Vec<Vec<u8>>) {
     let leaves = issued.iter().map(|certificate| certificate.chain[0].to_vec()).collect();
     let shown = issued.into_iter().map(|certificate| Arc::new(CurrentCertificate::new(certificate).unwrap()));
     let shown = CertificatesByAuthority::new(authorities.all().zip(shown)).unwrap();
-    let clock = Arc::new(TrustedClock::new(None, WallTime::default()));
+    let clock = Arc::new(TrustedClock::of_seed());
     let admission = Arc::new(Admission::new(authorities.anchors().unwrap(), clock));
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls::device_listener(Arc::new(shown), admission).unwrap()));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -229,4 +230,13 @@ async fn a_device_whose_clock_is_behind_still_finds_its_seed() {
     let lost = DeviceCredentials::new(&issued.pem, lost.key().clone(), Arc::new(admission)).unwrap();
     assert!(!lost.admission().clock().read().trust.is_trusted());
     visit(address, Arc::new(lost.seed_client().unwrap())).await;
+}
+
+#[tokio::test]
+async fn a_device_whose_floor_is_years_ahead_still_finds_its_seed() {
+    let world = World::new();
+    let (address, _) = seed(&world.authorities).await;
+    let ahead = world.device("acme", "ahead", 3 * 365 * DAY);
+    assert!(ahead.admission().clock().read().now > wall_time().plus_seconds(2 * 365 * DAY));
+    visit(address, Arc::new(ahead.seed_client().unwrap())).await;
 }

@@ -112,8 +112,8 @@ impl ServerCertVerifier for PeerVerifier {
     signatures_by_provider!();
 }
 
-/// Checks the seed, and tells it which authorities are trusted, so that it can choose between certificates of two. A device
-/// whose clock is behind takes a certificate that is newer than its floor: the seed is where it learns the time.
+/// Checks the seed, and tells it which authorities are trusted, so that it can choose between certificates of two. At which
+/// moment the certificate is judged, [`protocol::time::floor`] decides: the seed is where a device learns the time.
 #[derive(Debug)]
 pub(super) struct SeedVerifier {
     pub(super) admission: Arc<Admission>,
@@ -129,12 +129,8 @@ impl ServerCertVerifier for SeedVerifier {
         ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let time = self.admission.clock().read();
-        let mut now = time.now;
-        if !time.trust.is_trusted() {
-            let (_, parsed) = x509_parser::parse_x509_certificate(end_entity).map_err(|_| CertificateError::BadEncoding)?;
-            now = now.max(identity::validity(&parsed).from);
-        }
+        let (_, parsed) = x509_parser::parse_x509_certificate(end_entity).map_err(|_| CertificateError::BadEncoding)?;
+        let now = self.admission.clock().seed_certificate_at(identity::validity(&parsed));
         let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.as_unix_seconds()));
         self.anchors.servers.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, at)
     }

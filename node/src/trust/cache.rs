@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::refused::TrustRefused;
+use super::source::TARGETS_BYTES_MAX;
 use crate::files::{self, Access};
 
 /// A directory of files that were verified before they were written. What is read back is verified again.
@@ -54,6 +55,31 @@ impl Cache {
         names
     }
 
+    /// Sets the file `name` aside, durably: it is found by [`Self::load_set_aside`] alone.
+    pub(super) async fn set_aside(&self, name: &str) -> Result<(), TrustRefused> {
+        if let Some(bytes) = self.load(name, TARGETS_BYTES_MAX) {
+            self.store(&set_aside(name), &bytes).await?;
+        }
+        self.remove(name).await
+    }
+
+    /// The file `name` that was set aside, if it was.
+    pub(super) fn load_set_aside(&self, name: &str, bytes_max: usize) -> Option<Vec<u8>> {
+        self.load(&set_aside(name), bytes_max)
+    }
+
+    /// Forgets the file `name`, durably.
+    pub(super) async fn remove(&self, name: &str) -> Result<(), TrustRefused> {
+        let path = self.dir.join(name);
+        let (target, dir) = (path.clone(), self.dir.clone());
+        let remove = move || match std::fs::remove_file(&target) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => files::sync_dir(&dir),
+        };
+        let removed = tokio::task::spawn_blocking(remove).await.map_err(io::Error::other).flatten();
+        removed.map_err(|source| TrustRefused::Storage { path, source })
+    }
+
     /// Keeps verified `bytes` under `name`, durably, with the directories above it.
     pub(super) async fn store(&self, name: &str, bytes: &[u8]) -> Result<(), TrustRefused> {
         let path = self.dir.join(name);
@@ -66,6 +92,10 @@ impl Cache {
         let result = result.and_then(|written| written.map_err(|error| error.source));
         result.map_err(|source| TrustRefused::Storage { path, source })
     }
+}
+
+fn set_aside(name: &str) -> String {
+    format!("before/{name}")
 }
 
 #[cfg(test)]

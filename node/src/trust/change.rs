@@ -18,7 +18,7 @@ use protocol::time::WallTime;
 use serde::{Deserialize, Serialize};
 use sigstore_tuf::{DelegatedRole, Root, Targets, TrustedMetadataSet};
 
-use super::archive::{self, covers_exactly};
+use super::archive::covers_exactly;
 use super::authorities::named_in;
 use super::client::RootsOf;
 use super::metadata;
@@ -42,7 +42,7 @@ pub struct TrustChange {
     /// The next top-level targets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targets: Option<TufFile>,
-    /// The next roles of apps, and their archives.
+    /// The next roles of apps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<TufFile>,
     /// Whether a floor may be lowered.
@@ -88,7 +88,9 @@ pub async fn check_change(
         }
         pins.insert(metadata::unversioned(&role), successor(file, &role, previous)?);
     }
-    let (timestamp, snapshot) = current.online_versions().map_err(own)?;
+    let is_new_key = metadata::online_key(before.root(), org)?.key != signer.public_key();
+    // A new key begins anew, since a fast-forward leaves no higher version.
+    let (timestamp, snapshot) = if is_new_key { (0, 0) } else { current.online_versions().map_err(own)? };
     let online = signer.online_files((timestamp.saturating_add(1), snapshot.saturating_add(1)), &pins, now);
     let moment = metadata::calendar(now);
     let refused = |file: &TufFile, error| PublicationRefused::Metadata(TrustRefused::of(&file.name, error));
@@ -126,13 +128,17 @@ fn take_root(
     if !root.consistent_snapshot {
         return refused("it must keep consistent snapshots");
     }
-    if metadata::online_key(root, org)?.key != signer.public_key() {
+    let (online, online_before) = (metadata::online_key(root, org)?, metadata::online_key(&before, org)?);
+    if online.key != signer.public_key() {
         return refused("it delegates another online key than this seed's, which could not sign any more");
     }
     let named =
         |file: &TufFile| named_in(file).map(|named| named.map(|named| named.iter().map(|der| Digest::sha256(der)).collect::<Vec<_>>()));
     if let Err(error) = check_root(named(old)?.as_deref(), named(file)?.as_deref(), authorities) {
         return refused(&error.to_string());
+    }
+    if online.key != online_before.key && online.epoch == online_before.epoch {
+        return refused("another online key needs a higher epoch, or the counters of the one before would bind it");
     }
     for (name, role) in &root.roles {
         let distinct: BTreeSet<&String> = role.keyids.iter().filter(|keyid| root.keys.contains_key(*keyid)).collect();
@@ -167,7 +173,7 @@ fn affected(before: &TrustedMetadataSet, change: &TrustChange) -> Result<BTreeSe
 /// The role that a file is of, and its app.
 fn named_role(file: &TufFile) -> Result<(String, AppName), PublicationRefused> {
     let role = file.name.strip_suffix(".json").and_then(|name| name.split_once('.')).map(|(_, role)| role.to_owned());
-    let app = role.as_deref().and_then(|role| metadata::app_of(role).or_else(|| role.strip_prefix("archive-")?.parse().ok()));
+    let app = role.as_deref().and_then(metadata::app_of);
     role.zip(app).ok_or_else(|| PublicationRefused::Change(format!("{} is no role of an app", file.name)))
 }
 
@@ -187,7 +193,7 @@ fn check_same_apps(before: Option<&Targets>, after: Option<&Targets>) -> Result<
     Err(PublicationRefused::Change("the top-level targets must delegate the same apps for their own paths, and list nothing".to_owned()))
 }
 
-/// Takes role and archive of `app` as the change leaves them.
+/// Takes the role of `app` as the change leaves it.
 fn take_app(
     after: &mut TrustedMetadataSet,
     change: &TrustChange,
@@ -195,43 +201,29 @@ fn take_app(
     in_force: &RepositoryFiles,
     now: jiff::Timestamp,
 ) -> Result<(), PublicationRefused> {
-    let (role, archive) = (metadata::role_name(app), metadata::archive_name(app));
-    let of = |wanted: &str, kept: &Option<TufFile>| {
-        let new = change.roles.iter().find(|file| named_role(file).is_ok_and(|(role, _)| role == wanted));
-        new.map(|file| (file.clone(), now)).or_else(|| kept.clone().map(|file| (file, BEFORE_EVERY_EXPIRY)))
-    };
-    for (name, delegator, file) in
-        [(&role, "targets", of(&role, &in_force.app_role)), (&archive, role.as_str(), of(&archive, &in_force.archive_role))]
-    {
-        if let Some((file, now)) = file {
-            let taken = after.update_delegated_targets(file.content.as_bytes(), name, delegator, now).map(drop);
-            taken.map_err(|error| TrustRefused::of(&file.name, error))?;
-        }
+    let role = metadata::role_name(app);
+    let new = change.roles.iter().find(|file| named_role(file).is_ok_and(|(found, _)| found == role)).map(|file| (file, now));
+    if let Some((file, now)) = new.or_else(|| in_force.app_role.as_ref().map(|file| (file, BEFORE_EVERY_EXPIRY))) {
+        let taken = after.update_delegated_targets(file.content.as_bytes(), &role, "targets", now).map(drop);
+        taken.map_err(|error| TrustRefused::of(&file.name, error))?;
     }
     Ok(())
 }
 
-/// Role and archive list what they listed, the role delegates its archive alone, and the floor does not go down unsaid.
+/// The role lists what it listed, its archive too, delegates nothing, and its floor does not go down unsaid.
 fn check_same_versions(
     app: &AppName,
     before: &TrustedMetadataSet,
     after: &TrustedMetadataSet,
     lower_floor: bool,
 ) -> Result<(), PublicationRefused> {
-    let (role, archive) = (metadata::role_name(app), metadata::archive_name(app));
-    for name in [&role, &archive] {
-        let listed = |trusted: &TrustedMetadataSet| trusted.targets_role(name).map(|role| role.targets.clone());
-        if listed(before) != listed(after) {
-            return Err(PublicationRefused::OtherTargets(format!("{name} must list the same versions as before")));
-        }
-    }
+    let role = metadata::role_name(app);
     let Some(now) = after.targets_role(&role) else { return Err(TrustRefused::NotRefreshed.into()) };
-    let delegates = match after.targets_role(&archive) {
-        Some(archived) => archive::delegates_archive_alone(app, now) && archived.delegations.is_none(),
-        None => now.delegations.is_none(),
-    };
-    if !delegates {
-        return Err(PublicationRefused::OtherTargets(format!("{role} may delegate its archive alone")));
+    if before.targets_role(&role).is_none_or(|before| before.targets != now.targets) {
+        return Err(PublicationRefused::OtherTargets(format!("{role} must list the same versions as before")));
+    }
+    if now.delegations.is_some() {
+        return Err(PublicationRefused::OtherTargets(format!("{role} may not delegate further")));
     }
     let from = before.targets_role(&role).map_or(Ok(0), |role_before| metadata::floor(&role, role_before))?;
     let to = metadata::floor(&role, now)?;

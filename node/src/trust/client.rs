@@ -1,12 +1,20 @@
 //! An organisation's metadata as a device or an operator believes it: the TUF client of [`super::updater`], and on top of
 //! it what our repositories ask for besides TUF.
 //!
-//! A root belongs to the organisation, and its epoch never goes back. A version statement counts only from the role of
-//! its own app, which the top-level targets delegate, or from that app's archive; what any other role lists is not looked
-//! at. No version below the floor that the app's role names is accepted.
+//! A root belongs to the organisation, and its epoch never goes back. With a higher one timestamp and snapshot begin anew;
+//! what people sign does not: the top-level targets never go back while the same keys may sign them, and the floor of an app
+//! is the one that its newest role ever named. A version statement counts only from the role of its own app, which the
+//! top-level targets delegate, or from the archive that this role pins; what any other role lists is not looked at. No version
+//! below the floor that the app's role names is accepted.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `floors` | what people signed and holds against older roles |
 //!
 //! Not here: the TUF client workflow, see [`super::updater`]; transport, see [`super::source`]; which version a device
 //! should have, see `protocol::statement::desired`.
+
+mod floors;
 
 use std::path::Path;
 
@@ -16,13 +24,15 @@ use protocol::statement::desired::OnlineKey;
 use protocol::statement::grant::GrantAuthority;
 use protocol::statement::version::{AcceptedStatement, STATEMENT_BYTES_MAX, StatementRefused, VersionName};
 use protocol::time::WallTime;
-use sigstore_tuf::{DelegatedRole, Delegations, Root, TargetFile, Targets};
+use sigstore_tuf::{DelegatedRole, Delegations, Root, TargetFile, Targets, TrustedMetadataSet};
 
+use super::archive::{self, Archive};
 use super::metadata;
 use super::refused::TrustRefused;
 use super::rules::{PublishedVersions, check_target, published_versions};
-use super::source::MetadataSource;
-use super::updater::{Refreshed, RootRules, Updater, not_kept};
+use super::source::{self, MetadataSource, ROOT_BYTES_MAX, TARGETS_BYTES_MAX};
+use super::updater::{ROOT_ROTATIONS_MAX, Refreshed, RootRules, Updater, not_kept};
+use crate::store::meta::TufFile;
 
 /// Verified metadata of one organisation, and the directory that keeps it.
 #[derive(Debug)]
@@ -67,6 +77,34 @@ impl RootRules for RootsOf {
             None => Ok(()),
         }
     }
+
+    /// A raised epoch is the recovery from whatever the online key signed.
+    fn begins_anew(&self, trusted: &Root, next: &Root) -> bool {
+        let epoch = |root| metadata::online_key(root, &self.0).map(|online| online.epoch);
+        matches!((epoch(trusted), epoch(next)), (Ok(before), Ok(after)) if after > before)
+    }
+
+    fn holds_targets(&self) -> bool {
+        true
+    }
+}
+
+/// The newest root of `org` that `source` has and that follows `anchor` step by step (TUF 1.0 §5.3), expired or not.
+///
+/// # Errors
+/// When a root on the way does not verify, or the source fails.
+pub async fn newest_root(org: &OrgName, anchor: &[u8], source: &dyn MetadataSource) -> Result<Vec<u8>, TrustRefused> {
+    let rules = RootsOf(org.clone());
+    let mut trusted = TrustedMetadataSet::from_root(anchor).map_err(|error| TrustRefused::of("root.json", error))?;
+    rules.check(None, trusted.root())?;
+    for _ in 0..ROOT_ROTATIONS_MAX {
+        let before = trusted.root().clone();
+        let name = metadata::versioned("root", before.version.saturating_add(1));
+        let Some(next) = source::find(source, &name, ROOT_BYTES_MAX).await? else { break };
+        trusted.update_root(&next).map_err(|error| TrustRefused::of(&name, error))?;
+        rules.check(Some(&before), trusted.root())?;
+    }
+    Ok(trusted.root_bytes().to_vec())
 }
 
 impl VerifiedRepository {
@@ -101,6 +139,12 @@ impl VerifiedRepository {
         self.updater.timestamp()
     }
 
+    /// When the newest verified timestamp expires.
+    pub fn timestamp_expires(&self) -> Option<WallTime> {
+        let expires = self.updater.trusted().timestamp()?.expires.as_second();
+        Some(WallTime::from_unix_seconds(u64::try_from(expires).unwrap_or(0)))
+    }
+
     /// Brings the metadata up to date (TUF 1.0 §5.3 to §5.6); see [`Updater::refresh`]. With `timestamp`, which the seed's
     /// answer to a poll carried, nothing is requested if it is the trusted one.
     ///
@@ -125,6 +169,11 @@ impl VerifiedRepository {
         metadata::allows_grants(self.updater.root())
     }
 
+    /// The first epoch whose revocation lists still count; 0 if all do.
+    pub fn revocations_since(&self) -> u64 {
+        metadata::revocations_since(self.updater.root())
+    }
+
     /// Who may grant for `app`, from what is kept on this machine: signatures are checked, expiry is not, because a grant
     /// is for a machine that is cut off.
     ///
@@ -133,36 +182,12 @@ impl VerifiedRepository {
     pub fn grant_authority(&self, app: &AppName) -> Result<GrantAuthority, TrustRefused> {
         let (root, name) = (self.updater.root(), metadata::role_name(app));
         let targets = self.updater.kept_role("targets", &root.keys, root.role("targets"))?;
-        let floor = metadata::floor(&name, &self.kept_delegated(&name, targets.delegations.as_ref())?)?;
+        let floor = self.floor(app)?;
         let delegations = targets.delegations.as_ref().ok_or_else(|| TrustRefused::NotPublished(name.clone()))?;
         let role = delegations.roles.iter().find(|role| role.name == name).ok_or_else(|| TrustRefused::NotPublished(name.clone()))?;
         let keys = role.keyids.iter().filter_map(|keyid| metadata::ed25519_key(delegations.keys.get(keyid)?)).collect();
         let (org, app, is_allowed, threshold) = (self.org.clone(), app.clone(), self.allows_grants(), role.threshold);
         Ok(GrantAuthority { org, app, is_allowed, keys, threshold, floor })
-    }
-
-    /// The least version of `app` that may be started, as the newest role that this machine has says it; 0 if it says none.
-    ///
-    /// # Errors
-    /// When there is no role of the app here, or it does not verify.
-    pub fn floor(&self, app: &AppName) -> Result<u64, TrustRefused> {
-        Ok(self.terms(app)?.0)
-    }
-
-    /// The same, and when that role expires.
-    ///
-    /// # Errors
-    /// Likewise.
-    pub fn terms(&self, app: &AppName) -> Result<(u64, WallTime), TrustRefused> {
-        let name = metadata::role_name(app);
-        let terms = |role: &Targets| {
-            let expires = u64::try_from(role.expires.as_second()).unwrap_or(0);
-            Ok((metadata::floor(&name, role)?, WallTime::from_unix_seconds(expires)))
-        };
-        match self.updater.trusted().targets_role(&name) {
-            Some(role) => terms(role),
-            None => terms(&self.kept_app_role(app)?),
-        }
     }
 
     /// The statement of version `name` for `platform`, fetched if it is not kept: listed by the app's role, with nothing
@@ -203,14 +228,13 @@ impl VerifiedRepository {
     pub fn accepted_before(&self, token: &TrustToken, name: &VersionName, platform: &Platform) -> Result<AcceptedStatement, TrustRefused> {
         let path = name.target_path(platform);
         let role = self.kept_app_role(&name.app)?;
-        let floor = metadata::floor(&metadata::role_name(&name.app), &role)?;
+        let floor = self.floor(&name.app)?;
         let target = match role.target(&path) {
             Some(target) => target.clone(),
-            None => self
-                .kept_delegated(&metadata::archive_name(&name.app), role.delegations.as_ref())?
-                .target(&path)
-                .cloned()
-                .ok_or_else(|| TrustRefused::NotPublished(path.clone()))?,
+            None => {
+                let archive = self.kept_archive(&name.app, &role)?;
+                archive.and_then(|archive| archive.targets.get(&path).cloned()).ok_or_else(|| TrustRefused::NotPublished(path.clone()))?
+            }
         };
         let bytes = self.updater.cache().load(&kept_target(&path), STATEMENT_BYTES_MAX).ok_or_else(|| not_kept(&path))?;
         check_target(&path, &target, &bytes)?;
@@ -238,13 +262,10 @@ impl VerifiedRepository {
     /// # Errors
     /// When the metadata was never refreshed, or the role cannot be had or verified.
     pub async fn published(&mut self, app: &AppName, source: &dyn MetadataSource) -> Result<PublishedVersions, TrustRefused> {
-        let (role, archive) = (metadata::role_name(app), metadata::archive_name(app));
-        if !self.updater.load_role(&role, "targets", None, source).await? {
-            return Ok(PublishedVersions::new());
-        }
-        self.updater.load_role(&archive, &role, None, source).await?;
-        let loaded = [self.loaded_app_role(app)?, self.loaded_archive_role(app)?];
-        Ok(loaded.into_iter().flatten().flat_map(|role| published_versions(app, role)).collect())
+        self.updater.load_role(&metadata::role_name(app), "targets", None, source).await?;
+        let Some(role) = self.loaded_app_role(app)? else { return Ok(PublishedVersions::new()) };
+        let archived = self.archive(app, role, source).await?.map(|archive| archive.versions(app)).unwrap_or_default();
+        Ok(archived.into_iter().chain(published_versions(app, role)).collect())
     }
 
     /// The apps that the top-level targets delegate, in the order in which they were first published.
@@ -313,19 +334,43 @@ impl VerifiedRepository {
 
     /// The verified role of `app`; `Ok(None)` if the app is not published, an error if the role was not loaded.
     pub(super) fn loaded_app_role(&self, app: &AppName) -> Result<Option<&Targets>, TrustRefused> {
-        self.loaded(&metadata::role_name(app))
-    }
-
-    /// The verified archive of `app`, likewise.
-    pub(super) fn loaded_archive_role(&self, app: &AppName) -> Result<Option<&Targets>, TrustRefused> {
-        self.loaded(&metadata::archive_name(app))
-    }
-
-    fn loaded(&self, role: &str) -> Result<Option<&Targets>, TrustRefused> {
-        match self.updater.trusted().targets_role(role) {
-            None if self.updater.pin(role).is_some() => Err(TrustRefused::NotRefreshed),
+        let role = metadata::role_name(app);
+        match self.updater.trusted().targets_role(&role) {
+            None if self.updater.pin(&role).is_some() => Err(TrustRefused::NotRefreshed),
             found => Ok(found),
         }
+    }
+
+    /// The archive that `role`, the verified role of `app`, pins; an error if [`Self::published`] did not load it.
+    pub(super) fn kept_archive(&self, app: &AppName, role: &Targets) -> Result<Option<Archive>, TrustRefused> {
+        let path = archive::path(app);
+        let Some(target) = role.target(&path) else { return Ok(None) };
+        let bytes = self.updater.cache().load(&kept_target(&path), TARGETS_BYTES_MAX).ok_or_else(|| not_kept(&path))?;
+        check_target(&path, target, &bytes)?;
+        Archive::parse(app, &bytes).map(Some)
+    }
+
+    /// The file of the archive that the role of `app` pins, if it pins one; [`Self::published`] loaded it.
+    pub(super) fn archive_file(&self, app: &AppName) -> Result<Option<TufFile>, TrustRefused> {
+        let path = archive::path(app);
+        let Some(target) = self.loaded_app_role(app)?.and_then(|role| role.target(&path)) else { return Ok(None) };
+        let bytes = self.updater.cache().load(&kept_target(&path), TARGETS_BYTES_MAX).ok_or_else(|| not_kept(&path))?;
+        let name = archive::file_name(app, &metadata::target_digest(&path, target)?);
+        let malformed = |error: std::string::FromUtf8Error| TrustRefused::Malformed { file: path.clone(), detail: error.to_string() };
+        Ok(Some(TufFile { name, content: String::from_utf8(bytes).map_err(malformed)? }))
+    }
+
+    /// The archive that `role` pins, fetched if it is not kept.
+    async fn archive(&self, app: &AppName, role: &Targets, source: &dyn MetadataSource) -> Result<Option<Archive>, TrustRefused> {
+        if let Ok(kept) = self.kept_archive(app, role) {
+            return Ok(kept);
+        }
+        let path = archive::path(app);
+        let Some(target) = role.target(&path) else { return Ok(None) };
+        let bytes = self.updater.download(&path, target, TARGETS_BYTES_MAX, source).await?;
+        let archive = Archive::parse(app, &bytes)?;
+        self.updater.cache().store(&kept_target(&path), &bytes).await?;
+        Ok(Some(archive))
     }
 
     /// The role of `app` as it is kept on disk, verified from the root on.
@@ -359,25 +404,33 @@ impl VerifiedRepository {
     }
 
     async fn follow_app(&mut self, app: &AppName, source: &dyn MetadataSource) -> Result<(), TrustRefused> {
-        let (role, archive) = (metadata::role_name(app), metadata::archive_name(app));
-        if !self.updater.load_role(&role, "targets", None, source).await? {
+        if !self.updater.load_role(&metadata::role_name(app), "targets", None, source).await? {
             return Ok(());
         }
-        let listed = self.loaded_app_role(app)?.map(|role| published_versions(app, role)).unwrap_or_default();
+        self.hold_floor(app).await?;
+        let Some(role) = self.loaded_app_role(app)? else { return Ok(()) };
+        let listed = published_versions(app, role);
         let kept = self.updater.cache().entries(&format!("targets/{app}"));
         if kept.iter().filter_map(|version| version.parse().ok()).any(|version: u64| !listed.contains_key(&version)) {
-            self.updater.load_role(&archive, &role, None, source).await?;
+            self.archive(app, role, source).await?;
         }
         Ok(())
     }
 
     /// The target `path` as the role of `app` lists it, with nothing on the way expired.
     async fn listed(&mut self, app: &AppName, path: &str, now: WallTime, source: &dyn MetadataSource) -> Result<TargetFile, TrustRefused> {
+        let not_published = || TrustRefused::NotPublished(path.to_owned());
+        let name = metadata::role_name(app);
         let found = self.updater.find(path, now, source).await?;
-        let chain = ["targets".to_owned(), metadata::role_name(app), metadata::archive_name(app)];
-        let own = |roles: &[String]| roles == &chain[..2] || roles == chain;
-        let found = found.filter(|found| own(&found.roles)).map(|found| found.target);
-        found.ok_or_else(|| TrustRefused::NotPublished(path.to_owned()))
+        self.hold_floor(app).await?;
+        if let Some(found) = found {
+            let own = ["targets", name.as_str()];
+            return if found.roles == own { Ok(found.target) } else { Err(not_published()) };
+        }
+        // The search was led to the app's own role, and found it fresh; what it does not list stands in its archive.
+        let role = self.updater.trusted().targets_role(&name).ok_or_else(not_published)?;
+        let archive = self.archive(app, role, source).await?.ok_or_else(not_published)?;
+        archive.targets.get(path).cloned().ok_or_else(not_published)
     }
 }
 

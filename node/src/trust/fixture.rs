@@ -3,8 +3,8 @@
 //! Not here: the claims; they stand beside the code.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use async_trait::async_trait;
 use protocol::digest::Digest;
@@ -45,27 +45,40 @@ pub(super) struct Served {
 pub(super) struct Counted {
     pub(super) served: Served,
     requests: AtomicUsize,
+    names: Mutex<Vec<String>>,
 }
 
 impl Counted {
     pub(super) fn new(served: &Served) -> Self {
-        Self { served: served.clone(), requests: AtomicUsize::new(0) }
+        Self { served: served.clone(), ..Self::default() }
     }
 
     pub(super) fn take_requests(&self) -> usize {
         self.requests.swap(0, Ordering::Relaxed)
+    }
+
+    /// What was asked for and is there.
+    pub(super) fn take_names(&self) -> Vec<String> {
+        std::mem::take(&mut self.names.lock().unwrap())
+    }
+
+    fn note(&self, name: &str, is_there: bool) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        if is_there {
+            self.names.lock().unwrap().push(name.to_owned());
+        }
     }
 }
 
 #[async_trait]
 impl MetadataSource for Counted {
     async fn metadata(&self, name: &str, _bytes_max: usize) -> Result<Option<Vec<u8>>, SourceError> {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.note(name, self.served.files.contains_key(name));
         Ok(self.served.files.get(name).map(|content| content.clone().into_bytes()))
     }
 
     async fn target(&self, path: &str, _bytes_max: usize) -> Result<Option<Vec<u8>>, SourceError> {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.note(&format!("targets/{path}"), self.served.targets.contains_key(path));
         Ok(self.served.targets.get(path).cloned())
     }
 }
@@ -80,6 +93,8 @@ pub(super) struct Fixture {
     pub(super) deployed: BTreeSet<u64>,
     pub(super) floor: Option<u64>,
     pub(super) lower_floor: bool,
+    /// The platforms of what is prepared next.
+    pub(super) platforms: Vec<Platform>,
 }
 
 impl Fixture {
@@ -92,13 +107,18 @@ impl Fixture {
         keys.store_trusted_root(made[0].content.as_bytes()).unwrap();
         let files = signer.complete_new_repository(&org, &made, NOW).unwrap();
         let (served, deployed) = (Served::default(), BTreeSet::new());
-        let mut fixture = Self { home, org, keys, signer, served, deployed, floor: None, lower_floor: false };
+        let mut fixture = Self { home, org, keys, signer, served, deployed, floor: None, lower_floor: false, platforms: platforms() };
         fixture.serve(files);
         fixture
     }
 
     pub(super) fn serve(&mut self, files: Vec<TufFile>) {
-        self.served.files.extend(files.into_iter().map(|file| (file.name, file.content)));
+        for TufFile { name, content } in files {
+            match name.strip_prefix("targets/") {
+                Some(path) => drop(self.served.targets.insert(path.to_owned(), content.into_bytes())),
+                None => drop(self.served.files.insert(name, content)),
+            }
+        }
     }
 
     pub(super) async fn files(&self, app: Option<&AppName>) -> RepositoryFiles {
@@ -121,7 +141,7 @@ impl Fixture {
     }
 
     pub(super) fn new_version(&self, name: &VersionName) -> NewVersion {
-        let statements = statements(&self.org, name);
+        let statements = statements(&self.org, name, &self.platforms);
         NewVersion { name: name.clone(), statements, deployed: self.deployed.clone(), floor: self.floor, lower_floor: self.lower_floor }
     }
 
@@ -146,15 +166,13 @@ impl Fixture {
     }
 }
 
-pub(super) fn statements(org: &OrgName, name: &VersionName) -> BTreeMap<Platform, Vec<u8>> {
-    PLATFORMS
-        .iter()
-        .map(|platform| {
-            let platform: Platform = platform.parse().unwrap();
-            let statement = statement(org, name, &platform);
-            (platform, serde_json::to_vec(&statement).unwrap())
-        })
-        .collect()
+fn platforms() -> Vec<Platform> {
+    PLATFORMS.iter().map(|platform| platform.parse().unwrap()).collect()
+}
+
+fn statements(org: &OrgName, name: &VersionName, platforms: &[Platform]) -> BTreeMap<Platform, Vec<u8>> {
+    let text = |platform: &Platform| serde_json::to_vec(&statement(org, name, platform)).unwrap();
+    platforms.iter().map(|platform| (platform.clone(), text(platform))).collect()
 }
 
 fn statement(org: &OrgName, name: &VersionName, platform: &Platform) -> VersionStatement {

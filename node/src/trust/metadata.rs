@@ -68,6 +68,14 @@ struct RootMember {
 struct OnlineDelegation {
     keyid: String,
     epoch: u64,
+    /// Revocation lists of epochs before this one do not count any more.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    revocations_since: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+const fn is_zero(epoch: &u64) -> bool {
+    *epoch == 0
 }
 
 /// The `x-hedgerow` member of an app's role.
@@ -90,11 +98,6 @@ pub(super) struct RootContent<'a> {
 /// The role that signs the versions of `app`.
 pub(super) fn role_name(app: &AppName) -> String {
     format!("app-{app}")
-}
-
-/// The role that lists the versions of `app` that its own role no longer does. No app's role has this name.
-pub(super) fn archive_name(app: &AppName) -> String {
-    format!("archive-{app}")
 }
 
 /// The app whose role this is; none if it is no app's.
@@ -195,7 +198,7 @@ pub(super) fn root(content: &RootContent<'_>, now: WallTime) -> Value {
     let RootContent { org, version, root, targets, online, epoch } = *content;
     let keys: BTreeMap<String, Value> = [root, targets, online].map(|key| (keyid(key), key_object(key))).into();
     let role = |key: &VerifyingKey| json!({ "keyids": [keyid(key)], "threshold": 1 });
-    let online_delegation = OnlineDelegation { keyid: keyid(online), epoch };
+    let online_delegation = OnlineDelegation { keyid: keyid(online), epoch, revocations_since: 0 };
     let member = RootMember { format: MEMBER_FORMAT, org: org.clone(), online: online_delegation, grants: false };
     let mut signed = header("root", version, now.plus_seconds(ROOT_SECONDS));
     signed["consistent_snapshot"] = json!(true);
@@ -287,6 +290,12 @@ pub(super) fn sign(signed: &Value, keys: &[&SigningKey]) -> String {
 /// Whether the root allows grants.
 pub(super) fn allows_grants(root: &Root) -> bool {
     root.extra.get(MEMBER).and_then(|member| member.get("grants")).and_then(Value::as_bool).unwrap_or(false)
+}
+
+/// The first epoch whose revocation lists still count; 0 if all do.
+pub(super) fn revocations_since(root: &Root) -> u64 {
+    let online = root.extra.get(MEMBER).and_then(|member| member.get("online"));
+    online.and_then(|online| online.get("revocations_since")).and_then(Value::as_u64).unwrap_or(0)
 }
 
 /// The delegation of the online key in verified root metadata, which must be `org`'s.

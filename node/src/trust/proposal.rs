@@ -8,15 +8,16 @@
 
 mod words;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::name::OrgName;
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sigstore_tuf::metadata::Metadata;
-use sigstore_tuf::{Key, RoleKeys, Root, Targets, TrustedMetadataSet};
+use sigstore_tuf::{Key, RoleKeys, Root, TargetFile, Targets, TrustedMetadataSet};
 
+use super::archive::{self, Archive};
 use super::authorities::named_in;
 use super::change::TrustChange;
 use super::client::{RootsOf, VerifiedRepository};
@@ -43,7 +44,7 @@ pub struct Proposal {
     pub format: u32,
     /// The organisation.
     pub org: OrgName,
-    /// The chain of roots, the top-level targets and the roles that the change touches, as they are in force.
+    /// The chain of roots, the top-level targets, and the roles and archive that the change touches, as they are in force.
     pub before: Vec<TufFile>,
     /// What shall be put in force.
     pub change: Change,
@@ -86,7 +87,10 @@ impl Proposal {
     /// When the metadata cannot be had.
     pub async fn new(view: &VerifiedRepository, source: &dyn MetadataSource, change: Change) -> Result<Self, TrustRefused> {
         let roles: Vec<String> = change.roles().map(|(role, _)| role).collect();
-        let before = view.updater().files_in_force(roles.into_iter(), source).await?;
+        let mut before = view.updater().files_in_force(roles.into_iter(), source).await?;
+        if let Change::Version(publication) = &change {
+            before.extend(view.archive_file(&publication.app)?);
+        }
         Ok(Self { format: FORMAT, org: view.org().clone(), before, change })
     }
 
@@ -224,7 +228,7 @@ impl Proposal {
         Ok(Some(after))
     }
 
-    /// Reads the new role or archive of an app.
+    /// Reads the new role of an app.
     fn read_role(
         &self,
         role: &str,
@@ -233,15 +237,12 @@ impl Proposal {
         delegating: Option<&Targets>,
         read: &mut Read,
     ) -> Result<(), PublicationRefused> {
-        let parent = role.strip_prefix("archive-").map(|app| format!("app-{app}"));
         let authority = |targets: Option<&Targets>, name: &str| {
             let delegations = targets.and_then(|targets| targets.delegations.as_ref())?;
             let found = delegations.roles.iter().find(|found| found.name == name)?;
             Some((delegations.keys.clone(), found.role_keys()))
         };
-        // An archive is delegated under the keys of its app's role.
-        let own = parent.as_deref().unwrap_or(role);
-        let before = match (self.in_force(role), authority(targets, own)) {
+        let before = match (self.in_force(role), authority(targets, role)) {
             (Some(file), Some((keys, authority))) => Some(verified(file, role, &keys, Some(&authority))?),
             _ => None,
         };
@@ -251,14 +252,46 @@ impl Proposal {
         if to < from {
             read.lowered.push(format!("{role}: the floor goes down from {from} to {to}"));
         }
-        read.words.extend(words::app_role(role, before.as_ref(), &after, (from, to)));
-        let new = authority(delegating, own).map(|(_, authority)| authority);
+        let listed = before.as_ref().map(|before| self.listed(role, before)).transpose()?.unwrap_or_default();
+        read.words.push(format!("{role}: version {}, valid until {}", after.version, after.expires));
+        read.words.extend(words::app_role(role, &listed, &self.listed(role, &after)?, (from, to)));
+        let new = authority(delegating, role).map(|(_, authority)| authority);
         read.needs.push(Need::of(&file.name, role, new.as_ref()));
         Ok(())
     }
 }
 
+impl Proposal {
+    /// What a role of an app lists, with what stands in the archive that it pins, if that goes with the proposal.
+    fn listed(&self, role: &str, found: &Targets) -> Result<BTreeMap<String, TargetFile>, PublicationRefused> {
+        let mut listed = found.targets.clone();
+        let Some(app) = metadata::app_of(role) else { return Ok(listed) };
+        let (path, new) = (archive::path(&app), self.change.archive());
+        let Some(target) = listed.get(&path) else { return Ok(listed) };
+        let name = archive::file_name(&app, &metadata::target_digest(&path, target)?);
+        match self.before.iter().chain(new).find(|file| file.name == name) {
+            Some(file) => {
+                listed.extend(Archive::verified(&app, found, file)?.targets);
+                listed.remove(&path);
+                Ok(listed)
+            }
+            None if new.is_some() => {
+                let detail = "the proposal does not carry the archive that its role pins".to_owned();
+                Err(TrustRefused::Unavailable { name, detail }.into())
+            }
+            None => Ok(listed),
+        }
+    }
+}
+
 impl Change {
+    fn archive(&self) -> Option<&TufFile> {
+        match self {
+            Self::Version(publication) => publication.archive.as_ref(),
+            Self::Trust(_) => None,
+        }
+    }
+
     fn targets(&self) -> Option<&TufFile> {
         match self {
             Self::Version(publication) => publication.targets.as_ref(),
@@ -266,10 +299,10 @@ impl Change {
         }
     }
 
-    /// The roles and archives of apps, with their names.
+    /// The roles of apps, with their names.
     fn roles(&self) -> impl Iterator<Item = (String, &TufFile)> {
         let files: Vec<&TufFile> = match self {
-            Self::Version(publication) => publication.archive_role.iter().chain([&publication.app_role]).collect(),
+            Self::Version(publication) => vec![&publication.app_role],
             Self::Trust(change) => change.roles.iter().collect(),
         };
         files.into_iter().filter_map(|file| {
@@ -288,9 +321,7 @@ impl Change {
 
     fn files_mut(&mut self) -> Vec<&mut TufFile> {
         match self {
-            Self::Version(Publication { targets, archive_role, app_role, .. }) => {
-                targets.iter_mut().chain(archive_role).chain([app_role]).collect()
-            }
+            Self::Version(Publication { targets, app_role, .. }) => targets.iter_mut().chain([app_role]).collect(),
             Self::Trust(TrustChange { root, targets, roles, .. }) => root.iter_mut().chain(targets).chain(roles).collect(),
         }
     }
@@ -310,12 +341,7 @@ pub fn short(keyid: &str) -> &str {
     keyid.get(..12).unwrap_or(keyid)
 }
 
-fn verified(
-    file: &TufFile,
-    role: &str,
-    keys: &std::collections::BTreeMap<String, Key>,
-    authority: Option<&RoleKeys>,
-) -> Result<Targets, TrustRefused> {
+fn verified(file: &TufFile, role: &str, keys: &BTreeMap<String, Key>, authority: Option<&RoleKeys>) -> Result<Targets, TrustRefused> {
     let refused = |error| TrustRefused::of(&file.name, error);
     let authority = authority.ok_or_else(|| refused(sigstore_tuf::Error::UnknownRole(role.to_owned())))?;
     let metadata = Metadata::<Targets>::from_slice(file.content.as_bytes()).map_err(refused)?;

@@ -3,11 +3,15 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | `evidence` | what other tools find beside the images |
 //! | `prepare` | the operator's side |
+//! | `refused` | why a version is not published |
 //!
 //! Not here: how a publication travels and is stored; the blobs that a statement names.
 
+mod evidence;
 mod prepare;
+mod refused;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,10 +21,9 @@ use protocol::statement::version::{StatementRefused, VersionName, VersionStateme
 use protocol::time::WallTime;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sigstore_tuf::{DelegatedRole, Targets, TrustedMetadataSet};
+use sigstore_tuf::{DelegatedRole, TargetFile, Targets, TrustedMetadataSet};
 
-use super::archive::{self, covers_exactly};
-use super::key_file::KeyError;
+use super::archive::{self, Archive, covers_exactly};
 use super::metadata;
 use super::online_key::OnlineSigner;
 use super::refused::TrustRefused;
@@ -29,8 +32,10 @@ use super::rules::published_versions;
 use super::source::TARGETS_BYTES_MAX;
 use crate::store::meta::{TufFile, VersionRecord};
 
+pub use evidence::CheckedEvidence;
 pub(super) use prepare::next_role;
 pub use prepare::{NewVersion, prepare_version};
+pub use refused::PublicationRefused;
 
 /// The largest publication as JSON, in bytes: the role of an app with thousands of versions, and the statements of a dozen
 /// platforms with hundreds of blobs each.
@@ -49,11 +54,14 @@ pub struct Publication {
     pub version: u64,
     /// The exact text of the statement for each platform.
     pub statements: BTreeMap<Platform, String>,
+    /// The signed evidence for each platform, one envelope for each image of its statement, in order.
+    #[serde(default)]
+    pub evidence: BTreeMap<Platform, Vec<String>>,
     /// The next version of the app's role.
     pub app_role: TufFile,
-    /// The next version of the app's archive, when versions leave the app's role.
+    /// The archive that this role pins, when versions leave the role for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub archive_role: Option<TufFile>,
+    pub archive: Option<TufFile>,
     /// The next version of the top-level targets, when the app is new or they are due for renewal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targets: Option<TufFile>,
@@ -71,123 +79,8 @@ pub struct CheckedPublication {
     pub files: Vec<TufFile>,
     /// The statements, to be stored as blobs before the rest.
     pub statements: Vec<(Digest, Vec<u8>)>,
-}
-
-/// Why a version is not published.
-#[derive(Debug, thiserror::Error)]
-pub enum PublicationRefused {
-    /// The number is taken, or would leave a gap. The seed answers 409.
-    #[error("version {asked} cannot be published: the next version is {next}")]
-    OtherNumber {
-        /// The number asked for.
-        asked: u64,
-        /// The number that can be published.
-        next: u64,
-    },
-    /// The metadata does not follow the one in force, because something was published in between. The seed answers 409.
-    #[error("{file} should have version {wanted} and has {found}: the repository changed meanwhile, publish again")]
-    Stale {
-        /// The metadata file.
-        file: String,
-        /// The version that follows the one in force.
-        wanted: u64,
-        /// The version found.
-        found: u64,
-    },
-    /// A published target was changed or removed.
-    #[error("{0} is published already and must stay as it is")]
-    ChangedTarget(String),
-    /// The role lists something else than this version's statements.
-    #[error("the app's role does not list exactly this version's statements: {0}")]
-    OtherTargets(String),
-    /// The top-level targets change more than the delegation of this app.
-    #[error("the targets metadata may only add the delegation of {app}: {detail}")]
-    OtherDelegations {
-        /// The app.
-        app: AppName,
-        /// What differs.
-        detail: String,
-    },
-    /// A file's name does not fit its content.
-    #[error("the file {found} should be called {wanted}")]
-    OtherName {
-        /// The name given.
-        found: String,
-        /// The name that fits.
-        wanted: String,
-    },
-    /// No statement, or too many.
-    #[error("a version has 1 to {PLATFORMS_MAX} platforms, not {0}")]
-    OtherPlatformCount(usize),
-    /// A statement is not this version's.
-    #[error("the statement for {platform} is refused: {refused}")]
-    Statement {
-        /// The platform.
-        platform: Platform,
-        /// Why.
-        refused: StatementRefused,
-    },
-    /// The least version that devices may start would go down, and nobody said that it shall.
-    #[error(
-        "the floor would go down from {from} to {to}, and devices could start versions again that were ruled out; if that is wanted, say --lower-floor"
-    )]
-    LowersFloor {
-        /// The floor in force.
-        from: u64,
-        /// The floor asked for.
-        to: u64,
-    },
-    /// The floor is above the newest version: devices could start none.
-    #[error("the floor {floor} is above version {version}, the newest; devices could start none")]
-    FloorAboveVersions {
-        /// The floor asked for.
-        floor: u64,
-        /// The newest version.
-        version: u64,
-    },
-    /// A change of who may sign does more than that, or would leave nobody who can.
-    #[error("the change is refused: {0}")]
-    Change(String),
-    /// A key cannot be used.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// The operator's key is not the one that the metadata in force names.
-    #[error("the key in the --keys directory may not sign for {0}; use the keys that the organisation was created with")]
-    ForeignKey(String),
-    /// The uploaded metadata, or the operator's view, is refused.
-    #[error(transparent)]
-    Metadata(#[from] TrustRefused),
-    /// The seed's own files are refused: not the operator's fault. The seed answers 500.
-    #[error("the seed's own trust metadata is broken: {0}")]
-    Repository(TrustRefused),
-}
-
-impl PublicationRefused {
-    /// A short name of the reason, for metrics and answers.
-    pub const fn reason(&self) -> &'static str {
-        match self {
-            Self::OtherNumber { .. } => "other_number",
-            Self::Stale { .. } => "stale",
-            Self::ChangedTarget(_) => "changed_target",
-            Self::OtherTargets(_) => "other_targets",
-            Self::OtherDelegations { .. } => "other_delegations",
-            Self::OtherName { .. } => "other_name",
-            Self::OtherPlatformCount(_) => "other_platform_count",
-            Self::Statement { .. } => "bad_statement",
-            Self::LowersFloor { .. } => "lowers_floor",
-            Self::FloorAboveVersions { .. } => "floor_above_versions",
-            Self::Change(_) => "bad_change",
-            Self::Key(_) => "key",
-            Self::ForeignKey(_) => "foreign_key",
-            Self::Metadata(refused) => refused.reason(),
-            Self::Repository(_) => "broken_repository",
-        }
-    }
-
-    /// Whether the request lost a race or asks for the wrong number: HTTP 409.
-    pub const fn is_conflict(&self) -> bool {
-        matches!(self, Self::OtherNumber { .. } | Self::Stale { .. })
-    }
+    /// What is stored beside the images.
+    pub evidence: Vec<CheckedEvidence>,
 }
 
 /// Checks `publication` against the files in force and puts it in force with a new snapshot and timestamp.
@@ -201,20 +94,16 @@ pub fn check_publication(
     signer: &OnlineSigner,
     now: WallTime,
 ) -> Result<CheckedPublication, PublicationRefused> {
-    let Publication { app, version, statements, app_role, archive_role, targets, lower_floor } = publication;
+    let Publication { app, version, statements, app_role, targets, lower_floor, .. } = publication;
     let name = VersionName { app: app.clone(), version: *version };
     let role = metadata::role_name(app);
     let before = current.verified(org, Some(app)).map_err(PublicationRefused::Repository)?;
-    let (previous, archive) = (before.targets_role(&role), metadata::archive_name(app));
+    let previous = before.targets_role(&role);
     check_number(&name, previous)?;
     let statements = checked_text(org, &name, statements.iter().map(|(platform, text)| (platform.clone(), text.clone().into())))?;
 
     let mut pins = current.pins().map_err(PublicationRefused::Repository)?;
     pins.insert(metadata::unversioned(&role), successor(app_role, &role, previous)?);
-    if let Some(archive_role) = archive_role {
-        let version = successor(archive_role, &archive, before.targets_role(&archive))?;
-        pins.insert(metadata::unversioned(&archive), version);
-    }
     if let Some(targets) = targets {
         pins.insert("targets.json".to_owned(), successor(targets, "targets", before.targets_role("targets"))?);
     }
@@ -224,15 +113,21 @@ pub fn check_publication(
     if targets.is_some() {
         check_delegations(app, before.targets_role("targets"), after.targets_role("targets"))?;
     }
-    let listed = |trusted: &TrustedMetadataSet| (trusted.targets_role(&role).cloned(), trusted.targets_role(&archive).cloned());
-    check_targets(&name, &listed(&before), &listed(&after), &statements)?;
+    let old = Listed::of(app, previous, current.archive.as_ref()).map_err(PublicationRefused::Repository)?;
+    if let Some(archive) = &publication.archive {
+        check_archive_name(app, archive)?;
+    }
+    let archive = publication.archive.as_ref().or(current.archive.as_ref());
+    let new = Listed::of(app, after.targets_role(&role), archive)?;
+    check_targets(&name, &old, &new, &statements)?;
     check_floor(&name, previous, after.targets_role(&role), *lower_floor)?;
+    let evidence = evidence::check(org, &statements, &publication.evidence, (after.targets_role("targets"), &role))?;
 
     let digests = statements.iter().map(|(platform, text)| (platform.clone(), Digest::sha256(text.as_bytes()))).collect();
     let record = VersionRecord { app: app.clone(), version: *version, statements: digests, published: now, retired: None };
-    let files = [Some(app_role), archive_role.as_ref(), targets.as_ref()].into_iter().flatten().cloned().chain(online).collect();
+    let files = [publication.archive.as_ref(), Some(app_role), targets.as_ref()].into_iter().flatten().cloned().chain(online).collect();
     let statements = statements.into_values().map(|text| (Digest::sha256(text.as_bytes()), text.into_bytes())).collect();
-    Ok(CheckedPublication { record, files, statements })
+    Ok(CheckedPublication { record, files, statements, evidence })
 }
 
 pub(super) fn check_number(name: &VersionName, previous: Option<&Targets>) -> Result<(), PublicationRefused> {
@@ -281,6 +176,15 @@ pub(super) fn successor(file: &TufFile, role: &str, previous: Option<&Targets>) 
     if file.name == name { Ok(found) } else { Err(PublicationRefused::OtherName { found: file.name.clone(), wanted: name }) }
 }
 
+/// The archive's file is named after its content, so that no publication replaces another file.
+fn check_archive_name(app: &AppName, archive: &TufFile) -> Result<(), PublicationRefused> {
+    if archive.content.len() > TARGETS_BYTES_MAX {
+        return Err(TrustRefused::TooLarge { file: archive.name.clone(), bytes_max: TARGETS_BYTES_MAX }.into());
+    }
+    let wanted = archive::file_name(app, &Digest::sha256(archive.content.as_bytes()));
+    if archive.name == wanted { Ok(()) } else { Err(PublicationRefused::OtherName { found: archive.name.clone(), wanted }) }
+}
+
 /// What a device that holds `before` believes at `now` once the publication is in force.
 fn as_a_device(
     before: &TrustedMetadataSet,
@@ -312,14 +216,6 @@ fn as_a_device(
     }
     let app_role = &publication.app_role;
     after.update_delegated_targets(app_role.content.as_bytes(), &role, "targets", now).map_err(theirs(app_role))?;
-    let archive = metadata::archive_name(&publication.app);
-    let delegated = after.targets_role(&role).is_some_and(|role| archive::delegates_archive_alone(&publication.app, role));
-    if let Some(file) = publication.archive_role.as_ref().or(in_force.archive_role.as_ref()) {
-        if !delegated {
-            return Err(PublicationRefused::OtherTargets("it does not delegate its archive, or more than that".to_owned()));
-        }
-        after.update_delegated_targets(file.content.as_bytes(), &archive, &role, now).map_err(theirs(file))?;
-    }
     Ok(after)
 }
 
@@ -349,8 +245,32 @@ fn check_delegations(app: &AppName, before: Option<&Targets>, after: Option<&Tar
     }
 }
 
-/// An app's role, and its archive.
-type Listed = (Option<Targets>, Option<Targets>);
+/// What an app's role lists, and what the archive that it pins does.
+#[derive(Default)]
+struct Listed {
+    role: BTreeMap<String, TargetFile>,
+    archive: BTreeMap<String, TargetFile>,
+    delegates: bool,
+}
+
+impl Listed {
+    fn of(app: &AppName, role: Option<&Targets>, archive: Option<&TufFile>) -> Result<Self, TrustRefused> {
+        let Some(found) = role else { return Ok(Self::default()) };
+        let (mut role, path) = (found.targets.clone(), archive::path(app));
+        let archive = match (role.remove(&path), archive) {
+            (None, _) => BTreeMap::new(),
+            (Some(_), Some(file)) => Archive::verified(app, found, file)?.targets,
+            (Some(_), None) => {
+                return Err(TrustRefused::Unavailable { name: path, detail: "the role pins an archive that is not here".to_owned() });
+            }
+        };
+        Ok(Self { role, archive, delegates: found.delegations.is_some() })
+    }
+
+    fn get(&self, path: &str) -> Option<&TargetFile> {
+        self.role.get(path).or_else(|| self.archive.get(path))
+    }
+}
 
 /// Role and archive together keep every target, each in one of them, and the role adds exactly the statements of `name`; what
 /// is archived stays so.
@@ -360,34 +280,26 @@ fn check_targets(
     after: &Listed,
     statements: &BTreeMap<Platform, String>,
 ) -> Result<(), PublicationRefused> {
-    let (Some(role), archive) = (&after.0, &after.1) else { return Err(TrustRefused::NotRefreshed.into()) };
-    let archived = |path: &str| archive.as_ref().and_then(|archive| archive.target(path));
-    if let Some(archive) = &before.1
-        && let Some((path, _)) = archive.targets.iter().find(|(path, target)| archived(path) != Some(target))
-    {
+    if let Some((path, _)) = before.archive.iter().find(|(path, target)| after.archive.get(*path) != Some(target)) {
         return Err(PublicationRefused::ChangedTarget(path.clone()));
     }
-    let old: BTreeMap<_, _> = [&before.0, &before.1].into_iter().flatten().flat_map(|role| &role.targets).collect();
-    if let Some((path, _)) = old.iter().find(|(path, target)| role.target(path).or_else(|| archived(path)) != Some(target)) {
-        return Err(PublicationRefused::ChangedTarget((*path).clone()));
+    if let Some((path, _)) = before.role.iter().find(|(path, target)| after.get(path) != Some(target)) {
+        return Err(PublicationRefused::ChangedTarget(path.clone()));
     }
-    if let Some(path) = role.targets.keys().find(|path| archived(path).is_some()) {
+    if let Some(path) = after.role.keys().find(|path| after.archive.contains_key(*path)) {
         return Err(PublicationRefused::OtherTargets(format!("{path} stands in the archive too")));
     }
-    if archive.is_none() && role.delegations.is_some() {
+    if after.delegates {
         return Err(PublicationRefused::OtherTargets("it delegates further".to_owned()));
     }
-    if archive.as_ref().is_some_and(|archive| archive.delegations.is_some()) {
-        return Err(PublicationRefused::OtherTargets("its archive delegates further".to_owned()));
-    }
-    let listed = role.targets.keys().chain(archive.iter().flat_map(|archive| archive.targets.keys()));
-    let added: BTreeSet<&str> = listed.filter(|path| !old.contains_key(path)).map(String::as_str).collect();
+    let listed = after.role.keys().chain(after.archive.keys());
+    let added: BTreeSet<&str> = listed.filter(|path| before.get(path).is_none()).map(String::as_str).collect();
     let wanted: BTreeMap<String, &String> = statements.iter().map(|(platform, text)| (name.target_path(platform), text)).collect();
     if let Some(path) = added.iter().find(|path| !wanted.contains_key(**path)) {
         return Err(PublicationRefused::OtherTargets(format!("{path} is too much")));
     }
     for (path, text) in wanted {
-        let listed = role.target(&path).map(|target| json!({ "length": target.length, "hashes": target.hashes }));
+        let listed = after.role.get(&path).map(|target| json!({ "length": target.length, "hashes": target.hashes }));
         if listed != Some(metadata::target_entry(text.as_bytes())) {
             return Err(PublicationRefused::OtherTargets(format!("{path} is missing or has another length or SHA-256")));
         }
@@ -406,5 +318,7 @@ fn check_floor(name: &VersionName, before: Option<&Targets>, after: Option<&Targ
     if to > name.version { Err(PublicationRefused::FloorAboveVersions { floor: to, version: name.version }) } else { Ok(()) }
 }
 
+#[cfg(test)]
+mod sizes;
 #[cfg(test)]
 mod tests;

@@ -10,9 +10,11 @@ use std::collections::BTreeMap;
 use ed25519_dalek::VerifyingKey;
 use protocol::name::{AppName, OrgName};
 use protocol::time::WallTime;
+use protocol::time::floor::AHEAD_SECONDS_MAX;
 use sigstore_tuf::metadata::{Metadata, Role};
 use sigstore_tuf::{Snapshot, Targets, Timestamp, TrustedMetadataSet};
 
+use super::archive;
 use super::key_file::KeyError;
 use super::metadata::{self, RootContent, SNAPSHOT_SECONDS, TIMESTAMP_FILE, TIMESTAMP_RENEWAL_SECONDS, TIMESTAMP_SECONDS};
 use super::online_key::OnlineSigner;
@@ -55,8 +57,8 @@ pub struct RepositoryFiles {
     pub targets: TufFile,
     /// The role of the app asked for, if it is published.
     pub app_role: Option<TufFile>,
-    /// The archive of the app asked for, if there is one.
-    pub archive_role: Option<TufFile>,
+    /// The archive that this role pins, if it does.
+    pub archive: Option<TufFile>,
 }
 
 impl RepositoryFiles {
@@ -77,16 +79,15 @@ impl RepositoryFiles {
         let pins = pins(&snapshot)?;
         let targets = pins.get("targets.json").copied().unwrap_or(1);
         let targets = fetch(source, metadata::versioned("targets", targets), TARGETS_BYTES_MAX).await?;
-        let pinned =
-            |role: Option<String>| role.and_then(|role| Some(metadata::versioned(&role, *pins.get(&metadata::unversioned(&role))?)));
-        let (mut app_role, mut archive_role) = (None, None);
-        if let Some(name) = pinned(app.map(metadata::role_name)) {
-            app_role = Some(fetch(source, name, TARGETS_BYTES_MAX).await?);
+        let (mut app_role, mut archive) = (None, None);
+        if let Some((app, role)) = app.map(|app| (app, metadata::role_name(app)))
+            && let Some(version) = pins.get(&metadata::unversioned(&role))
+        {
+            let file = fetch(source, metadata::versioned(&role, *version), TARGETS_BYTES_MAX).await?;
+            archive = pinned_archive(source, app, &parsed(&file)?).await?;
+            app_role = Some(file);
         }
-        if let Some(name) = pinned(app.map(metadata::archive_name)) {
-            archive_role = Some(fetch(source, name, TARGETS_BYTES_MAX).await?);
-        }
-        Ok(Self { root, timestamp, snapshot, targets, app_role, archive_role })
+        Ok(Self { root, timestamp, snapshot, targets, app_role, archive })
     }
 
     /// The files as verified metadata of `org`, expired or not, with the role of `app` if there is one.
@@ -98,12 +99,8 @@ impl RepositoryFiles {
         trusted.update_timestamp(self.timestamp.content.as_bytes(), now).map_err(|error| refused(&self.timestamp, error))?;
         trusted.update_snapshot(self.snapshot.content.as_bytes(), now).map_err(|error| refused(&self.snapshot, error))?;
         trusted.update_targets(self.targets.content.as_bytes(), now).map_err(|error| refused(&self.targets, error))?;
-        let roles = app.map(|app| (metadata::role_name(app), metadata::archive_name(app)));
-        if let (Some(file), Some((role, _))) = (&self.app_role, &roles) {
-            trusted.update_delegated_targets(file.content.as_bytes(), role, "targets", now).map_err(|error| refused(file, error))?;
-        }
-        if let (Some(file), Some((role, archive))) = (&self.archive_role, &roles) {
-            trusted.update_delegated_targets(file.content.as_bytes(), archive, role, now).map_err(|error| refused(file, error))?;
+        if let (Some(file), Some(role)) = (&self.app_role, app.map(metadata::role_name)) {
+            trusted.update_delegated_targets(file.content.as_bytes(), &role, "targets", now).map_err(|error| refused(file, error))?;
         }
         Ok(trusted)
     }
@@ -120,10 +117,12 @@ impl RepositoryFiles {
 }
 
 /// Whether the online files should be renewed at `now`: the timestamp is older than
-/// [`TIMESTAMP_RENEWAL_SECONDS`], or half of the snapshot's life is over. True also if they cannot be read.
+/// [`TIMESTAMP_RENEWAL_SECONDS`], or half of the snapshot's life is over; or one lives for too long, because it was signed under
+/// a clock that was ahead. True also if they cannot be read.
 pub fn renewal_due(current: &RepositoryFiles, now: WallTime) -> bool {
     let timestamp = parsed::<Timestamp>(&current.timestamp).map_or(0, |timestamp| seconds_left(&timestamp, now));
-    timestamp <= TIMESTAMP_SECONDS - TIMESTAMP_RENEWAL_SECONDS || snapshot_due(current, now)
+    let fresh = TIMESTAMP_SECONDS - TIMESTAMP_RENEWAL_SECONDS + 1..=TIMESTAMP_SECONDS + AHEAD_SECONDS_MAX;
+    !fresh.contains(&timestamp) || snapshot_due(current, now)
 }
 
 impl OnlineSigner {
@@ -143,7 +142,7 @@ impl OnlineSigner {
         };
         let (root, targets) = (find("root")?, find("targets")?);
         let [snapshot, timestamp] = self.online_files((1, 1), &BTreeMap::from([("targets.json".to_owned(), 1)]), now);
-        let files = RepositoryFiles { root, timestamp, snapshot, targets, app_role: None, archive_role: None };
+        let files = RepositoryFiles { root, timestamp, snapshot, targets, app_role: None, archive: None };
         let trusted = files.verified(org, None)?;
         let malformed = |file: &TufFile, detail: &str| Err(TrustRefused::Malformed { file: file.name.clone(), detail: detail.to_owned() });
         if trusted.root().version != 1 || !trusted.root().consistent_snapshot {
@@ -211,7 +210,8 @@ pub(super) fn targets_due(targets: &Targets, now: WallTime) -> bool {
 }
 
 fn snapshot_due(current: &RepositoryFiles, now: WallTime) -> bool {
-    parsed::<Snapshot>(&current.snapshot).map_or(true, |snapshot| seconds_left(&snapshot, now) <= SNAPSHOT_SECONDS / 2)
+    let fresh = SNAPSHOT_SECONDS / 2 + 1..=SNAPSHOT_SECONDS + AHEAD_SECONDS_MAX;
+    parsed::<Snapshot>(&current.snapshot).map_or(true, |snapshot| !fresh.contains(&seconds_left(&snapshot, now)))
 }
 
 fn pinned_snapshot(timestamp: &TufFile) -> Result<u64, TrustRefused> {
@@ -221,6 +221,15 @@ fn pinned_snapshot(timestamp: &TufFile) -> Result<u64, TrustRefused> {
 
 fn pins(snapshot: &TufFile) -> Result<BTreeMap<String, u64>, TrustRefused> {
     Ok(parsed::<Snapshot>(snapshot)?.meta.into_iter().map(|(file, pin)| (file, pin.version)).collect())
+}
+
+/// The archive that `role` pins, as `source` has it; it is verified when it is read.
+async fn pinned_archive(source: &dyn MetadataSource, app: &AppName, role: &Targets) -> Result<Option<TufFile>, TrustRefused> {
+    let path = archive::path(app);
+    let Some(target) = role.target(&path) else { return Ok(None) };
+    let digest = metadata::target_digest(&path, target)?;
+    let bytes = source::fetch_target(source, &metadata::consistent_path(&path, &digest), TARGETS_BYTES_MAX).await?;
+    file(archive::file_name(app, &digest), bytes).map(Some)
 }
 
 async fn fetch(source: &dyn MetadataSource, name: String, bytes_max: usize) -> Result<TufFile, TrustRefused> {

@@ -16,9 +16,15 @@ pub type PublishedVersions = BTreeMap<u64, BTreeSet<Platform>>;
 
 /// The versions and platforms in the targets of `app`'s role. Paths of another shape are not versions.
 pub(super) fn published_versions(app: &AppName, role: &Targets) -> PublishedVersions {
+    versions_in(app, role.targets.keys())
+}
+
+/// The same for the paths of any list.
+pub(super) fn versions_in(app: &AppName, paths: impl IntoIterator<Item = impl AsRef<str>>) -> PublishedVersions {
     let mut versions = PublishedVersions::new();
-    for path in role.targets.keys() {
-        let Some((version, file)) = path.strip_prefix(app.as_str()).and_then(|rest| rest.strip_prefix('/')?.split_once('/')) else {
+    for path in paths {
+        let Some((version, file)) = path.as_ref().strip_prefix(app.as_str()).and_then(|rest| rest.strip_prefix('/')?.split_once('/'))
+        else {
             continue;
         };
         let platform = file.strip_suffix(".json").and_then(|platform| platform.parse().ok());

@@ -43,7 +43,7 @@ pub trait MetadataSource: Send + Sync {
     async fn target(&self, path: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, SourceError>;
 }
 
-/// The metadata that a seed's store keeps for an organisation. It has no targets: statements are blobs.
+/// The metadata that a seed's store keeps for an organisation. Of targets it has archives alone: statements are blobs.
 pub struct StoredMetadata<'a> {
     /// The store.
     pub store: &'a dyn MetaStore,
@@ -58,8 +58,8 @@ impl MetadataSource for StoredMetadata<'_> {
         Ok(file.map(|file| file.content.into_bytes()))
     }
 
-    async fn target(&self, _path: &str, _bytes_max: usize) -> Result<Option<Vec<u8>>, SourceError> {
-        Ok(None)
+    async fn target(&self, path: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, SourceError> {
+        self.metadata(&format!("targets/{path}"), bytes_max).await
     }
 }
 

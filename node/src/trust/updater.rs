@@ -38,6 +38,9 @@ pub const ROLES_VISITED_MAX: usize = 32;
 /// it is used.
 const BEFORE_EVERY_EXPIRY: jiff::Timestamp = jiff::Timestamp::UNIX_EPOCH;
 
+/// The files that are no targets roles.
+const ONLINE_AND_ROOT: [&str; 3] = ["root.json", TIMESTAMP_FILE, "snapshot.json"];
+
 /// The top-level targets role.
 const TARGETS: &str = "targets";
 
@@ -57,6 +60,17 @@ pub trait RootRules: Debug + Send + Sync {
     /// # Errors
     /// With the reason why not.
     fn check(&self, trusted: Option<&Root>, next: &Root) -> Result<(), TrustRefused>;
+
+    /// Whether timestamp and snapshot begin anew with `next`, also if their keys stay.
+    fn begins_anew(&self, _trusted: &Root, _next: &Root) -> bool {
+        false
+    }
+
+    /// Whether the top-level targets never go back while those who may sign them stay, also when snapshots begin anew. TUF
+    /// lets them, so that a targets role that was fast-forwarded comes back by a new snapshot key.
+    fn holds_targets(&self) -> bool {
+        false
+    }
 }
 
 /// TUF alone.
@@ -219,6 +233,9 @@ impl Updater {
             let name = metadata::versioned("root", self.trusted.root().version.saturating_add(1));
             let Some(bytes) = source::find(source, &name, ROOT_BYTES_MAX).await? else { break };
             let next = self.verified_root(&bytes)?;
+            if self.rules.begins_anew(self.trusted.root(), next.root()) {
+                self.begin_anew().await?;
+            }
             self.cache.store(&self.next_root_kept(), &bytes).await?;
             self.cache.store("root.json", &bytes).await?;
             self.trusted = next;
@@ -228,6 +245,17 @@ impl Updater {
             self.reload_kept();
         }
         Ok(())
+    }
+
+    /// Timestamp and snapshot are forgotten. Roles may come again under versions that they had before, with other content: those
+    /// that are kept are not taken for them, but hold and prove what they did until then.
+    async fn begin_anew(&self) -> Result<(), TrustRefused> {
+        let kept = self.cache.entries("");
+        for name in kept.iter().filter(|name| name.ends_with(".json") && !ONLINE_AND_ROOT.contains(&name.as_str())) {
+            self.cache.set_aside(name).await?;
+        }
+        self.cache.remove(TIMESTAMP_FILE).await?;
+        self.cache.remove("snapshot.json").await
     }
 
     /// The metadata under the root in `bytes`, which must follow the trusted one (TUF 1.0 §5.3.4, §5.3.5).
@@ -316,10 +344,22 @@ impl Updater {
             detail: "it does not name targets.json".to_owned(),
         })?;
         let name = self.served_name(TARGETS, version);
+        self.check_held(&name, version)?;
         let bytes = source::fetch(source, &name, TARGETS_BYTES_MAX).await?;
         let targets = self.trusted.update_targets(&bytes, BEFORE_EVERY_EXPIRY).map_err(|error| TrustRefused::of(&name, error))?;
         check_expiry(targets, TARGETS, now)?;
         self.cache.store("targets.json", &bytes).await
+    }
+
+    /// The top-level targets that were accepted before, and that those sign who still may, are the least.
+    fn check_held(&self, name: &str, version: u64) -> Result<(), TrustRefused> {
+        let root = self.trusted.root();
+        let kept = self.kept_role(TARGETS, &root.keys, root.role(TARGETS)).map_or(0, |kept| kept.version);
+        if self.rules.holds_targets() && version < kept {
+            let detail = format!("the snapshot names version {version}, version {kept} was accepted; renew the targets");
+            return Err(TrustRefused::RolledBack { file: name.to_owned(), detail });
+        }
+        Ok(())
     }
 
     fn generation(&self) -> (u64, Option<u64>) {

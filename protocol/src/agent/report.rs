@@ -20,6 +20,7 @@ pub(super) struct Reporting {
     counter: u64,
     labels: Labels,
     refused: BTreeMap<String, u64>,
+    stale: bool,
     /// What the seed knows; none before the first report of this run.
     told: Option<Told>,
     sending: Option<Told>,
@@ -34,12 +35,13 @@ pub(super) struct Reporting {
 struct Told {
     apps: Apps,
     refused: BTreeSet<String>,
+    stale: bool,
 }
 
 impl Reporting {
     pub(super) const fn new(now: Instant, counter: u64, labels: Labels) -> Self {
         let refused = BTreeMap::new();
-        Self { counter, labels, refused, told: None, sending: None, begun: false, failures: 0, at: now }
+        Self { counter, labels, refused, stale: false, told: None, sending: None, begun: false, failures: 0, at: now }
     }
 
     pub(super) const fn failures(&self) -> u32 {
@@ -51,6 +53,10 @@ impl Reporting {
         if self.refused.contains_key(&name) || self.refused.len() < REFUSALS_MAX {
             *self.refused.entry(name).or_default() += 1;
         }
+    }
+
+    pub(super) const fn note_stale(&mut self, is_stale: bool) {
+        self.stale = is_stale;
     }
 
     pub(super) fn on_reported(&mut self, counter: u64) {
@@ -79,12 +85,12 @@ impl Reporting {
             return None;
         }
         self.counter += 1;
-        self.sending = Some(Told { apps: apps.clone(), refused: self.refused.keys().cloned().collect() });
-        Some(DeviceReport { counter: self.counter, apps, labels: self.labels.clone(), refused: self.refused.clone() })
+        self.sending = Some(Told { apps: apps.clone(), refused: self.refused.keys().cloned().collect(), stale: self.stale });
+        Some(DeviceReport { counter: self.counter, apps, labels: self.labels.clone(), refused: self.refused.clone(), stale: self.stale })
     }
 
     fn is_news(&self, apps: &Apps) -> bool {
-        let known = |told: &Told| told.apps == *apps && told.refused.iter().eq(self.refused.keys());
+        let known = |told: &Told| told.apps == *apps && told.stale == self.stale && told.refused.iter().eq(self.refused.keys());
         self.sending.is_none() && !self.told.as_ref().is_some_and(known)
     }
 }

@@ -102,6 +102,7 @@ fn settings() -> Settings {
         seed: 1,
         interval: INTERVAL,
         report_counter: 40,
+        fresh_at: None,
         activates: false,
         labels: Labels::new(),
         records: BTreeMap::new(),
@@ -236,7 +237,7 @@ fn asks_again_for_a_statement_that_could_not_be_had_for_a_while() {
     agent.handle_input(START, Input::StatementRefused { name: name.clone(), refusal });
     assert_eq!(effects(&mut agent), []);
     agent.handle_input(START, Input::Polled);
-    assert_eq!(effects(&mut agent), [Effect::AcceptStatement { name: name.clone(), digest }]);
+    assert!(effects(&mut agent).contains(&Effect::AcceptStatement { name: name.clone(), digest }));
     agent.handle_input(START, Input::Reported { counter: 41 });
     let refusal = Refusal::Final("it is about something else".into());
     agent.handle_input(START, Input::StatementRefused { name, refusal });
@@ -306,7 +307,7 @@ fn thousands_of_apps_are_asked_for_a_bounded_number_at_a_time_and_in_the_end_all
                 _ => {}
             }
         }
-        assert!(open.len() + 2 <= ERRANDS_MAX, "a driver with a queue for {ERRANDS_MAX} would have to wait");
+        assert!(open.len() + 3 <= ERRANDS_MAX, "a driver with a queue for {ERRANDS_MAX} would have to wait");
         let Some(name) = open.pop_front() else { break };
         asked += 1;
         agent.handle_input(START, Input::StatementRefused { name, refusal: Refusal::Final("no".into()) });
@@ -325,4 +326,29 @@ fn a_late_answer_about_another_statement_of_the_version_is_not_taken_for_the_one
     let wanted = Effect::AcceptStatement { name: other.statement().name(), digest: other.digest() };
     assert!(effects(&mut agent).contains(&wanted));
     assert_eq!(agent.poll_event(), None);
+}
+
+#[test]
+fn a_device_to_which_nothing_acceptable_is_said_for_a_week_reports_that_it_is_stale() {
+    const DAY: u64 = 86_400;
+    let mut agent = agent();
+    agent.handle_input(at(0), Input::Polled);
+    assert!(effects(&mut agent).contains(&Effect::KeepFresh { at: at(0).wall.now }));
+    let stale = |agent: &mut Agent| {
+        let reports = effects(agent).into_iter().filter_map(|effect| match effect {
+            Effect::Report(report) => Some((report.counter, report.stale)),
+            _ => None,
+        });
+        reports.last()
+    };
+    agent.handle_input(at(7 * DAY - 1), Input::PollFailed);
+    agent.handle_input(at(7 * DAY - 1), Input::Reported { counter: 41 });
+    assert_eq!(stale(&mut agent), None);
+    agent.handle_input(at(7 * DAY), Input::PollFailed);
+    assert_eq!(stale(&mut agent), Some((42, true)));
+    agent.handle_input(at(7 * DAY), Input::Reported { counter: 42 });
+    agent.handle_input(at(7 * DAY), Input::Polled);
+    assert_eq!(stale(&mut agent), Some((43, false)));
+    let events: Vec<Event> = std::iter::from_fn(|| agent.poll_event()).collect();
+    assert_eq!(events, [Event::Stale { is_stale: true }, Event::Stale { is_stale: false }]);
 }

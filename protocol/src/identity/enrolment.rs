@@ -5,13 +5,17 @@
 
 use crate::digest::Digest;
 use crate::name::DeviceId;
+use crate::statement::revocation::KEYS_MAX;
 use crate::time::WallTime;
 
 /// The longest life of a token, in seconds: a token is a secret that lies around until it is used.
 pub const TOKEN_SECONDS_MAX: u64 = 30 * 86_400;
 
-/// The most devices that one token enrols: a factory's day. Whoever finds such a token can add that many devices.
+/// The most devices that one token enrols: a factory's day. Whoever finds such a token can add that many devices; a revocation
+/// list has room for all of them.
 pub const TOKEN_USES_MAX: u32 = 10_000;
+
+const _: () = assert!(TOKEN_USES_MAX as usize <= KEYS_MAX, "what one token enrols can be revoked");
 
 /// What a token allows.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! When a device asks for its next certificate: after two thirds of the present one's life, spread over the fleet, and again
-//! until it has one. New certificate authorities are a reason to ask early.
+//! until it has one. New certificate authorities are a reason to ask early; so is a seed that says that the certificate is not
+//! valid at this time, whatever the device's own clock says: one of both clocks is wrong or was, and the seed's counts.
 //!
 //! Not here: the request and its answer; see `node::device::renewal`.
 
@@ -33,26 +34,58 @@ pub struct Renewal {
     look_at: Instant,
     wanted: bool,
     asking: bool,
+    is_refused: bool,
 }
 
 impl Renewal {
     /// The machine of a device that has the certificate `leaf`; `early` is what [`Self::early`] said in an earlier run, and
     /// `seed` makes its random choices reproducible.
     pub fn new(now: Instant, leaf: Validity, early: Option<WallTime>, seed: u64) -> Self {
-        let mut machine = Self { seed, draws: 0, leaf, due: leaf.until, early, failures: 0, look_at: now, wanted: false, asking: false };
+        let mut machine = Self {
+            seed,
+            draws: 0,
+            leaf,
+            due: leaf.until,
+            early,
+            failures: 0,
+            look_at: now,
+            wanted: false,
+            asking: false,
+            is_refused: false,
+        };
         machine.due = machine.regular();
         machine.due = early.map_or(machine.due, |early| early.min(machine.due));
         machine
     }
 
-    /// The seed sent the next certificate.
-    pub fn on_renewed(&mut self, now: Instant, leaf: Validity) {
-        (self.leaf, self.failures, self.asking, self.look_at, self.early) = (leaf, 0, false, now, None);
+    /// The seed sent the next certificate, at `wall`. One that is due for renewal already, by a calendar that is ahead of the
+    /// seed's, is no reason to ask again at once.
+    pub fn on_renewed(&mut self, now: Instant, wall: WallTime, leaf: Validity) {
+        (self.leaf, self.early) = (leaf, None);
         self.due = self.regular();
+        if wall >= self.due {
+            self.pause(now);
+        } else {
+            (self.failures, self.asking, self.look_at) = (0, false, now);
+        }
     }
 
     /// The seed could not be asked, or refused.
     pub fn on_failed(&mut self, now: Instant) {
+        self.pause(now);
+    }
+
+    /// The seed says that the certificate has expired, or is not valid yet.
+    pub fn on_refused(&mut self, now: Instant) {
+        if !self.asking && !self.is_refused {
+            self.is_refused = true;
+            if self.failures == 0 {
+                self.look_at = self.look_at.min(now);
+            }
+        }
+    }
+
+    fn pause(&mut self, now: Instant) {
         let doubled = RETRY_MIN.saturating_mul(1 << self.failures.min(16));
         let part_of_life = Duration::from_secs((self.leaf.seconds() / SPREAD).max(1));
         let pause = u64::try_from(doubled.min(RETRY_MAX).min(part_of_life).as_micros()).unwrap_or(u64::MAX);
@@ -76,7 +109,7 @@ impl Renewal {
         if self.asking || now < self.look_at {
             return;
         }
-        if wall >= self.due {
+        if wall >= self.due || std::mem::take(&mut self.is_refused) {
             (self.wanted, self.asking) = (true, true);
             return;
         }
@@ -160,7 +193,7 @@ mod tests {
         assert!(!machine.poll_renew(), "the answer is still on its way");
         assert_eq!(machine.poll_timeout(), None);
         let next = Validity { from: ISSUED.plus_seconds(first), until: ISSUED.plus_seconds(first + 30 * DAY) };
-        machine.on_renewed(at(first).0, next);
+        machine.on_renewed(at(first).0, at(first).1, next);
         let second = asked_at(&mut machine, first, first + 30 * DAY).unwrap();
         assert!((first + 20 * DAY..=first + 21 * DAY).contains(&second));
     }
@@ -225,7 +258,36 @@ mod tests {
         };
         let asked = (0..72).find(|hour| restarted(*hour)).unwrap();
         assert!((24..=49).contains(&asked), "{asked}");
-        machine.on_renewed(at(0).0, LEAF);
+        machine.on_renewed(at(0).0, ISSUED, LEAF);
         assert_eq!(machine.early(), None);
+    }
+
+    #[test]
+    fn a_seed_that_says_that_the_certificate_is_not_valid_is_asked_for_another_once_and_then_after_longer_pauses() {
+        let mut machine = Renewal::new(at(0).0, LEAF, None, 1);
+        assert_eq!(asked_at(&mut machine, 0, DAY), None);
+        machine.on_refused(at(DAY).0);
+        assert_eq!(asked_at(&mut machine, DAY, 2 * DAY), Some(DAY));
+        machine.on_refused(at(DAY).0);
+        machine.on_failed(at(DAY).0);
+        machine.on_refused(at(DAY).0);
+        let again = asked_at(&mut machine, DAY, 2 * DAY);
+        assert!(again.is_some_and(|again| again > DAY), "{again:?}");
+    }
+
+    #[test]
+    fn a_calendar_that_is_ahead_of_the_seeds_makes_it_ask_with_pauses_and_not_without_end() {
+        let mut machine = Renewal::new(at(0).0, LEAF, None, 1);
+        let ahead = ISSUED.plus_seconds(300 * DAY);
+        let (mut asked, mut seconds) = (0, 0);
+        while seconds < DAY {
+            machine.handle_timeout(at(seconds).0, ahead);
+            if machine.poll_renew() {
+                asked += 1;
+                machine.on_renewed(at(seconds).0, ahead, LEAF);
+            }
+            seconds = machine.poll_timeout().unwrap().as_micros().div_ceil(1_000_000).max(seconds + 1);
+        }
+        assert!((2..80).contains(&asked), "{asked}");
     }
 }

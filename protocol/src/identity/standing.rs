@@ -43,7 +43,8 @@ pub enum Purpose {
 /// How a certificate stands at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Its time has not come, by a clock that is trusted.
+    /// Its time has not come, by a clock that is trusted: it was signed under a clock that was ahead, and is good for one that
+    /// is right.
     Early,
     /// It is valid.
     Valid,
@@ -70,7 +71,7 @@ impl Standing {
     /// Whether it is good enough for `purpose`.
     pub const fn allows(self, purpose: Purpose) -> bool {
         match (self, purpose) {
-            (Self::Valid, _) | (Self::Grace, Purpose::Blobs | Purpose::Renewal) | (Self::Over, Purpose::Renewal) => true,
+            (Self::Valid, _) | (Self::Grace, Purpose::Blobs) | (Self::Early | Self::Grace | Self::Over, Purpose::Renewal) => true,
             (Self::Early | Self::Grace | Self::Over, _) => false,
         }
     }
@@ -91,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_certificate_is_good_for_less_the_longer_it_has_expired() {
-        assert_eq!(allowed(999), []);
+        assert_eq!(allowed(999), [Purpose::Renewal], "the clock that signed it was ahead, and is right again");
         assert_eq!(allowed(1_000), ALL);
         assert_eq!(allowed(2_000), ALL);
         assert_eq!(allowed(2_001), [Purpose::Blobs, Purpose::Renewal]);

@@ -146,7 +146,13 @@ mod tests {
     fn report(version: u64, rollout: Option<&str>, state: DeviceState, reason: Option<&str>) -> DeviceReport {
         let rollout = rollout.map(|id| id.parse().unwrap());
         let app = AppReport { version, rollout, state, running: None, reason: reason.map(str::to_owned) };
-        DeviceReport { counter: 1, apps: [("web".parse().unwrap(), app)].into(), labels: BTreeMap::new(), refused: BTreeMap::new() }
+        DeviceReport {
+            counter: 1,
+            apps: [("web".parse().unwrap(), app)].into(),
+            labels: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            stale: false,
+        }
     }
 
     fn counted(plan: Plan, reports: &[Option<DeviceReport>], now: u64) -> Count {

@@ -100,6 +100,9 @@ pub struct DeviceReport {
     /// How many documents of the seed it refused since it was started, by `<document>/<reason>`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub refused: BTreeMap<String, u64>,
+    /// Whether for days nothing that its seed said could be accepted; see [`crate::agent::freshness`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }
 
 /// A reason, cut so that a report may carry it.
@@ -153,7 +156,7 @@ mod tests {
     fn report(apps: usize, reason: &str) -> DeviceReport {
         let app = AppReport { version: 1, rollout: None, state: DeviceState::Failed, running: None, reason: Some(reason.to_owned()) };
         let apps = (0..apps).map(|n| (format!("app{n}").parse().unwrap(), app.clone())).collect();
-        DeviceReport { counter: 1, apps, labels: Labels::new(), refused: BTreeMap::new() }
+        DeviceReport { counter: 1, apps, labels: Labels::new(), refused: BTreeMap::new(), stale: false }
     }
 
     #[test]

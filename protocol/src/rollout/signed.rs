@@ -113,7 +113,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn report() -> DeviceReport {
-        DeviceReport { counter: 9, apps: BTreeMap::new(), labels: BTreeMap::new(), refused: BTreeMap::new() }
+        DeviceReport { counter: 9, apps: BTreeMap::new(), labels: BTreeMap::new(), refused: BTreeMap::new(), stale: false }
     }
 
     fn sealed(device: &str, key: &SigningKey) -> (Vec<u8>, Digest) {

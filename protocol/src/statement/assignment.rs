@@ -123,6 +123,12 @@ impl AcceptedAssignment {
         Ok(Self(assignment))
     }
 
+    /// An accepted assignment without a signature, for the simulation, which moves no bytes.
+    #[cfg(feature = "simulated")]
+    pub const fn simulated(assignment: Assignment) -> Self {
+        Self(assignment)
+    }
+
     /// What was accepted.
     pub const fn assignment(&self) -> &Assignment {
         &self.0

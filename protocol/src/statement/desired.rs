@@ -184,6 +184,12 @@ impl AcceptedDesiredState {
         Ok(Self(state))
     }
 
+    /// An accepted state without a signature, for the simulation, which moves no bytes.
+    #[cfg(feature = "simulated")]
+    pub const fn simulated(state: DesiredState) -> Self {
+        Self(state)
+    }
+
     /// What was accepted.
     pub const fn state(&self) -> &DesiredState {
         &self.0

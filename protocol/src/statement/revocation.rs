@@ -1,23 +1,29 @@
 //! Revocation lists: the device keys that nobody of an organisation talks to any more, signed by the seed's online key, with
 //! a counter that never goes back.
 //!
-//! A list is whole: a newer one takes the place of an older one, and may leave out keys whose certificates have been over for
-//! so long that no peer accepts them. Whoever has the online key could sign a list that forgets a key; that key's thief would
-//! gain nothing by it, because the same seed has the device CA and could sign a certificate for any key. A list that was
-//! accepted stays in force however old it gets; its expiry only bounds how long an old one can be passed off as new.
+//! A list is whole: within an epoch a newer one takes the place of an older one, and may leave out keys whose certificates have
+//! been over for so long that no peer accepts them. Whoever has the online key could sign a list that forgets a key; that key's
+//! thief would gain nothing by it, because the same seed has the device CA and could sign a certificate for any key. A list that
+//! was accepted stays in force however old it gets; its expiry only bounds how long an old one can be passed off as new.
 //!
 //! Not here: what is done with connections of a revoked key; see `node::transport::admission`.
+
+mod held;
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::counters::Seen;
 use super::desired::{Counter, OnlineKey};
+use super::renewal::DOCUMENT_SECONDS;
 use crate::digest::Digest;
 use crate::envelope::{Envelope, EnvelopeRefused};
 use crate::identity::standing::GRACE_SECONDS;
 use crate::name::OrgName;
 use crate::time::WallTime;
+
+pub use held::{Earlier, HeldRevocations};
 
 /// The DSSE payload type of a revocation list.
 pub const PAYLOAD_TYPE: &str = "application/vnd.hedgerow.revocations+json";
@@ -25,12 +31,9 @@ pub const PAYLOAD_TYPE: &str = "application/vnd.hedgerow.revocations+json";
 /// The only `format` this code reads and writes.
 pub const FORMAT: u32 = 1;
 
-/// The most keys on a list: in base64 that is 800 KiB, and the answer to a poll has at most 1 MiB. Whoever has to revoke more
-/// within [`LISTED_SECONDS`] replaces the certificate authority instead.
-pub const KEYS_MAX: usize = 8_192;
-
-/// A list is accepted for this long after it was signed, in seconds.
-pub const LIST_SECONDS: u64 = 14 * 86_400;
+/// The most keys on a list: what one token enrols can be revoked, and in base64 that fits an envelope. Of more than that within
+/// [`LISTED_SECONDS`] the newest stand on it; then the certificate authority should be replaced.
+pub const KEYS_MAX: usize = 10_240;
 
 /// The longest life of a device certificate, in seconds.
 pub const LEAF_SECONDS_MAX: u64 = 90 * 86_400;
@@ -60,18 +63,44 @@ impl RevocationList {
     /// `epoch`.
     pub fn next(previous: Option<Counter>, org: &OrgName, epoch: u64, now: WallTime, keys: BTreeSet<Digest>) -> Self {
         let counter = Counter::after(previous, epoch);
-        Self { format: FORMAT, org: org.clone(), counter, expires: now.plus_seconds(LIST_SECONDS), keys }
+        Self { format: FORMAT, org: org.clone(), counter, expires: now.plus_seconds(DOCUMENT_SECONDS), keys }
     }
+
+    /// The list as it is signed.
+    ///
+    /// # Panics
+    /// Never: it consists of strings and numbers.
+    #[expect(clippy::unwrap_used, reason = "strings and numbers always serialise")]
+    pub fn payload(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap()
+    }
+
+    /// The SHA-256 of what is signed.
+    pub fn digest(&self) -> Digest {
+        Digest::sha256(&self.payload())
+    }
+}
+
+/// The keys that have to stand on a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// The newest of them, at most [`KEYS_MAX`].
+    pub keys: BTreeSet<Digest>,
+    /// How many there is no room for: the seed refuses them, peers do not.
+    pub left_out: usize,
+}
+
+/// What has to stand on a list at `now`, of the keys that were ever revoked, and when each was.
+pub fn listed(revoked: impl IntoIterator<Item = (Digest, WallTime)>, now: WallTime) -> Listed {
+    let mut due: Vec<(WallTime, Digest)> = revoked.into_iter().filter(|(_, at)| is_listed(*at, now)).map(|(key, at)| (at, key)).collect();
+    due.sort_unstable_by(|one, other| other.cmp(one));
+    let left_out = due.len().saturating_sub(KEYS_MAX);
+    Listed { keys: due.into_iter().take(KEYS_MAX).map(|(_, key)| key).collect(), left_out }
 }
 
 /// Whether a key that was revoked at `revoked` still has to stand on a list at `now`.
 pub fn is_listed(revoked: WallTime, now: WallTime) -> bool {
     now <= revoked.plus_seconds(LISTED_SECONDS)
-}
-
-/// Whether a list that expires at `expires` is to be signed anew at `now`: after half of its life.
-pub fn renewal_due(expires: WallTime, now: WallTime) -> bool {
-    expires <= now.plus_seconds(LIST_SECONDS / 2)
 }
 
 /// Why a revocation list is not taken.
@@ -105,6 +134,9 @@ pub enum RevocationsRefused {
         /// The newest accepted before.
         accepted: Counter,
     },
+    /// Another list with the same counter was accepted before.
+    #[error("the revocation list has the counter {}.{} of another one that was accepted before", .0.epoch, .0.n)]
+    OtherContent(Counter),
     /// Its time is over.
     #[error("the revocation list expired at {0}")]
     Expired(WallTime),
@@ -123,6 +155,7 @@ impl RevocationsRefused {
             Self::ForeignOrg(_) => "foreign_org",
             Self::OtherEpoch { .. } => "other_epoch",
             Self::OlderCounter { .. } => "older_counter",
+            Self::OtherContent(_) => "other_content",
             Self::Expired(_) => "expired",
             Self::TooMany(_) => "too_many",
         }
@@ -131,14 +164,17 @@ impl RevocationsRefused {
 
 /// A revocation list that passed every check.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AcceptedRevocations(RevocationList);
+pub struct AcceptedRevocations {
+    list: RevocationList,
+    digest: Digest,
+}
 
 impl AcceptedRevocations {
-    /// Checks the envelope `bytes` for a device that accepted `newest` before.
+    /// Checks the envelope `bytes` for a device that accepted `newest` last.
     ///
     /// # Errors
     /// With the reason why the list must not be taken.
-    pub fn accept(bytes: &[u8], online: &OnlineKey, newest: Option<Counter>, now: WallTime) -> Result<Self, RevocationsRefused> {
+    pub fn accept(bytes: &[u8], online: &OnlineKey, newest: Option<&Seen>, now: WallTime) -> Result<Self, RevocationsRefused> {
         let payload = Envelope::open(bytes, PAYLOAD_TYPE, &online.key)?;
         let malformed = |error: serde_json::Error| RevocationsRefused::Malformed(error.to_string());
         let super::Formatted { format } = serde_json::from_slice(&payload).map_err(malformed)?;
@@ -152,8 +188,14 @@ impl AcceptedRevocations {
         if list.counter.epoch != online.epoch {
             return Err(RevocationsRefused::OtherEpoch { found: list.counter.epoch, delegated: online.epoch });
         }
-        if let Some(accepted) = newest.filter(|accepted| list.counter < *accepted) {
-            return Err(RevocationsRefused::OlderCounter { found: list.counter, accepted });
+        let digest = Digest::sha256(&payload);
+        if let Some(accepted) = newest {
+            if list.counter < accepted.counter {
+                return Err(RevocationsRefused::OlderCounter { found: list.counter, accepted: accepted.counter });
+            }
+            if list.counter == accepted.counter && accepted.digest.is_some_and(|known| known != digest) {
+                return Err(RevocationsRefused::OtherContent(list.counter));
+            }
         }
         if list.expires <= now {
             return Err(RevocationsRefused::Expired(list.expires));
@@ -161,12 +203,17 @@ impl AcceptedRevocations {
         if list.keys.len() > KEYS_MAX {
             return Err(RevocationsRefused::TooMany(list.keys.len()));
         }
-        Ok(Self(list))
+        Ok(Self { list, digest })
     }
 
     /// What was accepted.
     pub const fn list(&self) -> &RevocationList {
-        &self.0
+        &self.list
+    }
+
+    /// The SHA-256 of what was signed.
+    pub const fn digest(&self) -> Digest {
+        self.digest
     }
 }
 
@@ -181,7 +228,7 @@ mod tests {
         RevocationList::next(Some(Counter { epoch: 1, n: 4 }), &"acme".parse().unwrap(), 1, NOW, BTreeSet::from([Digest::sha256(b"k")]))
     }
 
-    fn accept(list: &RevocationList, newest: Option<Counter>, now: WallTime) -> Result<AcceptedRevocations, RevocationsRefused> {
+    fn accept(list: &RevocationList, newest: Option<&Seen>, now: WallTime) -> Result<AcceptedRevocations, RevocationsRefused> {
         let key = SigningKey::from_bytes(&[7; 32]);
         let envelope = Envelope::seal(PAYLOAD_TYPE, &serde_json::to_vec(list).unwrap(), "online", |bytes| key.sign(bytes));
         let online = OnlineKey { org: "acme".parse().unwrap(), epoch: 1, key: key.verifying_key() };
@@ -198,12 +245,26 @@ mod tests {
 
     #[test]
     fn a_list_is_accepted_again_and_a_newer_one_but_no_older_one() {
-        let at = |n| Some(Counter { epoch: 1, n });
-        for newest in [None, at(4), at(5)] {
-            assert_eq!(accept(&list(), newest, NOW).unwrap().list(), &list());
+        let at = |n, digest| Some(Seen { counter: Counter { epoch: 1, n }, digest });
+        let same = accept(&list(), None, NOW).unwrap().digest();
+        for newest in [None, at(4, Some(Digest::sha256(b"x"))), at(5, None), at(5, Some(same))] {
+            assert_eq!(accept(&list(), newest.as_ref(), NOW).unwrap().list(), &list());
         }
         let refused = RevocationsRefused::OlderCounter { found: list().counter, accepted: Counter { epoch: 1, n: 6 } };
-        assert_eq!(accept(&list(), at(6), NOW), Err(refused));
+        assert_eq!(accept(&list(), at(6, None).as_ref(), NOW), Err(refused));
+        let other = at(5, Some(Digest::sha256(b"another list")));
+        assert_eq!(accept(&list(), other.as_ref(), NOW).unwrap_err().reason(), "other_content");
+    }
+
+    #[test]
+    fn of_more_keys_than_a_list_has_room_for_the_newest_stand_on_it() {
+        let at = |n: usize| (Digest::sha256(&n.to_be_bytes()), NOW.plus_seconds(n as u64));
+        let all = listed((0..KEYS_MAX).map(at), NOW);
+        assert_eq!((all.keys.len(), all.left_out), (KEYS_MAX, 0));
+        let more = listed((0..KEYS_MAX + 2).map(at), NOW);
+        assert_eq!((more.keys.len(), more.left_out), (KEYS_MAX, 2));
+        assert!(more.keys.contains(&at(KEYS_MAX + 1).0) && !more.keys.contains(&at(1).0));
+        assert_eq!(listed([at(0)], NOW.plus_seconds(LISTED_SECONDS + 1)), Listed::default());
     }
 
     #[test]
@@ -219,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_list_fits_an_envelope_and_a_poll() {
+    fn the_longest_list_fits_an_envelope() {
         let keys: BTreeSet<Digest> = (0..KEYS_MAX).map(|n| Digest::sha256(&n.to_be_bytes())).collect();
         accept(&RevocationList { keys, ..list() }, None, NOW).unwrap();
     }
@@ -241,7 +302,5 @@ mod tests {
     fn a_key_leaves_the_list_when_no_certificate_of_it_is_accepted_any_more() {
         assert!(is_listed(NOW, NOW.plus_seconds(180 * 86_400)));
         assert!(!is_listed(NOW, NOW.plus_seconds(180 * 86_400 + 1)));
-        assert!(!renewal_due(list().expires, NOW.plus_seconds(6 * 86_400)));
-        assert!(renewal_due(list().expires, NOW.plus_seconds(7 * 86_400)));
     }
 }

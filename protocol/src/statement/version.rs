@@ -245,6 +245,13 @@ impl AcceptedStatement {
         Ok(Self { statement, digest: Digest::sha256(bytes), bytes: bytes.to_vec(), floor: 0 })
     }
 
+    /// An accepted statement without a signature, for the simulation, which moves no bytes.
+    #[cfg(feature = "simulated")]
+    pub fn simulated(statement: VersionStatement) -> Self {
+        let digest = Digest::sha256(format!("{}/{}", statement.app, statement.version).as_bytes());
+        Self { statement, digest, bytes: Vec::new(), floor: 0 }
+    }
+
     /// The same, if the least version that the app's key allows, `floor`, does not rule it out.
     ///
     /// # Errors

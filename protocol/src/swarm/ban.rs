@@ -45,19 +45,19 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
-    /// A peer says that this node sent it a wrong unit: a blob that is stored here is hashed again, now and then.
+    /// A peer says that this node sent it a wrong unit: what is stored here of the blob is hashed again, now and then.
     pub(super) fn on_accused(&mut self, now: Instant, blob: Digest) {
-        let rechecked_at = self.held.get(&blob).map(|_| self.rechecked_at.get(&blob).copied());
-        let due = rechecked_at.is_some_and(|at| at.is_none_or(|at| now.since(at) >= self.parameters.recheck_interval));
-        if due {
+        let is_known = self.held.contains_key(&blob) || self.downloads.contains_key(&blob);
+        let rechecked_at = self.rechecked_at.get(&blob);
+        if is_known && rechecked_at.is_none_or(|at| now.since(*at) >= self.parameters.recheck_interval) {
             self.rechecked_at.insert(blob, now);
             self.effects.push_back(Effect::Recheck { blob });
         }
     }
 
-    /// A stored blob has rotted and is gone.
+    /// A stored blob, or some of one on its way, has rotted and is gone.
     pub(super) fn on_rotten(&mut self, blob: Digest) {
-        if self.held.remove(&blob).is_some() {
+        if self.held.remove(&blob).is_some() | self.remove_download(blob).is_some() {
             self.rechecked_at.remove(&blob);
             self.events.push_back(Event::StorageFault { blob });
             self.tell_all(Message::Mended { blob });

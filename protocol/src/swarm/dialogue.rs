@@ -90,7 +90,7 @@ pub enum Input {
         /// The blob.
         blob: Digest,
     },
-    /// A stored blob was hashed again, had rotted, and is gone.
+    /// A blob, stored or on its way, was hashed again, had rotted, and is gone; it may be wanted anew with what is sound.
     Rotten {
         /// The blob.
         blob: Digest,
@@ -187,7 +187,7 @@ pub enum Effect {
         /// The blob.
         blob: Digest,
     },
-    /// Hash a stored blob again, because a peer got a wrong unit of it; throw it away if it has rotted, and say so.
+    /// Hash what is stored of a blob again, because a peer got a wrong unit of it; throw away what has rotted, and say so.
     Recheck {
         /// The blob.
         blob: Digest,

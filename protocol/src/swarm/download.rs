@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::time::Duration;
 
+use super::parameters::Parameters;
 use super::tree::Place;
 use super::{FetchId, Source};
 use crate::bits::Bits;
@@ -84,8 +86,12 @@ impl Unclaimed {
 #[derive(Clone, Debug)]
 pub(super) struct Claim {
     pub(super) owner: NodeId,
+    pub(super) since: Instant,
     pub(super) progressed_at: Instant,
+    /// Bytes of the fetch under way, as the owner says.
     pub(super) bytes: u64,
+    /// Bytes of pieces that the owner says it holds since.
+    pub(super) announced: u64,
     pub(super) stage: Stage,
 }
 
@@ -105,6 +111,18 @@ pub(super) enum Stage {
     Announced(Instant),
     /// Own, being fetched.
     Fetching(FetchId),
+}
+
+impl Claim {
+    pub(super) const fn new(owner: NodeId, now: Instant, stage: Stage) -> Self {
+        Self { owner, since: now, progressed_at: now, bytes: 0, announced: 0, stage }
+    }
+
+    /// Whether another node's claim has stood for too long for what it brought.
+    pub(super) fn trickles(&self, now: Instant, parameters: &Parameters) -> bool {
+        let earned = Duration::from_secs(self.bytes.max(self.announced) / parameters.claim_rate_min.max(1));
+        now.since(self.since) >= parameters.claim_lapse + earned
+    }
 }
 
 impl Download {

@@ -50,12 +50,14 @@ impl<V: PeerView> Swarm<V> {
         Some((parent, self.run_from(blob, first, |piece| download.offered.contains(&piece) && parent_of(piece) == Some(parent))))
     }
 
-    /// A random piece that came to nobody's children, from the less busy of two random holders.
+    /// A random piece that came to nobody's children, from the less busy of two random holders; the first one where nobody
+    /// else wants the blob, so that it can be hashed and unpacked as it comes.
     fn choose_repair(&mut self, now: Instant, blob: Digest) -> Option<(NodeId, Range<u32>)> {
         let download = self.downloads.get(&blob).filter(|download| download.repair_at <= now)?;
         let (pieces, wait) = (download.geometry.pieces(), self.parameters.repair_wait);
+        let is_wanted_by_others = self.wanting.get(&blob).is_some_and(|wanting| !wanting.is_empty());
         #[expect(clippy::cast_possible_truncation, reason = "below the number of pieces")]
-        let start = self.draw_below(pieces as usize) as u32;
+        let start = if is_wanted_by_others { self.draw_below(pieces as usize) as u32 } else { 0 };
         let download = self.downloads.get(&blob)?;
         let due = |piece: u32, since: Instant| {
             since + wait <= now || download.places.get(&download.geometry.span_of_piece(piece)).is_none_or(|place| place.parent.is_none())

@@ -44,6 +44,10 @@ pub struct Parameters {
     pub wan_pause: Duration,
     /// A claim without progress for this long is taken over even if nothing else progresses.
     pub claim_lapse: Duration,
+    /// A claim that brought less than this many bytes a second since it was made, once [`Self::claim_lapse`] is over, is taken
+    /// over: else a node that says of a span a byte now and then keeps it from its site for ever. Sixteen claims at this rate
+    /// are a quarter of a megabit a second, so that no site whose WAN is of any use is that slow.
+    pub claim_rate_min: u64,
     /// How long a node whose claim was taken over is not asked to own spans.
     pub demotion: Duration,
     /// Progress is told, and stalls are looked for, this often.
@@ -110,6 +114,7 @@ impl Default for Parameters {
             claim_stall: Duration::from_millis(1500),
             wan_pause: Duration::from_secs(1),
             claim_lapse: Duration::from_secs(10),
+            claim_rate_min: 2 << 10,
             demotion: Duration::from_secs(60),
             tick: Duration::from_millis(250),
             have_delay: Duration::from_millis(50),

@@ -150,8 +150,7 @@ impl<V: PeerView> Swarm<V> {
         let (mut wan_lives, mut is_news) = (false, false);
         for range in pieces.iter().filter(|range| range.start < count) {
             let range = range.start..range.end.min(count);
-            self.view.record(from, &blob, range.clone(), count);
-            for piece in range {
+            for piece in range.clone() {
                 let span = download.geometry.span_of_piece(piece);
                 if !download.on_site.contains(piece) {
                     is_news = true;
@@ -161,11 +160,16 @@ impl<V: PeerView> Swarm<V> {
                 if usable {
                     download.note_available(piece, now);
                 }
-                if let Some(claim) = download.claims.get_mut(&span).filter(|claim| claim.owner == from) {
+                if let Some(claim) = download.claims.get_mut(&span).filter(|claim| claim.owner == from)
+                    && !self.view.holds(from, &blob, piece)
+                {
+                    let bytes = download.geometry.bytes_of(download.geometry.units_of(piece..piece + 1));
+                    claim.announced += bytes.end - bytes.start;
                     claim.progressed_at = now;
                     wan_lives = true;
                 }
             }
+            self.view.record(from, &blob, range, count);
         }
         for range in pieces.iter().filter(|range| usable && range.start < count) {
             self.note_offers(blob, range.start..range.end.min(count));
@@ -231,7 +235,7 @@ impl<V: PeerView> Swarm<V> {
             self.cancel_fetch(fetch);
         }
         let Some(download) = self.downloads.get_mut(&blob) else { return };
-        let foreign = Claim { owner: from, progressed_at: now, bytes: 0, stage: Stage::Foreign };
+        let foreign = Claim::new(from, now, Stage::Foreign);
         download.roots.insert(span, from);
         download.places.remove(&span);
         let withdrawn = download.claims.insert(span, foreign).is_some_and(|claim| claim.owner == me);

@@ -630,3 +630,75 @@ impl Site {
         }
     }
 }
+
+#[test]
+fn rot_in_what_is_stored_of_a_blob_on_its_way_is_owned_up_to_and_the_rest_is_kept() {
+    let (bytes, verifier) = content(1);
+    let (blob, now) = (verifier.blob(), START);
+    let mut device = beside_a_peer(&verifier, [holding(blob, 2)]);
+    let (fetch, _, _) = fetches(&effects(&mut device)).remove(0);
+    for index in [0, 1] {
+        device.handle_input(now, Input::UnitStored { fetch, proof: unit(&bytes, &verifier, index) });
+    }
+    device.handle_input(now, Input::Received { peer: node(2), message: Message::Refused { blob, unit: 0 } });
+    assert!(effects(&mut device).contains(&Effect::Recheck { blob }));
+    device.handle_input(now, Input::Rotten { blob });
+    assert!(effects(&mut device).contains(&Effect::Send { peer: node(2), message: Message::Mended { blob } }));
+    assert_eq!(device.poll_event(), Some(Event::StorageFault { blob }));
+    let mut held = Bits::new(verifier.geometry().units());
+    held.insert(1);
+    device.handle_input(now, Input::Wanted { blob, geometry: verifier.geometry(), held });
+    assert!(effects(&mut device).contains(&Effect::Send { peer: node(2), message: Message::Interest { blob } }));
+    device.handle_input(now, Input::Received { peer: node(2), message: holding(blob, 8) });
+    assert!(fetches(&effects(&mut device)).iter().all(|(_, _, units)| !units.contains(&1)), "a sound unit is not fetched again");
+}
+
+#[test]
+fn where_nobody_else_wants_the_blob_it_is_pulled_from_the_front() {
+    let (_, verifier) = content(4);
+    let mut device = beside_a_peer(&verifier, [holding(verifier.blob(), verifier.geometry().pieces())]);
+    let starts: Vec<u32> = fetches(&effects(&mut device)).iter().map(|(_, _, units)| units.start).collect();
+    assert!(starts.first() == Some(&0) && starts.is_sorted(), "{starts:?}");
+}
+
+/// A node beside a peer that claims the first span of two, at [`START`].
+fn beside_a_claim(verifier: &UnitVerifier) -> Swarm<OwnView> {
+    let blob = verifier.blob();
+    beside_a_peer(verifier, [Message::Claim { blob, span: 0 }, Message::Holding { blob, wanted: true, pieces: vec![] }])
+}
+
+/// When the node fetches the first span itself, if it does in a minute in which it hears `said` each tick.
+fn takes_over(device: &mut Swarm<OwnView>, mut said: impl FnMut(u64) -> Message) -> Option<Duration> {
+    let tick = Parameters::default().tick;
+    for count in 1..240 {
+        let now = START + tick * u32::try_from(count).unwrap();
+        device.handle_input(now, Input::Received { peer: node(2), message: said(count) });
+        device.handle_timeout(now);
+        let found = fetches(&effects(device));
+        if found.iter().any(|(_, source, units)| *source == Source::Wan && units.start == 0) {
+            return Some(now.since(START));
+        }
+    }
+    None
+}
+
+#[test]
+fn a_claim_that_brings_a_byte_now_and_then_is_taken_over() {
+    let (_, verifier) = content(2);
+    let blob = verifier.blob();
+    let progress = |bytes| Message::Progress { claims: vec![crate::wire::ClaimProgress { blob, span: 0, bytes }] };
+    let lapse = Parameters::default().claim_lapse;
+    let taken = takes_over(&mut beside_a_claim(&verifier), progress).unwrap();
+    assert!(taken >= lapse && taken <= lapse + SECOND, "{taken:?}");
+    let slow = takes_over(&mut beside_a_claim(&verifier), |count| progress(count * 512));
+    assert_eq!(slow, None, "2 KiB a second are slow, but they may be honest");
+}
+
+#[test]
+fn a_piece_announced_again_and_again_is_no_progress_of_a_claim() {
+    let (_, verifier) = content(2);
+    let blob = verifier.blob();
+    let again = |_| Message::Have { blob, pieces: vec![PieceRange { start: 7, end: 8 }] };
+    let taken = takes_over(&mut beside_a_claim(&verifier), again).unwrap();
+    assert!(taken <= Parameters::default().claim_lapse + SECOND, "{taken:?}");
+}

@@ -144,7 +144,7 @@ impl<V: PeerView> Swarm<V> {
 
     fn claim(&mut self, now: Instant, blob: Digest, span: u32, has_rivals: bool) {
         let start = if has_rivals { now + self.parameters.claim_wait } else { now };
-        let claim = Claim { owner: self.me, progressed_at: now, bytes: 0, stage: Stage::Announced(start) };
+        let claim = Claim::new(self.me, now, Stage::Announced(start));
         if let Some(download) = self.downloads.get_mut(&blob) {
             download.unclaimed.remove(&span);
             download.claims.insert(span, claim);
@@ -271,7 +271,9 @@ impl<V: PeerView> Swarm<V> {
         let (stall, lapse) = (self.parameters.claim_stall, self.parameters.claim_lapse);
         let (lives_since, lives_until) = (self.wan_lives_since, self.wan_progressed_at);
         let alone = |claim: &Claim| lives_until.since(claim.progressed_at.max(lives_since)) >= stall;
-        let stalled = |claim: &Claim| claim.stage == Stage::Foreign && (alone(claim) || now.since(claim.progressed_at) >= lapse);
+        let parameters = &self.parameters;
+        let silent = |claim: &Claim| now.since(claim.progressed_at) >= lapse;
+        let stalled = |claim: &Claim| claim.stage == Stage::Foreign && (alone(claim) || silent(claim) || claim.trickles(now, parameters));
         for download in self.downloads.values_mut() {
             let lapsed: Vec<(u32, NodeId)> =
                 download.claims.iter().filter(|(_, claim)| stalled(claim)).map(|(span, claim)| (*span, claim.owner)).collect();

@@ -47,6 +47,16 @@ faults! {
     kill_owner_ms: u64 = "kill-owner-ms" in "MS",
     /// When every second device is killed
     kill_half_ms: u64 = "kill-half-ms" in "MS",
+    /// Devices, of a hundred, that are switched off once, at a random moment, and on again with what they stored
+    churn_percent: u64 = "churn-percent" in "N",
+    /// How long they are off [default: 5000]
+    churn_off_ms: u64 = "churn-off-ms" in "MS",
+    /// Within this time after their start [default: 30000]
+    churn_within_ms: u64 = "churn-within-ms" in "MS",
+    /// Sites, of a hundred, that have no WAN at first
+    offline_percent: u64 = "offline-percent" in "N",
+    /// Until when [default: 30000]
+    offline_until_ms: u64 = "offline-until-ms" in "MS",
     /// When the WAN is cut
     wan_cut_ms: u64 = "wan-cut-ms" in "MS",
     /// How long it stays cut [default: 5000]
@@ -92,6 +102,21 @@ impl Faults {
     /// How long the WAN stays cut, if it is.
     pub(crate) fn wan_cut_for_ms(&self) -> u64 {
         self.wan_cut_for_ms.unwrap_or(5000)
+    }
+
+    /// How long a device that is switched off stays so.
+    pub(crate) fn churn_off_ms(&self) -> u64 {
+        self.churn_off_ms.unwrap_or(5000)
+    }
+
+    /// The time within which devices are switched off.
+    pub(crate) fn churn_within_ms(&self) -> u64 {
+        self.churn_within_ms.unwrap_or(30_000)
+    }
+
+    /// Until when a site that is offline at first has no WAN.
+    pub(crate) fn offline_until_ms(&self) -> u64 {
+        self.offline_until_ms.unwrap_or(30_000)
     }
 
     /// Devices that want the blob, of `devices` at a site.

@@ -23,6 +23,7 @@ impl Site<'_> {
             self.checker.told(device, &event)?;
             if let Event::BlobComplete { .. } = event {
                 self.devices[device as usize].complete = true;
+                self.outcome.done_at_ms.push(u32::try_from(self.now / 1000).unwrap_or(u32::MAX));
                 self.outcome.complete += 1;
                 self.incomplete -= 1;
             }
@@ -84,7 +85,10 @@ impl Site<'_> {
     }
 
     fn serve(&mut self, device: u32, ask: AskId) -> Result<(), String> {
-        let Some((asker, fetch)) = self.devices[device as usize].asks.get(&ask).copied() else { return Ok(()) };
+        let Some((asker, fetch, life)) = self.devices[device as usize].asks.get(&ask).copied() else { return Ok(()) };
+        if life != self.devices[asker as usize].life {
+            return Ok(());
+        }
         let Some(units) = self.devices[asker as usize].fetches.get(&fetch).map(|open| open.units.clone()) else { return Ok(()) };
         match self.devices[device as usize].role {
             Role::Honest | Role::Late => self.checker.serving(device, ask, units)?,
@@ -96,7 +100,10 @@ impl Site<'_> {
     }
 
     fn refuse(&mut self, device: u32, ask: AskId, end: FetchEnd) {
-        let Some((asker, fetch)) = self.devices[device as usize].asks.remove(&ask) else { return };
+        let Some((asker, fetch, life)) = self.devices[device as usize].asks.remove(&ask) else { return };
+        if life != self.devices[asker as usize].life {
+            return;
+        }
         self.queue.push(self.now + self.scenario.lan_latency_us, asker, Happening::FetchRefused { fetch, end });
     }
 
@@ -105,7 +112,8 @@ impl Site<'_> {
         for (one, other) in [(device, peer), (peer, device)] {
             self.stop_flows_between(one, other);
         }
-        self.queue.push(self.now, device, Happening::PeerLeft { peer });
-        self.queue.push(self.now + self.scenario.lan_latency_us, peer, Happening::PeerLeft { peer: device });
+        let (life, peers_life) = (self.devices[device as usize].life, self.devices[peer as usize].life);
+        self.queue.push(self.now, device, Happening::PeerLeft { peer, life: peers_life });
+        self.queue.push(self.now + self.scenario.lan_latency_us, peer, Happening::PeerLeft { peer: device, life });
     }
 }

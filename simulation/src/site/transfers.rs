@@ -17,11 +17,12 @@ impl Site<'_> {
     /// A request arrives, unless it was cancelled on its way.
     pub(super) fn asked(&mut self, device: u32, by: u32, fetch: FetchId, units: Range<u32>) -> Result<(), String> {
         let ask = AskId(self.devices[device as usize].next_ask);
+        let life = self.devices[by as usize].life;
         let Some(open) = self.devices[by as usize].fetches.get_mut(&fetch) else { return Ok(()) };
         open.ask = Some(ask);
         let server = &mut self.devices[device as usize];
         server.next_ask += 1;
-        server.asks.insert(ask, (by, fetch));
+        server.asks.insert(ask, (by, fetch, life));
         self.input(device, Input::Asked { peer: self.id(by), ask, blob: self.blob, units })
     }
 

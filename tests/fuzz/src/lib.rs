@@ -14,6 +14,7 @@
 //! | [`scope`] | what a token is asked for, one parameter a line |
 //! | [`authority`] | the `Host` header |
 //! | [`tag_glob`] | a pattern of tags, and a tag below it |
+//! | [`cosign`] | signatures of images, the text of one in a first line |
 //! | [`manifest`] | a manifest, below a first line with its content type |
 //! | [`frame`] | a message of a peer |
 //! | [`hash_list`] | the hash list of a blob |
@@ -27,6 +28,7 @@
 
 pub mod authority;
 pub mod content_range;
+pub mod cosign;
 pub mod desired_state;
 pub mod device_report;
 pub mod fleet_text;
@@ -58,6 +60,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "authority", run: authority::run },
     Target { name: "content_range", run: content_range::run },
+    Target { name: "cosign", run: cosign::run },
     Target { name: "desired_state", run: desired_state::run },
     Target { name: "device_report", run: device_report::run },
     Target { name: "fleet_text", run: fleet_text::run },

@@ -82,7 +82,7 @@ fn run(arguments: &Arguments) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let root = std::fs::read(arguments.data.join("root.json"))?;
-        let identity = Identity::open(&DeviceDir::new(&arguments.data), &root)?;
+        let identity = Identity::open(&DeviceDir::new(&arguments.data), &root, None)?;
         let endpoint = quic::open(&identity.credentials, arguments.listen)?;
         println!("ready");
         for peer in &arguments.peers {

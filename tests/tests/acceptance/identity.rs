@@ -192,6 +192,22 @@ fn tokens_enrol_as_many_devices_as_they_say() {
 }
 
 #[test]
+fn a_token_that_is_taken_back_enrols_nobody() {
+    let seed = Seed::start();
+    let (kept, lost) = (token(&seed, &["--uses", "2"]), token(&seed, &["--device", "kiosk"]));
+    let listed = || seed.run_operator(&["fleet", "tokens", "list", "--org", "acme", "--json"]).json()["tokens"].as_array().unwrap().clone();
+    assert_eq!(listed().len(), 2, "{:?}", listed());
+    Outcome::of(&mut Device::unknown("a").enrol_command(kept["token"].as_str().unwrap())).json();
+    let id = lost["id"].as_str().unwrap();
+    seed.run_operator(&["fleet", "tokens", "revoke", id, "--org", "acme", "--json"]).json();
+    let refused = Outcome::of(&mut Device::unknown("kiosk").enrol_command(lost["token"].as_str().unwrap())).failed();
+    assert!(refused.contains("fleet token"), "{refused}");
+    assert_eq!((listed().len(), &listed()[0]["id"], &listed()[0]["uses_left"]), (1, &kept["id"], &1.into()));
+    let again = seed.run_operator(&["fleet", "tokens", "revoke", id, "--org", "acme"]).failed();
+    assert!(again.contains(id), "{again}");
+}
+
+#[test]
 fn devices_with_p256_keys_in_files_and_in_hardware_share_with_others() {
     if !program::is_there("softhsm2-util") {
         return;

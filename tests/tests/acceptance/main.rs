@@ -13,9 +13,11 @@
 //! | [`registry_faults`] | the registry survives kills, full disks, damage, races and attacks |
 //! | [`repositories`] | tags that stay, tags that expire, versions that are retired |
 //! | [`swarm`] | devices of another organisation and wrong bytes stay out |
+//! | [`evidence`] | evidence beside each version, and cosign signatures that an organisation asks for |
 //! | [`fleet`] | labels, groups and pins decide which device gets what |
 //! | [`rollouts`] | step by step, paused, aborted, taken back, and back by itself when a version does not start |
 //! | [`faults`] | what is killed, stopped or restored from a backup does no harm |
+//! | [`hostile`] | a seed that was taken over, had a wrong clock, or comes from a backup: what it cannot do, and how a fleet recovers |
 //! | [`limits`] | own certificates, limits, draining, and metrics that are what the README says |
 //! | [`logs`] | who did what is written down, and told to receivers |
 //! | [`operations`] | starting, stopping, recovering, and errors that say what to do |
@@ -29,8 +31,10 @@ mod clients;
 mod conformance;
 mod demo;
 mod enrolment;
+mod evidence;
 mod faults;
 mod fleet;
+mod hostile;
 mod identity;
 mod keys;
 mod limits;

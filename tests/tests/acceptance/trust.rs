@@ -10,7 +10,7 @@ use serde_json::Value;
 use tests::image::{Layer, Layout};
 use tests::process::Outcome;
 use tests::program;
-use tests::seed::{ORG, Seed};
+use tests::seed::{ORG, Organisation, Seed};
 
 const PASSPHRASE: &str = "correct horse battery staple";
 
@@ -141,10 +141,66 @@ fn a_version_is_signed_by_two_people_before_it_is_published() {
     assert_eq!(versions["versions"].as_array().unwrap().len(), 2);
 }
 
+#[test]
+fn trust_metadata_is_sent_compressed_to_those_who_take_it_and_says_the_same() {
+    if !program::is_there("gzip") {
+        return;
+    }
+    let seed = Seed::start();
+    seed.publish("acme/web", &layout(&seed, "one", 1));
+    let authorization = format!("Bearer {}", seed.org().access_key);
+    let ask = |name: &str, accepted: &str| {
+        let headers = [("Authorization", authorization.as_str()), ("Accept-Encoding", accepted)];
+        seed.client().send("GET", &format!("{}/tuf/acme/{name}", seed.url()), &headers, &[])
+    };
+    for _again in 0..2 {
+        let (plain, compressed) = (ask("1.root.json", "identity"), ask("1.root.json", "gzip"));
+        assert_eq!((plain.header("Content-Encoding"), compressed.header("Content-Encoding")), (None, Some("gzip")));
+        assert_eq!(compressed.header("Vary"), Some("accept-encoding"));
+        assert!(compressed.body.len() < plain.body.len());
+        let file = seed.scratch("root.json.gz");
+        fs::write(&file, &compressed.body).unwrap();
+        let unpacked = Command::new("gzip").arg("-dc").arg(&file).output().unwrap();
+        assert!(unpacked.status.success() && unpacked.stdout == plain.body);
+    }
+    assert_eq!(ask("timestamp.json", "gzip").header("Content-Encoding"), None, "it changes, and fits into a packet");
+}
+
+#[test]
+fn a_seed_that_keeps_the_keys_of_an_organisation_signs_its_versions_and_no_other_ones() {
+    let seed = Seed::start();
+    let without_keys = |access_key: &str, arguments: &[&str]| {
+        let mut command = program::hedgerow();
+        command.env_remove("HEDGEROW_KEYS").env("HEDGEROW_URL", seed.url()).env("HEDGEROW_ACCESS_KEY", access_key);
+        Outcome::of(command.args(arguments))
+    };
+    let own = seed.org();
+    let refused = without_keys(&own.access_key, &["org", "create", "try"]).exited_with(2);
+    assert!(refused.stderr.contains("--keys"), "{}", refused.stderr);
+    let created = without_keys(&own.access_key, &["org", "create", "try", "--managed-keys", "--json"]).succeeded();
+    assert!(created.stderr.contains("whoever takes it can ship code"), "{}", created.stderr);
+    let org = Organisation { name: "try".to_owned(), access_key: created.json()["access_key"].as_str().unwrap().to_owned() };
+    assert!(without_keys(&own.access_key, &["org", "create", "try", "--managed-keys"]).failed().contains("try"));
+
+    for number in 1..=2 {
+        seed.push(&org, "try/web", &layout(&seed, &format!("try-{number}"), number));
+        let published = without_keys(&org.access_key, &["app", "publish", "try/web:1.0", "--json"]).succeeded();
+        assert!(published.stderr.contains("the seed signed"), "{}", published.stderr);
+        assert_eq!(published.json()["version"], number);
+    }
+    let token = without_keys(&org.access_key, &["fleet", "token", "--org", "try", "--managed-keys", "--json"]).json();
+    assert!(token["token"].is_string(), "{token}");
+
+    seed.push(&own, "acme/web", &layout(&seed, "own", 3));
+    let refused = without_keys(&own.access_key, &["app", "publish", "acme/web:1.0"]).failed();
+    assert!(refused.contains("not on this seed") && refused.contains("--keys"), "{refused}");
+}
+
 /// What the published python-tuf does with a running seed: refresh, find, fetch, and print what it found.
 const PYTHON_CLIENT: &str = r#"
-import sys, urllib.error, urllib.request
+import json, sys, urllib.error, urllib.request
 from tuf.api.exceptions import DownloadHTTPError
+from tuf.api.metadata import TargetFile
 from tuf.ngclient import FetcherInterface, Updater
 
 url, key, root, home = sys.argv[1:5]
@@ -160,10 +216,14 @@ class Fetcher(FetcherInterface):
 
 updater = Updater(home, url, home, url + "targets/", fetcher=Fetcher(), bootstrap=open(root, "rb").read())
 updater.refresh()
+
+def archived(path):
+    archive = updater.get_targetinfo(path.split("/")[0] + "/archive/versions.json")
+    with open(updater.download_target(archive), "rb") as found:
+        return TargetFile.from_dict(json.load(found)["targets"][path], path)
+
 for path in sys.argv[5:]:
-    target = updater.get_targetinfo(path)
-    if target is None:
-        sys.exit("no role lists " + path)
+    target = updater.get_targetinfo(path) or archived(path)
     with open(updater.download_target(target), "rb") as found:
         print(found.read().decode())
 "#;

@@ -168,7 +168,8 @@ fn labels(labels: &Labels) -> String {
 fn line(device: &DeviceShown) -> String {
     let app = |(app, report): (&_, &AppReport)| format!("{app} v{} {}", report.version, word(&report.state));
     let apps: Vec<String> = device.apps.iter().map(app).collect();
-    format!("{:<24}{:<16}{:<40}{}", device.device, device.platform, labels(&device.labels), apps.join(", ")).trim_end().to_owned()
+    let stale = if device.stale { "STALE  " } else { "" };
+    format!("{:<24}{:<16}{:<40}{stale}{}", device.device, device.platform, labels(&device.labels), apps.join(", ")).trim_end().to_owned()
 }
 
 fn describe(device: &DeviceShown) -> String {
@@ -195,6 +196,9 @@ fn describe(device: &DeviceShown) -> String {
         let running = report.running.map_or_else(|| "nothing".to_owned(), |version| format!("version {version}"));
         let reason = report.reason.as_ref().map(|reason| format!(": {}", reason.escape_debug())).unwrap_or_default();
         lines.push(format!("  {app}: version {} {}, runs {running}{reason}", report.version, word(&report.state)));
+    }
+    if device.stale {
+        lines.push("  stale       for a week it could accept nothing of what its seed said".to_owned());
     }
     for (refused, count) in &device.refused {
         lines.push(format!("  refused {count} documents: {}", refused.escape_debug()));

@@ -23,21 +23,23 @@ use crate::trust::authorities::named_authorities;
 use crate::trust::change::{KeysWanted, RootWanted, prepare_apps, prepare_root, prepare_targets};
 use crate::trust::operator_keys::{APP_KEY, ROOT_KEY, TARGETS_KEY, read_public};
 use crate::trust::proposal::{Change, PROPOSAL_BYTES_MAX, Proposal};
-use crate::trust::{OperatorKeys, TrustChange, TrustRefused, VerifiedRepository, passphrase};
+use crate::trust::{OperatorKeys, Refreshed, TrustChange, TrustRefused, VerifiedRepository, passphrase};
 
 /// `trust rotate`.
 #[derive(Debug, Args)]
 pub struct Rotate {
     #[command(flatten)]
     ceremony: Ceremony,
-    /// root, targets or app (the key of this machine that has the role's name), or online: the key that the seed has now.
+    /// root, targets or app (the key of this machine that has the role's name), or online: the key that the seed has now. With it
+    /// timestamps, snapshots and all counters start anew: for a seed that was taken over, after `seed new-online-key`.
     role: Role,
+    /// With online: the keys that were revoked so far are accepted again, unless the seed revokes them anew. For a seed that was
+    /// taken over and revoked devices; after a restored backup devices go on to refuse them.
+    #[arg(long)]
+    forget_revocations: bool,
     /// Write the change to this file, for others to sign, instead of putting it in force.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// With online: let the counters of desired states start anew, after a fast-forward or a restored backup.
-    #[arg(long)]
-    raise_epoch: bool,
 }
 
 /// `trust add-key`.
@@ -108,7 +110,8 @@ enum Grants {
 pub struct Set {
     #[command(flatten)]
     ceremony: Ceremony,
-    /// Let the counters of desired states start anew, after a fast-forward or a restored backup.
+    /// Let timestamps, snapshots, the counters of desired states and the floor of the devices' clocks start anew: after a restored
+    /// backup, or when the seed's clock was ahead. A seed that was taken over needs a new key besides: `trust rotate ORG online`.
     #[arg(long)]
     raise_epoch: bool,
     /// Whether grants of the app keys count.
@@ -164,16 +167,44 @@ pub(super) struct Session {
 impl Ceremony {
     /// Refreshes what is in force. What has expired is looked at too, because it is here that it is renewed.
     pub(super) async fn open(self) -> anyhow::Result<Session> {
+        let unbelieved = "the organisation's metadata on the seed cannot be had or is not believed";
+        let (session, refused) = self.look().await?;
+        refused.map_or(Ok(session), |refused| Err(refused).context(unbelieved))
+    }
+
+    /// The same for a root with which everything online begins anew: what the seed has may be older than what this machine saw.
+    pub(super) async fn open_to_begin_anew(self) -> anyhow::Result<Session> {
+        let (session, refused) = self.look().await?;
+        let Some(refused) = refused else { return Ok(session) };
+        tracing::warn!(%refused, "the seed has other metadata than this machine saw, as after a restored backup; looking at it anew");
+        let scratch = session.keys.dir().join("trust-anew");
+        let removed = std::fs::remove_dir_all(&scratch);
+        ensure!(removed.is_ok() || !scratch.exists(), "{} cannot be removed", scratch.display());
+        let mut view = VerifiedRepository::open(&scratch, &session.org, session.view.root())?;
+        let looked = view.refresh(wall_time(), &session.api.metadata_of(&session.org), None).await;
+        expired_or(looked).map_or(Ok(()), Err).context("the organisation's metadata on the seed is not believed")?;
+        Ok(Session { view, ..session })
+    }
+
+    /// Refreshes, and says what was refused besides what has expired.
+    async fn look(self) -> anyhow::Result<(Session, Option<TrustRefused>)> {
         let Self { org, keys, operator, output } = self;
         let (api, keys) = (operator.connect()?, OperatorKeys::load(&keys, &org)?);
         let mut view = VerifiedRepository::open(&keys.dir().join("trust"), &org, &keys.trusted_root()?)?;
-        match view.refresh(wall_time(), &api.metadata_of(&org), None).await {
-            Ok(_) => {}
-            Err(error @ TrustRefused::Expired { .. }) => tracing::warn!(%error, "something has expired"),
-            Err(error) => return Err(error).context("the organisation's metadata on the seed cannot be had or is not believed"),
-        }
+        let refused = expired_or(view.refresh(wall_time(), &api.metadata_of(&org), None).await);
         warn_of_expiry(&view);
-        Ok(Session { org, keys, api, view, output })
+        Ok((Session { org, keys, api, view, output }, refused))
+    }
+}
+
+/// What was refused. What has expired is not: it is looked at too, because it is here that it is renewed.
+fn expired_or(looked: Result<Refreshed, TrustRefused>) -> Option<TrustRefused> {
+    match looked.err()? {
+        error @ TrustRefused::Expired { .. } => {
+            tracing::warn!(%error, "something has expired");
+            None
+        }
+        refused => Some(refused),
     }
 }
 
@@ -263,17 +294,18 @@ impl Session {
 
 impl Rotate {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let Self { ceremony, role, out, raise_epoch } = self;
-        let mut session = ceremony.open().await?;
+        let Self { ceremony, role, forget_revocations, out } = self;
+        ensure!(!forget_revocations || role == Role::Online, "--forget-revocations goes with the role online");
         if role == Role::Online {
+            let session = ceremony.open_to_begin_anew().await?;
             let trust: SeedTrust = session.api.get("/api/v1/trust").await?;
             let online = hex::decode(&trust.online_key).ok().and_then(|raw| VerifyingKey::try_from(raw.as_slice()).ok());
             let online = Some(online.context("the seed's online key cannot be read")?);
-            let wanted = RootWanted { online, raise_epoch, ..RootWanted::default() };
+            let wanted = RootWanted { online, raise_epoch: true, forget_revocations, ..RootWanted::default() };
             let change = prepare_root(&session.view, &session.keys, None, &wanted, wall_time())?;
             return session.finish(change, out, false).await;
         }
-        ensure!(!raise_epoch, "--raise-epoch goes with the role online");
+        let mut session = ceremony.open().await?;
         let name = match &role {
             Role::Root => ROOT_KEY,
             Role::Targets => TARGETS_KEY,
@@ -335,10 +367,10 @@ impl Set {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let says_nothing = !self.raise_epoch && self.grants.is_none() && self.authorities.is_empty();
         ensure!(!says_nothing, "say what to change: --raise-epoch, --grants, --authority");
-        let session = self.ceremony.open().await?;
+        let session = if self.raise_epoch { self.ceremony.open_to_begin_anew().await? } else { self.ceremony.open().await? };
         let grants = self.grants.map(|grants| grants == Grants::Allow);
         let authorities = if self.authorities.is_empty() { None } else { Some(session.authorities(&self.authorities).await?) };
-        let wanted = RootWanted { online: None, raise_epoch: self.raise_epoch, grants, authorities };
+        let wanted = RootWanted { raise_epoch: self.raise_epoch, grants, authorities, ..RootWanted::default() };
         let change = prepare_root(&session.view, &session.keys, None, &wanted, wall_time())?;
         session.finish(change, self.out, false).await
     }

@@ -10,6 +10,7 @@ use protocol::name::AppName;
 use protocol::rollout::DeviceReport;
 use protocol::statement::revocation::RevocationsRefused;
 use protocol::statement::version::{AcceptedStatement, VersionName};
+use protocol::time::WallTime;
 use tokio::sync::mpsc;
 
 use super::Parts;
@@ -24,6 +25,7 @@ pub(super) enum Errand {
     Poll,
     AcceptStatement { name: VersionName, digest: Digest },
     Report(DeviceReport),
+    KeepFresh(WallTime),
 }
 
 /// What became of an errand, or was found at the start.
@@ -59,6 +61,10 @@ impl Clerk {
                 Errand::Poll => self.poll().await,
                 Errand::AcceptStatement { name, digest } => self.accept_statement(name, digest).await,
                 Errand::Report(report) => vec![self.report(report).await],
+                Errand::KeepFresh(at) => {
+                    self.keep_fresh(at).await;
+                    continue;
+                }
             };
             if answers.send(Answer::Inputs(inputs)).await.is_err() {
                 return;
@@ -128,15 +134,19 @@ impl Clerk {
         let now = self.parts.identity.time().now;
         let refreshed = self.parts.repository.refresh(now, self.parts.client.as_ref(), timestamp).await;
         // Who is revoked and who may sign is taken also when other metadata is refused: a root that verified is in force.
-        let trusted = self.take_trust(answer.revocations.as_deref()).await;
+        let trusted = self.take_trust(answer.revocations).await;
         if let Err(refused) = refreshed {
             return self.refuse_state("metadata", refused.reason(), &refused.to_string());
         }
-        if let Err(error) = trusted {
-            let refused = error.downcast_ref::<RevocationsRefused>();
-            let (document, reason) = refused.map_or(("trust", "not_taken"), |refused| ("revocations", refused.reason()));
-            return self.refuse_state(document, reason, &format!("{error:#}"));
-        }
+        let forgotten = match trusted {
+            Ok(forgotten) => forgotten,
+            Err(error) => {
+                let refused = error.downcast_ref::<RevocationsRefused>();
+                let (document, reason) = refused.map_or(("trust", "not_taken"), |refused| ("revocations", refused.reason()));
+                return self.refuse_state(document, reason, &format!("{error:#}"));
+            }
+        };
+        self.parts.identity.keep_time().await;
         let before = self.parts.progress.clone();
         let offer = Offer { assignment: Some(&answer.assignment), states: &answer.states };
         let Taken { state, refused, complete } = self.take_documents(offer);
@@ -152,14 +162,22 @@ impl Clerk {
         }
         self.etag = if complete { etag } else { None };
         let polled = if complete { Input::Polled } else { Input::PollFailed };
-        refused.into_iter().chain(self.roles(state.as_ref())).chain(state).chain([polled]).collect()
+        refused.into_iter().chain(forgotten).chain(self.roles(state.as_ref())).chain(state).chain([polled]).collect()
     }
 
-    /// What the signed role says of every app that the device shall have.
+    /// What the signed role says of every app that the device shall have, and when the first of all roles expires.
     fn roles(&self, state: Option<&Input>) -> Vec<Input> {
         let Some(Input::StateAccepted { states, .. }) = state else { return Vec::new() };
-        let apps = states.iter().flat_map(|state| state.state().apps.keys());
-        apps.filter_map(|app| self.role(app)).collect()
+        let apps: Vec<&AppName> = states.iter().flat_map(|state| state.state().apps.keys()).collect();
+        let expire = Input::RolesExpire { at: self.parts.repository.roles_expire(&apps) };
+        apps.into_iter().filter_map(|app| self.role(app)).chain([expire]).collect()
+    }
+
+    async fn keep_fresh(&mut self, at: WallTime) {
+        self.parts.progress.fresh_at = Some(at);
+        if let Err(error) = self.keep_progress().await {
+            tracing::error!(error = format!("{error:#}"), "when the seed was last heard cannot be kept; free disk space or check the disk");
+        }
     }
 
     /// None while no role of the app is here: then no version of it was accepted either.
@@ -175,14 +193,26 @@ impl Clerk {
         vec![Input::DocumentRefused { document, reason }, Input::PollFailed]
     }
 
-    async fn take_trust(&self, revocations: Option<&str>) -> anyhow::Result<()> {
-        let Parts { identity, repository, .. } = &self.parts;
-        let authorities = identity.learn_root(repository.root()).context("the authorities of the root");
-        let revocations = match revocations {
-            Some(envelope) => identity.learn_revocations(envelope, &repository.online_key()).await,
-            None => Ok(()),
+    /// Says if the seed has forgotten keys that it once revoked.
+    async fn take_trust(&self, revocations: Option<Digest>) -> anyhow::Result<Option<Input>> {
+        let Parts { identity, repository, client, metrics, .. } = &self.parts;
+        let authorities = identity.learn_root(repository.root(), repository.timestamp_expires()).context("the authorities of the root");
+        let forgotten = match revocations {
+            None => identity.revoked_keys(),
+            Some(digest) if identity.knows_revocations(&digest) => 0,
+            Some(_) => {
+                let envelope = client.revocations().await?;
+                identity.learn_revocations(&envelope, &repository.online_key(), repository.revocations_since()).await?
+            }
         };
-        authorities.and(revocations)
+        authorities?;
+        if forgotten == 0 {
+            return Ok(None);
+        }
+        tracing::warn!(event = "revocations_forgotten", forgotten, "the seed has forgotten keys that it revoked; they stay refused here");
+        let (document, reason) = ("revocations", "forgotten_keys");
+        metrics.count_refused_document(document, reason);
+        Ok(Some(Input::DocumentRefused { document, reason }))
     }
 
     async fn accept_statement(&mut self, name: VersionName, digest: Digest) -> Vec<Input> {

@@ -9,31 +9,40 @@ use std::time::Duration;
 use protocol::dialer;
 use protocol::identity::standing::Validity;
 use protocol::name::{DeviceId, NodeId};
-use protocol::swarm::Input;
+use protocol::rate_limit::Bucket;
+use protocol::swarm::{Input, pace};
 use protocol::wire::{Get, Message, VERSION};
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use rustls_pki_types::CertificateDer;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::Command;
-use super::serve::Ask;
+use super::https::{self, Web};
+use super::link::Link;
+use super::serve::{Ask, Reply};
+use super::session::Session;
+use crate::clock::Clock;
 use crate::transport::identity::{DEVICE_DNS_NAME, DeviceIdentity, DeviceLeaf};
 use crate::transport::quic;
 
 /// From the first packet to the greeting; a LAN needs a few milliseconds.
 const GREETING_TIME: Duration = Duration::from_secs(5);
+/// QUIC has this long to connect and greet before HTTPS is tried: three lost first packets at the longest round trips of a LAN.
+const QUIC_TIME: Duration = Duration::from_secs(2);
 /// A request's frame follows its stream at once.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 /// Greetings at a time: a stranger can hold this many places for [`GREETING_TIME`] each.
 const GREETINGS_MAX: usize = 64;
 /// Control messages that may wait for a peer to read them.
-const CONTROL_QUEUE_MAX: usize = 512;
+pub(super) const CONTROL_QUEUE_MAX: usize = 512;
 
 /// A peer that has greeted.
 pub(super) struct Peer {
     pub(super) device: DeviceId,
     /// When its certificate is valid: one that has expired is good for blobs alone.
     pub(super) validity: Validity,
-    pub(super) connection: Connection,
+    pub(super) certificate: CertificateDer<'static>,
+    pub(super) link: Link,
     pub(super) listens_on: SocketAddr,
     dialler: NodeId,
     control: mpsc::Sender<Message>,
@@ -50,22 +59,51 @@ impl Peer {
 pub(crate) struct Greeting {
     pub(super) identity: DeviceIdentity,
     validity: Validity,
-    pub(super) connection: Connection,
+    certificate: CertificateDer<'static>,
+    pub(super) link: Link,
     /// The address, if this node dialled.
     pub(super) dialled: Option<SocketAddr>,
     port: u16,
-    send: SendStream,
-    receive: RecvStream,
+    control: Control,
+}
+
+/// How control messages go.
+pub(super) enum Control {
+    /// Over the control stream of a QUIC connection.
+    Streams(Connection, SendStream, RecvStream),
+    /// In requests over HTTPS.
+    Session { outbox: mpsc::Sender<Message>, session: Arc<Session> },
 }
 
 impl Greeting {
+    pub(super) fn new(leaf: DeviceLeaf, link: Link, dialled: Option<SocketAddr>, port: u16, control: Control) -> Self {
+        let DeviceLeaf { identity, validity, certificate } = leaf;
+        Self { identity, validity, certificate, link, dialled, port, control }
+    }
+
+    /// Greets over a new QUIC connection, on a stream that whoever dialled opens.
+    async fn exchange(connection: Connection, dialled: Option<SocketAddr>, port: u16) -> anyhow::Result<Self> {
+        let leaf = quic::identity(&connection)?;
+        let (mut send, mut receive) = if dialled.is_some() { connection.open_bi().await? } else { connection.accept_bi().await? };
+        let port = greet(&mut send, &mut receive, port).await?;
+        Ok(Self::new(leaf, Link::Quic(connection.clone()), dialled, port, Control::Streams(connection, send, receive)))
+    }
+
     pub(super) fn close(&self, reason: &str) {
-        self.connection.close(0u8.into(), reason.as_bytes());
+        self.link.close(0, reason);
+    }
+
+    /// Where the other end is.
+    pub(super) fn remote_address(&self) -> SocketAddr {
+        match &self.link {
+            Link::Quic(connection) => connection.remote_address(),
+            Link::Https(https) => https.address(),
+        }
     }
 
     /// Where the other end takes connections.
     pub(super) fn listens_on(&self) -> SocketAddr {
-        self.dialled.unwrap_or_else(|| SocketAddr::new(self.connection.remote_address().ip().to_canonical(), self.port))
+        self.dialled.unwrap_or_else(|| SocketAddr::new(self.remote_address().ip().to_canonical(), self.port))
     }
 
     fn dialler(&self, me: NodeId) -> NodeId {
@@ -84,13 +122,7 @@ pub(super) async fn accept(endpoint: Endpoint, port: u16, commands: mpsc::Sender
         let commands = commands.clone();
         tokio::spawn(async move {
             let address = incoming.remote_address();
-            let greeting = async {
-                let connection = incoming.await?;
-                let DeviceLeaf { identity, validity } = quic::identity(&connection)?;
-                let (mut send, mut receive) = connection.accept_bi().await?;
-                let port = greet(&mut send, &mut receive, port).await?;
-                anyhow::Ok(Greeting { identity, validity, connection, dialled: None, port, send, receive })
-            };
+            let greeting = async { Greeting::exchange(incoming.await?, None, port).await };
             match tokio::time::timeout(GREETING_TIME, greeting).await {
                 Ok(Ok(greeting)) => {
                     let _ = commands.send(Command::Greeted(Box::new(greeting))).await;
@@ -117,28 +149,34 @@ fn is_refusal(error: &anyhow::Error) -> bool {
     (0x100..0x200).contains(&code)
 }
 
-/// Dials an address and greets.
-pub(super) async fn dial(endpoint: Endpoint, address: SocketAddr, port: u16, commands: mpsc::Sender<Command>) {
-    let greeting = async {
-        let connection = endpoint.connect(address, DEVICE_DNS_NAME)?.await?;
-        let DeviceLeaf { identity, validity } = quic::identity(&connection)?;
-        let (mut send, mut receive) = connection.open_bi().await?;
-        let port = greet(&mut send, &mut receive, port).await?;
-        anyhow::Ok(Greeting { identity, validity, connection, dialled: Some(address), port, send, receive })
+/// Dials an address and greets: over QUIC, or over HTTPS where QUIC does not come through in time.
+pub(super) async fn dial(endpoint: Endpoint, web: Arc<Web>, address: SocketAddr, port: u16, commands: mpsc::Sender<Command>) {
+    let over_quic = async { Greeting::exchange(endpoint.connect(address, DEVICE_DNS_NAME)?.await?, Some(address), port).await };
+    let error = match tokio::time::timeout(QUIC_TIME, over_quic).await {
+        Ok(Ok(greeting)) => return tell(&commands, Command::Greeted(Box::new(greeting))).await,
+        Ok(Err(error)) if is_refusal(&error) => {
+            let error = format!("{error:#}");
+            tracing::warn!(event = "peer_refused", %address, error, "a peer did not let this node in, or was not trusted");
+            return tell(&commands, Command::DialFailed { address }).await;
+        }
+        Ok(Err(error)) => format!("{error:#}"),
+        Err(_) => "no answer in time".to_owned(),
     };
-    let command = match tokio::time::timeout(GREETING_TIME, greeting).await {
-        Ok(Ok(greeting)) => Command::Greeted(Box::new(greeting)),
-        Ok(Err(error)) => {
-            let (text, failed) = (format!("{error:#}"), Command::DialFailed { address });
-            if is_refusal(&error) {
-                tracing::warn!(event = "peer_refused", %address, error = text, "a peer did not let this node in, or was not trusted");
-            } else {
-                tracing::debug!(%address, error = text, "a peer could not be reached");
-            }
-            failed
+    let command = match tokio::time::timeout(GREETING_TIME, https::dial(&web, address)).await {
+        Ok(Ok(greeting)) => {
+            tracing::info!(event = "quic_blocked", %address, error, "a peer is not reached over QUIC; HTTPS on the same port is used");
+            Command::Greeted(Box::new(greeting))
+        }
+        Ok(Err(over_https)) => {
+            tracing::debug!(%address, error, over_https = format!("{over_https:#}"), "a peer could not be reached");
+            Command::DialFailed { address }
         }
         Err(_) => Command::DialFailed { address },
     };
+    tell(&commands, command).await;
+}
+
+async fn tell(commands: &mpsc::Sender<Command>, command: Command) {
     let _ = commands.send(command).await;
 }
 
@@ -160,12 +198,24 @@ pub(super) fn replaces(me: NodeId, new: &Greeting, known: &Peer) -> bool {
 pub(super) fn adopt(me: NodeId, greeting: Greeting, commands: &mpsc::Sender<Command>) -> Peer {
     let node = greeting.identity.node;
     let (dialler, listens_on) = (greeting.dialler(me), greeting.listens_on());
-    let Greeting { identity, validity, connection, send, receive, .. } = greeting;
-    let (control, queue) = mpsc::channel(CONTROL_QUEUE_MAX);
-    tokio::spawn(write_control(send, queue));
-    tokio::spawn(read_control(node, connection.clone(), receive, commands.clone()));
-    tokio::spawn(accept_requests(node, connection.clone(), commands.clone()));
-    Peer { device: identity.device, validity, connection, listens_on, dialler, control }
+    let Greeting { identity, validity, certificate, link, control, .. } = greeting;
+    let control = match control {
+        Control::Streams(connection, send, receive) => {
+            if send.set_priority(quic::CONTROL_PRIORITY).is_err() {
+                tracing::debug!(node = %node, "the control stream is closed already");
+            }
+            let (control, queue) = mpsc::channel(CONTROL_QUEUE_MAX);
+            tokio::spawn(write_control(send, queue));
+            tokio::spawn(read_control(node, connection.clone(), receive, commands.clone()));
+            tokio::spawn(accept_requests(node, connection, commands.clone()));
+            control
+        }
+        Control::Session { outbox, session } => {
+            tokio::spawn(session.run(commands.clone()));
+            outbox
+        }
+    };
+    Peer { device: identity.device, validity, certificate, link, listens_on, dialler, control }
 }
 
 async fn write_control(mut send: SendStream, mut queue: mpsc::Receiver<Message>) {
@@ -177,9 +227,13 @@ async fn write_control(mut send: SendStream, mut queue: mpsc::Receiver<Message>)
 }
 
 async fn read_control(node: NodeId, connection: Connection, mut receive: RecvStream, commands: mpsc::Sender<Command>) {
+    let (clock, mut bucket) = (Clock::start(), Bucket::default());
     loop {
         match quic::read_frame::<Message>(&mut receive).await {
             Ok(message) => {
+                while let Err(wait) = bucket.take(clock.now(), pace::MESSAGES) {
+                    tokio::time::sleep(wait).await;
+                }
                 if commands.send(Command::Happened(Input::Received { peer: node, message })).await.is_err() {
                     return;
                 }
@@ -201,7 +255,9 @@ async fn accept_requests(node: NodeId, connection: Connection, commands: mpsc::S
         let commands = commands.clone();
         tokio::spawn(async move {
             if let Ok(Ok(get)) = tokio::time::timeout(REQUEST_TIME, quic::read_frame::<Get>(&mut receive)).await {
-                let _ = commands.send(Command::Asked(Ask { peer: node, get, send })).await;
+                // What a peer sends beyond its request is thrown away unread.
+                let _ = receive.stop(0u8.into());
+                let _ = commands.send(Command::Asked(Ask { peer: node, get, reply: Reply::Stream(send) })).await;
             }
         });
     }

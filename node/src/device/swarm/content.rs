@@ -34,6 +34,16 @@ pub(super) enum Held {
     Partial { partial: Partial, verifier: Option<Arc<UnitVerifier>> },
 }
 
+impl Held {
+    /// How the blob is cut.
+    pub(super) fn geometry(&self) -> Geometry {
+        match self {
+            Self::Whole { geometry } => *geometry,
+            Self::Partial { partial, .. } => partial.geometry(),
+        }
+    }
+}
+
 /// What was found when a wanted blob's files were opened.
 pub(crate) enum Opened {
     /// It is in the store, and was hashed again.
@@ -76,12 +86,15 @@ impl Content {
         }
     }
 
-    /// Hashes a stored blob again and removes it if it has rotted; false then.
+    /// Hashes what is stored of a blob again, and removes a whole one that has rotted; false if something has.
     pub(super) fn recheck(&self, blob: Digest) -> impl Future<Output = anyhow::Result<bool>> + use<> {
-        let store = self.store.clone();
+        let (store, held) = (self.store.clone(), self.held.get(&blob).cloned());
         async move {
-            let checked = tokio::task::spawn_blocking(move || verify_stored(&store, &blob)).await;
-            Ok(checked.context("hashing a blob was interrupted")??.is_some())
+            let check = move || match held {
+                Some(Held::Partial { partial, verifier }) => Ok(verifier.map_or(Ok(true), |verifier| partial.is_sound(&verifier))?),
+                Some(Held::Whole { .. }) | None => Ok(verify_stored(&store, &blob)?.is_some()),
+            };
+            tokio::task::spawn_blocking(check).await.context("hashing a blob was interrupted")?
         }
     }
 

@@ -1,5 +1,5 @@
 //! What a device is told when it polls: its assignment and the desired states of its groups, signed anew only when something
-//! changed, grew old, or the epoch was raised.
+//! changed, grew old, or a new root raised the epoch or names another key.
 //!
 //! Nothing here looks at other devices, so that a poll costs the same in a fleet of any size.
 //!
@@ -13,28 +13,28 @@ use protocol::label::effective;
 use protocol::name::{AppName, DeviceId, GroupName, OrgName};
 use protocol::statement::assignment::{Assigned, Assignment, FORMAT, Pin};
 use protocol::statement::desired::Counter;
+use protocol::statement::renewal::{DOCUMENT_SECONDS, Delegation, is_current};
 
 use super::super::Seed;
 use super::super::api::Refused;
-use super::states::DESIRED_SECONDS;
 use crate::clock::wall_time;
 use crate::store::meta::{AssignmentRecord, DeviceView, MetaError};
 
 /// How often it is tried again when another poll of the same device came in between.
 const TRIES: usize = 3;
 
-/// The epoch that each organisation's root delegates, as of a timestamp: a new root comes with a new timestamp.
+/// What each organisation's root delegates to the online key, as of a timestamp: a new root comes with a new timestamp.
 #[derive(Debug, Default)]
-pub struct Epochs(Mutex<BTreeMap<OrgName, (String, u64)>>);
+pub struct Delegations(Mutex<BTreeMap<OrgName, (String, Delegation)>>);
 
-impl Epochs {
-    fn known(&self, org: &OrgName, timestamp: &str) -> Option<u64> {
-        let epochs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        epochs.get(org).filter(|(of, _)| of == timestamp).map(|(_, epoch)| *epoch)
+impl Delegations {
+    fn known(&self, org: &OrgName, timestamp: &str) -> Option<Delegation> {
+        let delegations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        delegations.get(org).filter(|(of, _)| of == timestamp).map(|(_, delegation)| delegation.clone())
     }
 
-    fn note(&self, org: &OrgName, timestamp: String, epoch: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(org.clone(), (timestamp, epoch));
+    fn note(&self, org: &OrgName, timestamp: String, delegation: Delegation) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(org.clone(), (timestamp, delegation));
     }
 }
 
@@ -48,19 +48,22 @@ pub struct DeviceDocuments {
 }
 
 impl Seed {
-    /// The epoch that the organisation's root delegates to the online key.
-    pub(in crate::seed) async fn current_epoch(&self, org: &OrgName) -> Result<u64, Refused> {
+    /// What the organisation's root delegates to the online key.
+    pub(in crate::seed) async fn delegation(&self, org: &OrgName) -> Result<Delegation, Refused> {
         let timestamp = self.store.tuf_file(org, "timestamp.json").await?.map(|file| file.content).unwrap_or_default();
-        if let Some(epoch) = self.epochs.known(org, &timestamp) {
-            return Ok(epoch);
+        if let Some(delegation) = self.delegations.known(org, &timestamp) {
+            return Ok(delegation);
         }
         let root = self.current_root(org).await.map_err(|error| Refused::failed(error.as_ref()))?;
         let root: serde_json::Value = serde_json::from_str(&root).map_err(|error| Refused::failed(&error))?;
-        let epoch = root.pointer("/signed/x-hedgerow/online/epoch").and_then(serde_json::Value::as_u64);
+        let online = root.pointer("/signed/x-hedgerow/online");
+        let delegated = |online: &serde_json::Value| {
+            Some(Delegation { epoch: online.get("epoch")?.as_u64()?, keyid: online.get("keyid")?.as_str()?.to_owned() })
+        };
         let missing = || Refused::failed(&std::io::Error::other("the root delegates no online key"));
-        let epoch = epoch.ok_or_else(missing)?;
-        self.epochs.note(org, timestamp, epoch);
-        Ok(epoch)
+        let delegation = online.and_then(delegated).ok_or_else(missing)?;
+        self.delegations.note(org, timestamp, delegation.clone());
+        Ok(delegation)
     }
 
     /// What a device is to be told.
@@ -68,11 +71,11 @@ impl Seed {
     /// # Errors
     /// When it is not known, or the store fails.
     pub async fn documents_for(&self, org: &OrgName, device: &DeviceId) -> Result<DeviceDocuments, Refused> {
-        let epoch = self.current_epoch(org).await?;
-        let mut assignment = self.assignment_for(org, device, epoch).await;
+        let delegation = self.delegation(org).await?;
+        let mut assignment = self.assignment_for(org, device, &delegation).await;
         for _ in 1..TRIES {
             match &assignment {
-                Err(refused) if refused.is_conflict() => assignment = self.assignment_for(org, device, epoch).await,
+                Err(refused) if refused.is_conflict() => assignment = self.assignment_for(org, device, &delegation).await,
                 _ => break,
             }
         }
@@ -80,7 +83,7 @@ impl Seed {
         let mut states = Vec::with_capacity(groups.len());
         for group in groups {
             let Some(mut kept) = self.store.desired_state(org, &group).await? else { continue };
-            if kept.counter.epoch < epoch {
+            if !is_current(kept.signed(), &delegation, self.signer.keyid(), wall_time()) {
                 match self.sign_again(org, &group).await {
                     Err(refused) if !refused.is_conflict() => return Err(refused),
                     _ => {}
@@ -94,21 +97,20 @@ impl Seed {
     }
 
     /// The device's assignment in its envelope, and the groups that it names.
-    async fn assignment_for(&self, org: &OrgName, device: &DeviceId, epoch: u64) -> Result<(String, Vec<GroupName>), Refused> {
+    async fn assignment_for(&self, org: &OrgName, device: &DeviceId, delegation: &Delegation) -> Result<(String, Vec<GroupName>), Refused> {
         let missing = || MetaError::Missing(format!("device {device} of {org}"));
         let view = self.store.device_view(org, device).await?.ok_or_else(missing)?;
         let apps = self.assigned(org, &view).await?;
         let now = wall_time();
         let kept = view.assignment;
         let counter = kept.as_ref().map(|kept| kept.counter);
-        let fresh =
-            kept.filter(|kept| kept.apps == apps && kept.counter.epoch >= epoch && kept.expires > now.plus_seconds(DESIRED_SECONDS / 2));
+        let fresh = kept.filter(|kept| kept.apps == apps && is_current(kept.signed(), delegation, self.signer.keyid(), now));
         let assignment = Assignment {
             format: FORMAT,
             org: org.clone(),
             device: device.clone(),
-            counter: Counter::after(counter, epoch),
-            expires: now.plus_seconds(DESIRED_SECONDS),
+            counter: Counter::after(counter, delegation.epoch),
+            expires: now.plus_seconds(DOCUMENT_SECONDS),
             otherwise: GroupName::all(),
             apps,
         };
@@ -118,7 +120,8 @@ impl Seed {
         }
         let envelope = self.signer.sign_assignment(&assignment);
         let Assignment { counter: next, expires, apps, .. } = assignment;
-        let record = AssignmentRecord { counter: next, expires, apps, envelope: envelope.clone() };
+        let signed_by = self.signer.keyid().to_owned();
+        let record = AssignmentRecord { counter: next, expires, apps, signed_by, envelope: envelope.clone() };
         self.store.put_assignment(org, device, counter, record).await?;
         Ok((envelope, groups))
     }

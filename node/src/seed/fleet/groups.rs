@@ -104,6 +104,7 @@ fn shown(device: DeviceRecord, groups: &[Group], report: Option<ReportRecord>) -
     let own_labels = report.as_ref().map(|kept| kept.report.labels.clone()).unwrap_or_default();
     let labels: Labels = effective(&device.labels, &own_labels);
     let (reported, said) = report.map(|kept| (kept.received, kept.report)).unzip();
+    let stale = said.as_ref().is_some_and(|said| said.stale);
     let (apps, refused) = said.map(|said| (said.apps, said.refused)).unwrap_or_default();
     DeviceShown {
         groups: groups_of(groups, &labels),
@@ -116,6 +117,7 @@ fn shown(device: DeviceRecord, groups: &[Group], report: Option<ReportRecord>) -
         reported,
         apps,
         refused,
+        stale,
     }
 }
 

@@ -6,15 +6,12 @@ use protocol::name::{AppName, GroupName, OrgName};
 use protocol::rollout::Rollout;
 use protocol::rollout::documents::next_desired_state;
 use protocol::statement::desired::{Before, DesiredApp, DesiredState};
+use protocol::statement::renewal::{DOCUMENT_SECONDS, is_current};
 
 use super::super::Seed;
 use super::super::api::Refused;
 use crate::clock::wall_time;
 use crate::store::meta::{DesiredStateRecord, NextDesired, VersionRecord};
-
-/// A desired state is acted on for this long without being renewed, in seconds: the longest that a taken seed can freeze a
-/// fleet unseen.
-pub(super) const DESIRED_SECONDS: u64 = 14 * 86_400;
 
 /// What is to become of a group's desired state.
 #[derive(Debug, Default)]
@@ -58,11 +55,12 @@ impl Seed {
         (kept, previous): (Option<DesiredStateRecord>, Option<DesiredState>),
         changes: Vec<(AppName, Option<DesiredApp>)>,
     ) -> Result<NextDesired, Refused> {
-        let epoch = self.current_epoch(org).await?;
-        let expires = wall_time().plus_seconds(DESIRED_SECONDS);
+        let epoch = self.delegation(org).await?.epoch;
+        let expires = wall_time().plus_seconds(DOCUMENT_SECONDS);
         let state = next_desired_state(previous.as_ref(), org, group, epoch, expires, changes);
         let envelope = self.signer.sign_desired_state(&state);
-        let record = DesiredStateRecord { group: group.clone(), counter: state.counter, expires, envelope };
+        let signed_by = self.signer.keyid().to_owned();
+        let record = DesiredStateRecord { group: group.clone(), counter: state.counter, expires, signed_by, envelope };
         Ok(NextDesired { expected: kept.map(|kept| kept.counter), state: record })
     }
 
@@ -84,15 +82,14 @@ pub(super) fn entry(rollout: &Rollout, version: &VersionRecord, before: Option<B
     }
 }
 
-/// Signs an organisation's desired states again when half of their life is over, or when a new root raised the epoch.
+/// Signs an organisation's desired states again when they are due, or when a new root raised the epoch or names another key.
 ///
 /// # Errors
 /// When the store fails.
 pub async fn renew_desired_states(seed: &Seed, org: &OrgName) -> anyhow::Result<()> {
-    let epoch = seed.current_epoch(org).await.map_err(|refused| anyhow::anyhow!("{refused}"))?;
+    let delegation = seed.delegation(org).await.map_err(|refused| anyhow::anyhow!("{refused}"))?;
     for kept in seed.store.desired_states(org).await? {
-        let is_fresh = kept.expires > wall_time().plus_seconds(DESIRED_SECONDS / 2) && kept.counter.epoch >= epoch;
-        if is_fresh {
+        if is_current(kept.signed(), &delegation, seed.signer.keyid(), wall_time()) {
             continue;
         }
         match seed.sign_again(org, &kept.group).await {

@@ -167,7 +167,8 @@ mod tests {
     use crate::store::blobs::BlobStore;
     use crate::store::embedded::EmbeddedStore;
     use crate::store::meta::{
-        GarbageStore as _, KeyStore as _, ManifestRecord, RepositoryStore as _, Retirement, TrustStore as _, TufFile, VersionRecord,
+        GarbageStore as _, KeyStore as _, ManifestRecord, RepositoryStore as _, Retirement, TrustStore as _, TufFile, VersionContent,
+        VersionRecord,
     };
 
     const DAY: u64 = 86_400;
@@ -261,7 +262,7 @@ mod tests {
             let digest = self.blobs.put(None, bytes).await.unwrap().blob();
             let statements = [(statement.platform, digest)].into();
             let record = VersionRecord { app: statement.app, version: number, statements, published: at(1), retired: None };
-            self.store.publish_version(&org(), record, BTreeMap::new(), &tuf_file(), vec![]).await.unwrap();
+            self.store.publish_version(&org(), record, VersionContent::default(), &tuf_file(), vec![]).await.unwrap();
             digest
         }
     }

@@ -36,6 +36,16 @@ impl FleetStore for EmbeddedStore {
         self.write(move |t| tokens.iter().try_for_each(|token| identity::add_token(t, token))).await
     }
 
+    async fn tokens(&self, org: &OrgName) -> Result<Vec<TokenRecord>, MetaError> {
+        let tokens: Vec<TokenRecord> = self.read(|index| values(index.scan(Table::Token, Range::all(""))?)).await?;
+        Ok(tokens.into_iter().filter(|token| token.org == *org).collect())
+    }
+
+    async fn revoke_token(&self, org: &OrgName, secret_sha256: &Digest) -> Result<(), MetaError> {
+        let (org, secret_sha256) = (org.clone(), *secret_sha256);
+        self.write(move |t| identity::revoke_token(t, &org, &secret_sha256)).await
+    }
+
     async fn check_token(&self, secret_sha256: &Digest, now: WallTime) -> Result<TokenRecord, MetaError> {
         let key = secret_sha256.to_string();
         let token: Option<TokenRecord> = self.read(move |index| index.get(Table::Token, &key)).await?;

@@ -22,6 +22,14 @@ pub(super) fn add_token(t: &mut Transaction<'_>, token: &TokenRecord) -> Result<
     t.put(Table::Token, secret, token)
 }
 
+pub(super) fn revoke_token(t: &mut Transaction<'_>, org: &OrgName, secret_sha256: &Digest) -> Result<(), MetaError> {
+    let stored = secret_sha256.to_string();
+    let token: Option<TokenRecord> = t.get(Table::Token, &stored)?;
+    let token = token.filter(|token| token.org == *org);
+    token.ok_or_else(|| MetaError::Missing(format!("such a token of {org}")))?;
+    t.delete(Table::Token, stored)
+}
+
 /// The token, if its time is not over.
 pub(super) fn unexpired(token: Option<TokenRecord>, now: WallTime) -> Result<TokenRecord, TokenRefused> {
     let token = token.ok_or(TokenRefused::Unknown)?;

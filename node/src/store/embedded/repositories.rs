@@ -240,7 +240,7 @@ pub(super) fn rely_on(
     Ok(())
 }
 
-fn link_blob(t: &mut Transaction<'_>, repository: &RepositoryName, blob: &Digest, link: BlobLink) -> Result<(), MetaError> {
+pub(super) fn link_blob(t: &mut Transaction<'_>, repository: &RepositoryName, blob: &Digest, link: BlobLink) -> Result<(), MetaError> {
     let linked = key(&[repository, blob]);
     let kept: Option<BlobLink> = t.get(Table::RepositoryBlob, &linked)?;
     if kept.is_none_or(|kept| kept.size != link.size) {
@@ -311,7 +311,12 @@ fn repositories(records: &impl Records, org: &OrgName, last: Option<&str>, limit
     found.iter().map(|(rest, _)| name(&format!("{prefix}{rest}"))).collect()
 }
 
-fn put_manifest(t: &mut Transaction<'_>, repository: &RepositoryName, manifest: &ManifestRecord, tags: &[Tag]) -> Result<(), MetaError> {
+pub(super) fn put_manifest(
+    t: &mut Transaction<'_>,
+    repository: &RepositoryName,
+    manifest: &ManifestRecord,
+    tags: &[Tag],
+) -> Result<(), MetaError> {
     for tag in tags {
         let kept: Option<TagRecord> = t.get(Table::Tag, &key(&[repository, tag]))?;
         if let Some(kept) = kept.filter(|kept| kept.digest != manifest.digest) {

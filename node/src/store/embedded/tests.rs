@@ -228,7 +228,7 @@ async fn an_organisation_holds_the_lists_of_its_blobs_and_its_statements() {
     assert_eq!(store.org_blob(&org(), &list.blob()).await.unwrap(), Some(4));
     assert_eq!(store.org_blob(&other, &list.blob()).await.unwrap(), None);
     let statement = blobs.put(None, Bytes::from_static(b"1")).await.unwrap();
-    store.publish_version(&org(), version(1), VersionContent::new(), &timestamp(0), vec![]).await.unwrap();
+    store.publish_version(&org(), version(1), VersionContent::default(), &timestamp(0), vec![]).await.unwrap();
     assert_eq!(store.org_blob(&org(), &statement.blob()).await.unwrap(), Some(1));
     assert_eq!(store.org_blob(&other, &statement.blob()).await.unwrap(), None);
 }
@@ -275,24 +275,27 @@ async fn referrers_are_found_by_their_subject() {
 #[tokio::test]
 async fn a_version_number_is_published_once_and_in_order() {
     let (_dir, store) = store().await;
-    assert!(is_conflict(&store.publish_version(&org(), version(2), VersionContent::new(), &timestamp(0), vec![]).await), "1 comes first");
-    assert!(is_conflict(&store.publish_version(&org(), version(0), VersionContent::new(), &timestamp(0), vec![]).await));
-    store.publish_version(&org(), version(1), VersionContent::new(), &timestamp(0), vec![timestamp(1)]).await.unwrap();
     assert!(
-        is_conflict(&store.publish_version(&org(), version(1), VersionContent::new(), &timestamp(1), vec![timestamp(9)]).await),
+        is_conflict(&store.publish_version(&org(), version(2), VersionContent::default(), &timestamp(0), vec![]).await),
+        "1 comes first"
+    );
+    assert!(is_conflict(&store.publish_version(&org(), version(0), VersionContent::default(), &timestamp(0), vec![]).await));
+    store.publish_version(&org(), version(1), VersionContent::default(), &timestamp(0), vec![timestamp(1)]).await.unwrap();
+    assert!(
+        is_conflict(&store.publish_version(&org(), version(1), VersionContent::default(), &timestamp(1), vec![timestamp(9)]).await),
         "taken"
     );
     assert!(
-        is_conflict(&store.publish_version(&org(), version(2), VersionContent::new(), &timestamp(0), vec![timestamp(9)]).await),
+        is_conflict(&store.publish_version(&org(), version(2), VersionContent::default(), &timestamp(0), vec![timestamp(9)]).await),
         "old timestamp"
     );
     assert_eq!(store.tuf_file(&org(), "timestamp.json").await.unwrap(), Some(timestamp(1)), "nothing of a conflict is kept");
-    store.publish_version(&org(), version(2), VersionContent::new(), &timestamp(1), vec![timestamp(2)]).await.unwrap();
+    store.publish_version(&org(), version(2), VersionContent::default(), &timestamp(1), vec![timestamp(2)]).await.unwrap();
     assert_eq!(store.versions(&org(), &"web".parse().unwrap()).await.unwrap(), [version(1), version(2)]);
     assert!(is_conflict(&store.put_tuf_files(&org(), &timestamp(1), vec![timestamp(3)]).await));
     store.put_tuf_files(&org(), &timestamp(2), vec![timestamp(3)]).await.unwrap();
     let other = "other".parse().unwrap();
-    assert!(is_missing(&store.publish_version(&other, version(1), VersionContent::new(), &timestamp(0), vec![]).await));
+    assert!(is_missing(&store.publish_version(&other, version(1), VersionContent::default(), &timestamp(0), vec![]).await));
 }
 
 #[tokio::test]
@@ -366,7 +369,14 @@ async fn a_key_that_is_replaced_or_revoked_never_enrols_again() {
 async fn a_revocation_list_is_replaced_by_a_newer_one_alone() {
     let (_dir, store) = store().await;
     let at = |n| Counter { epoch: 1, n };
-    let list = |n| RevocationListRecord { counter: at(n), expires: NOW, keys: [Digest::sha256(b"k")].into(), envelope: "{}".into() };
+    let list = |n| RevocationListRecord {
+        counter: at(n),
+        expires: NOW,
+        keys: [Digest::sha256(b"k")].into(),
+        digest: None,
+        signed_by: String::new(),
+        envelope: "{}".into(),
+    };
     store.put_revocation_list(&org(), None, list(1)).await.unwrap();
     for (expected, n) in [(None, 2), (Some(at(2)), 3), (Some(at(1)), 1)] {
         assert!(is_conflict(&store.put_revocation_list(&org(), expected, list(n)).await), "{n}");
@@ -385,7 +395,7 @@ async fn of_many_writers_one_wins_and_nothing_is_lost() {
             tokio::spawn(async move {
                 let tag = format!("t{n:03}").parse().unwrap();
                 store.put_manifest(&repository(), manifest(&n.to_string()), vec![], &[tag]).await.unwrap();
-                store.publish_version(&org(), version(1), VersionContent::new(), &timestamp(0), vec![timestamp(n + 1)]).await.is_ok()
+                store.publish_version(&org(), version(1), VersionContent::default(), &timestamp(0), vec![timestamp(n + 1)]).await.is_ok()
             })
         })
         .collect();
@@ -403,7 +413,7 @@ async fn of_many_writers_one_wins_and_nothing_is_lost() {
 async fn all_of_it_comes_back_from_the_journal_alone() {
     let (dir, store) = store().await;
     store.put_manifest(&repository(), manifest("one"), vec![], &["1".parse().unwrap()]).await.unwrap();
-    store.publish_version(&org(), version(1), VersionContent::new(), &timestamp(0), vec![timestamp(1)]).await.unwrap();
+    store.publish_version(&org(), version(1), VersionContent::default(), &timestamp(0), vec![timestamp(1)]).await.unwrap();
     let before = all(&store);
     drop(store);
     std::fs::remove_dir_all(dir.path().join("index")).unwrap();

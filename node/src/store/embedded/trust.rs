@@ -10,9 +10,11 @@ use protocol::name::{AppName, OrgName};
 use protocol::statement::desired::DesiredApp;
 
 use super::keys::must_exist;
-use super::repositories::{Size, rely_on};
+use super::repositories::{Size, link_blob, put_manifest, rely_on};
 use super::{EmbeddedStore, Number, values};
-use crate::store::meta::{DesiredStateRecord, MetaError, Relied, Retirement, TrustStore, TufFile, VersionContent, VersionRecord};
+use crate::store::meta::{
+    DesiredStateRecord, EvidenceRecord, MetaError, Relied, Retirement, TrustStore, TufFile, VersionContent, VersionRecord,
+};
 use crate::store::records::{Range, Records, Table, key, under};
 use crate::store::writer::Transaction;
 
@@ -103,9 +105,13 @@ fn publish_version(
             "version {number} is not the next one of {org}/{app}; look at its versions and try again"
         )));
     }
-    for (repository, digests) in content {
+    for (repository, digests) in &content.named {
         let relied = |digest: &Digest| Relied { digest: *digest, may_be_manifest: true };
         rely_on(t, repository, digests.iter().map(relied), *published)?;
+    }
+    for EvidenceRecord { repository, manifest, blobs } in &content.evidence {
+        blobs.iter().try_for_each(|(digest, link)| link_blob(t, repository, digest, *link))?;
+        put_manifest(t, repository, manifest, &[])?;
     }
     for (platform, statement) in &version.statements {
         let holder = format!("statement of {app} {number} {platform}");

@@ -20,8 +20,8 @@ use tokio::sync::RwLock;
 use super::*;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::meta::{
-    AccessKeyRecord, BlobLink, DesiredStateRecord, DeviceRecord, FleetStore as _, GarbageStore as _, KeyStore as _, ManifestRecord, Relied,
-    RepositoryStore as _, Retirement, TokenRecord, TrustStore as _, TufFile, VersionContent, VersionRecord,
+    AccessKeyRecord, BlobLink, DesiredStateRecord, DeviceRecord, EvidenceRecord, FleetStore as _, GarbageStore as _, KeyStore as _,
+    ManifestRecord, Relied, RepositoryStore as _, Retirement, TokenRecord, TrustStore as _, TufFile, VersionContent, VersionRecord,
 };
 
 /// When everything was pushed that a test does not say otherwise of.
@@ -101,7 +101,16 @@ impl World {
     }
 
     /// Publishes an image as the next version of the app `web`.
-    async fn publish(&self, number: u64, [manifest, layer]: [Digest; 2]) -> BTreeMap<Platform, Digest> {
+    async fn publish(&self, number: u64, image: [Digest; 2]) -> BTreeMap<Platform, Digest> {
+        self.publish_content(number, image, Vec::new()).await
+    }
+
+    async fn publish_content(
+        &self,
+        number: u64,
+        [manifest, layer]: [Digest; 2],
+        evidence: Vec<EvidenceRecord>,
+    ) -> BTreeMap<Platform, Digest> {
         let platform: Platform = "linux-amd64".parse().unwrap();
         let named = |digest| Descriptor { media_type: "a/b".into(), digest, size: 1 };
         let blob = protocol::statement::version::StatedBlob { media_type: "a/b".into(), digest: layer, size: 1, hash_list: None };
@@ -113,9 +122,19 @@ impl World {
         let statements = BTreeMap::from([(platform, statement)]);
         let app = "web".parse().unwrap();
         let record = VersionRecord { app, version: number, statements: statements.clone(), published: THEN, retired: None };
-        let content = VersionContent::from([(repository(), [manifest, layer].into())]);
+        let content = VersionContent { named: [(repository(), [manifest, layer].into())].into(), evidence };
         self.store.publish_version(&org(), record, content, &timestamp(number - 1), vec![timestamp(number)]).await.unwrap();
         statements
+    }
+
+    /// Publishes an untagged image with evidence beside it; the artifact and its layer.
+    async fn publish_with_evidence(&self, number: u64, [manifest, layer]: [Digest; 2]) -> [Digest; 2] {
+        let envelope = self.file(b"envelope").await;
+        let artifact = self.file(manifest_text(&[envelope], Some(&manifest)).as_bytes()).await;
+        let blobs = vec![(envelope, BlobLink { size: 8, used: THEN })];
+        let evidence = vec![EvidenceRecord { repository: repository(), manifest: record(artifact, Some(manifest), THEN), blobs }];
+        self.publish_content(number, [manifest, layer], evidence).await;
+        [artifact, envelope]
     }
 
     async fn retire(&self, number: u64) {
@@ -220,6 +239,18 @@ async fn the_content_of_a_retired_version_goes_and_its_statement_stays() {
 }
 
 #[tokio::test]
+async fn evidence_stays_beside_its_image_as_long_as_that_lives_and_goes_with_it() {
+    let world = World::new().await;
+    let image = world.image("image", None).await;
+    let [artifact, envelope] = world.publish_with_evidence(1, image).await;
+    assert_eq!(world.collect().await.files, 0, "nothing but a version names any of it");
+    assert!(world.has(&artifact).await && world.has(&envelope).await);
+    world.retire(1).await;
+    assert_eq!(world.collect().await.files, 4);
+    assert!(!world.has(&artifact).await && !world.has(&envelope).await && !world.has(&image[0]).await);
+}
+
+#[tokio::test]
 async fn what_a_desired_state_names_is_a_root() {
     let world = World::new().await;
     let image = world.image("image", None).await;
@@ -233,7 +264,7 @@ async fn what_a_desired_state_names_is_a_root() {
     let key = SigningKey::from_bytes(&[7; 32]);
     let envelope = Envelope::seal("x", &serde_json::to_vec(&state).unwrap(), "online", |bytes| key.sign(bytes));
     let envelope = serde_json::to_string(&envelope).unwrap();
-    let record = DesiredStateRecord { group: GroupName::all(), counter, expires: NOW, envelope };
+    let record = DesiredStateRecord { group: GroupName::all(), counter, expires: NOW, signed_by: String::new(), envelope };
     world.store.put_desired_state(&org(), None, record, Vec::new()).await.unwrap();
     assert_eq!(world.collect().await.files, 0);
     assert!(world.has(&image[0]).await && world.has(&image[1]).await);
@@ -256,7 +287,7 @@ async fn what_a_device_reported_is_a_root_for_ninety_days() {
     let report = |counter, running| {
         let app = AppReport { version: 2, rollout: None, state: DeviceState::Stored, running, reason: None };
         let (labels, refused) = (Labels::new(), BTreeMap::new());
-        DeviceReport { counter, apps: [("web".parse().unwrap(), app)].into(), labels, refused }
+        DeviceReport { counter, apps: [("web".parse().unwrap(), app)].into(), labels, refused, stale: false }
     };
     world.store.put_report(&org(), &device, report(1, Some(1)), NOW).await.unwrap();
     world.store.put_report(&org(), &device, report(2, None), NOW.plus_seconds(60)).await.unwrap();

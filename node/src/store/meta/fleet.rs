@@ -18,10 +18,14 @@ use protocol::name::{AppName, DeviceId, GroupName, OrgName, Platform};
 use protocol::rollout::{DeviceReport, Rollout};
 use protocol::statement::assignment::Assigned;
 use protocol::statement::desired::{Counter, DesiredState};
+use protocol::statement::renewal::Kept;
 use protocol::time::WallTime;
 use serde::{Deserialize, Serialize};
 
 use super::MetaError;
+
+/// The length of what a token is called towards people: 64 bits, which two tokens of an organisation never share.
+const TOKEN_ID_CHARS: usize = 16;
 
 /// An enrolment token; its secret is kept as a hash only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +52,11 @@ pub struct TokenRecord {
     pub labels: Labels,
 }
 
+/// What the token whose secret has this hash is called towards people.
+pub fn token_id(secret_sha256: &Digest) -> String {
+    secret_sha256.hex().chars().take(TOKEN_ID_CHARS).collect()
+}
+
 const fn one_use() -> u32 {
     1
 }
@@ -56,6 +65,11 @@ impl TokenRecord {
     /// A token that enrols one device of any name.
     pub const fn single(secret_sha256: Digest, org: OrgName, expires: WallTime) -> Self {
         Self { secret_sha256, org, expires, used: false, uses_left: 1, device: None, replaces: false, labels: Labels::new() }
+    }
+
+    /// What it is called towards people: the beginning of its hash, which is no secret.
+    pub fn id(&self) -> String {
+        token_id(&self.secret_sha256)
     }
 
     /// What it allows.
@@ -90,8 +104,21 @@ pub struct RevocationListRecord {
     pub expires: WallTime,
     /// The keys on it.
     pub keys: BTreeSet<Digest>,
+    /// The SHA-256 of what was signed; none in records of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// The identity of the online key that signed it; empty in records of before.
+    #[serde(default)]
+    pub signed_by: String,
     /// The signed envelope.
     pub envelope: String,
+}
+
+impl RevocationListRecord {
+    /// What decides whether it is signed anew.
+    pub fn signed(&self) -> Kept<'_> {
+        Kept { counter: self.counter, expires: self.expires, signed_by: &self.signed_by }
+    }
 }
 
 /// An enrolled device.
@@ -162,8 +189,18 @@ pub struct AssignmentRecord {
     pub expires: WallTime,
     /// What it says of apps.
     pub apps: BTreeMap<AppName, Assigned>,
+    /// The identity of the online key that signed it; empty in records of before.
+    #[serde(default)]
+    pub signed_by: String,
     /// The signed envelope.
     pub envelope: String,
+}
+
+impl AssignmentRecord {
+    /// What decides whether it is signed anew.
+    pub fn signed(&self) -> Kept<'_> {
+        Kept { counter: self.counter, expires: self.expires, signed_by: &self.signed_by }
+    }
 }
 
 /// What decides about a device's assignment, read in one step.
@@ -188,6 +225,9 @@ pub struct DesiredStateRecord {
     pub counter: Counter,
     /// When it stops being acted on, in seconds since 1970.
     pub expires: WallTime,
+    /// The identity of the online key that signed it; empty in records of before.
+    #[serde(default)]
+    pub signed_by: String,
     /// The signed envelope.
     pub envelope: String,
 }
@@ -202,6 +242,11 @@ pub struct NextDesired {
 }
 
 impl DesiredStateRecord {
+    /// What decides whether it is signed anew.
+    pub fn signed(&self) -> Kept<'_> {
+        Kept { counter: self.counter, expires: self.expires, signed_by: &self.signed_by }
+    }
+
     /// What was signed.
     ///
     /// # Errors
@@ -223,6 +268,10 @@ pub trait FleetStore: Send + Sync {
     }
     /// Adds enrolment tokens, all or none.
     async fn add_tokens(&self, tokens: Vec<TokenRecord>) -> Result<(), MetaError>;
+    /// The tokens of an organisation, in no order that means anything.
+    async fn tokens(&self, org: &OrgName) -> Result<Vec<TokenRecord>, MetaError>;
+    /// Forgets the token of `org` with this secret; missing if there is none.
+    async fn revoke_token(&self, org: &OrgName, secret_sha256: &Digest) -> Result<(), MetaError>;
     /// The token with this secret, if its time is not over at `now`; otherwise why not. Whether it has a use left for a device,
     /// [`Self::enroll`] decides.
     async fn check_token(&self, secret_sha256: &Digest, now: WallTime) -> Result<TokenRecord, MetaError>;

@@ -10,7 +10,7 @@ use protocol::name::{AppName, OrgName, Platform, RepositoryName};
 use protocol::time::WallTime;
 use serde::{Deserialize, Serialize};
 
-use super::MetaError;
+use super::{BlobLink, ManifestRecord, MetaError};
 
 /// A file of an organisation's TUF repository, by name (`3.root.json`, `timestamp.json`, …).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,8 +57,25 @@ impl VersionRecord {
     }
 }
 
-/// What the statements of a version name, by repository.
-pub type VersionContent = BTreeMap<RepositoryName, BTreeSet<Digest>>;
+/// What a version relies on and brings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VersionContent {
+    /// What its statements name, by repository.
+    pub named: BTreeMap<RepositoryName, BTreeSet<Digest>>,
+    /// What is stored beside its images.
+    pub evidence: Vec<EvidenceRecord>,
+}
+
+/// An artifact beside an image, with what it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EvidenceRecord {
+    /// The image's repository.
+    pub repository: RepositoryName,
+    /// The artifact.
+    pub manifest: ManifestRecord,
+    /// The blobs that it names.
+    pub blobs: Vec<(Digest, BlobLink)>,
+}
 
 /// Trust metadata and versions.
 #[async_trait]
@@ -67,7 +84,7 @@ pub trait TrustStore: Send + Sync {
     async fn tuf_file(&self, org: &OrgName, name: &str) -> Result<Option<TufFile>, MetaError>;
     /// Replaces or adds TUF files, if `timestamp.json` is still exactly `expected`; a conflict otherwise.
     async fn put_tuf_files(&self, org: &OrgName, expected: &TufFile, files: Vec<TufFile>) -> Result<(), MetaError>;
-    /// Publishes a version with the TUF files that name it, relying on its content: a conflict if the number is not the next
+    /// Publishes a version with the TUF files that name it, relying on what it names and with what it brings: a conflict if the number is not the next
     /// one of the app, or if `timestamp.json` is no longer `expected`; missing if a repository no longer has the content.
     async fn publish_version(
         &self,

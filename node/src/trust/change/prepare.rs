@@ -10,7 +10,6 @@ use protocol::time::WallTime;
 use serde_json::{Value, json};
 use sigstore_tuf::DelegatedRole;
 
-use super::super::archive;
 use super::super::client::VerifiedRepository;
 use super::super::metadata::{self, MEMBER, ROOT_SECONDS};
 use super::super::operator_keys::OperatorKeys;
@@ -33,10 +32,12 @@ pub struct KeysWanted {
 /// What else a new root shall say.
 #[derive(Clone, Debug, Default)]
 pub struct RootWanted {
-    /// The seed's online key, if it changes.
+    /// The seed's online key, if it changes: then counters start anew too.
     pub online: Option<VerifyingKey>,
-    /// Whether counters start anew: recovery from a fast-forward, or from a backup that was restored.
+    /// Whether counters start anew: recovery from a restored backup, or from a clock that was ahead.
     pub raise_epoch: bool,
+    /// With a higher epoch: whether revocation lists of those before do not count any more.
+    pub forget_revocations: bool,
     /// Whether grants are allowed, if that changes.
     pub grants: Option<bool>,
     /// The certificate authorities that devices trust, DER in base64, if that changes.
@@ -75,8 +76,12 @@ pub fn prepare_root(
         }
         signed[MEMBER]["online"]["keyid"] = json!(keyid);
     }
-    if wanted.raise_epoch {
-        signed[MEMBER]["online"]["epoch"] = json!(view.online_key().epoch.saturating_add(1));
+    if wanted.raise_epoch || wanted.online.is_some() {
+        let epoch = view.online_key().epoch.saturating_add(1);
+        signed[MEMBER]["online"]["epoch"] = json!(epoch);
+        if wanted.forget_revocations {
+            signed[MEMBER]["online"]["revocations_since"] = json!(epoch);
+        }
     }
     if let Some(grants) = wanted.grants {
         signed[MEMBER]["grants"] = json!(grants);
@@ -128,7 +133,7 @@ pub fn prepare_apps(
     let before = top_level.clone();
     let mut change = TrustChange::default();
     for app in apps {
-        let (name, archive) = (metadata::role_name(app), metadata::archive_name(app));
+        let name = metadata::role_name(app);
         let role = view.loaded_app_role(app)?.ok_or_else(|| PublicationRefused::Change(format!("the app {app} is not published")))?;
         let mut known = top_level["delegations"]["keys"].clone();
         let roles = top_level["delegations"]["roles"].as_array_mut();
@@ -141,12 +146,6 @@ pub fn prepare_apps(
         let mut signed = metadata::plain(role);
         if let Some(floor) = floor {
             metadata::set_floor(&mut signed, floor);
-        }
-        if let Some(archived) = view.loaded_archive_role(app)? {
-            let named: serde_json::Map<String, Value> =
-                authority.keyids.iter().map(|id| (id.clone(), top_level["delegations"]["keys"][id].clone())).collect();
-            signed["delegations"] = archive::delegations(app, &named.into(), &authority);
-            change.roles.push(next_role(&archive, metadata::plain(archived), archived.version, keys, &authority.keyids, now)?);
         }
         change.roles.push(next_role(&name, signed, role.version, keys, &authority.keyids, now)?);
     }

@@ -358,6 +358,70 @@ async fn a_new_root_changes_the_online_key_for_ever() {
 }
 
 #[tokio::test]
+async fn with_a_raised_epoch_timestamp_and_snapshot_begin_anew_and_what_people_signed_does_not_go_back() {
+    let mut fixture = Fixture::new();
+    fixture.publish("web", 1).await;
+    fixture.floor = Some(2);
+    fixture.publish("web", 2).await;
+    let mut device = fixture.open("device");
+    device.refresh(NOW, &Counted::new(&fixture.served), None).await.unwrap();
+    statement(&mut device, &Counted::new(&fixture.served), "web", 2, NOW).await.unwrap();
+    let pins = |targets: u64, web: u64| BTreeMap::from([("targets.json".to_owned(), targets), ("app-web.json".to_owned(), web)]);
+    let forward = fixture.signer.online_files((u64::MAX, u64::MAX), &pins(2, 2), NOW);
+    fixture.serve(forward.into());
+    device.refresh(NOW, &Counted::new(&fixture.served), None).await.unwrap();
+    let again = fixture.signer.online_files((3, 3), &pins(2, 2), NOW);
+    let mut served = fixture.served.clone();
+    served.files.extend(again.into_iter().map(|file| (file.name, file.content)));
+    assert_eq!(reason(device.refresh(NOW, &Counted::new(&served), None).await), "rolled_back");
+
+    let root = next_root(&fixture, |signed| signed["x-hedgerow"]["online"]["epoch"] = json!(2));
+    fixture.served.files.insert("2.root.json".into(), root);
+    let older_role = fixture.signer.online_files((1, 1), &pins(2, 1), NOW);
+    fixture.serve(older_role.into());
+    let source = Counted::new(&fixture.served);
+    device.refresh(NOW, &source, None).await.unwrap();
+    let mut device = fixture.open("device");
+    device.refresh(NOW, &source, None).await.unwrap();
+    assert_eq!(reason(statement(&mut device, &source, "web", 1, NOW).await), "below_floor");
+    assert_eq!(device.floor(&"web".parse().unwrap()).unwrap(), 2, "an older role of the app lowers no floor");
+
+    let older_targets = fixture.signer.online_files((2, 2), &BTreeMap::from([("targets.json".to_owned(), 1)]), NOW);
+    fixture.serve(older_targets.into());
+    assert_ne!(reason(device.refresh(NOW, &Counted::new(&fixture.served), None).await), "accepted");
+    let root = next_root(&fixture, |signed| signed["x-hedgerow"]["online"]["epoch"] = json!(3));
+    fixture.served.files.insert("3.root.json".into(), root);
+    assert_eq!(reason(device.refresh(NOW, &Counted::new(&fixture.served), None).await), "rolled_back", "older targets neither");
+}
+
+#[tokio::test]
+async fn after_a_restored_backup_a_version_that_is_signed_anew_takes_the_place_of_the_lost_one() {
+    let mut fixture = Fixture::new();
+    fixture.publish("web", 1).await;
+    let backup = fixture.served.clone();
+    fixture.publish("web", 2).await;
+    let mut device = fixture.open("device");
+    device.refresh(NOW, &Counted::new(&fixture.served), None).await.unwrap();
+    let lost = statement(&mut device, &Counted::new(&fixture.served), "web", 2, NOW).await.unwrap();
+
+    fixture.served = backup;
+    let root = next_root(&fixture, |signed| signed["x-hedgerow"]["online"]["epoch"] = json!(2));
+    fixture.served.files.insert("2.root.json".into(), root);
+    let (pins, moment) = (fixture.files(None).await.pins().unwrap(), NOW.plus_seconds(1));
+    let anew = fixture.signer.online_files((1, 1), &pins, moment);
+    fixture.serve(anew.into());
+    device.refresh(moment, &Counted::new(&fixture.served), None).await.unwrap();
+    device.accepted_before(token(), &name("web", 1), &PLATFORMS[0].parse().unwrap()).unwrap_err();
+    fixture.floor = Some(1);
+    std::fs::remove_dir_all(fixture.home.path().join("operator")).unwrap();
+    fixture.publish("web", 2).await;
+    let source = Counted::new(&fixture.served);
+    device.refresh(moment, &source, None).await.unwrap();
+    assert_eq!(device.floor(&"web".parse().unwrap()).unwrap(), 1, "it is the new role of the same version");
+    assert_eq!(statement(&mut device, &source, "web", 2, moment).await.unwrap().digest(), lost.digest());
+}
+
+#[tokio::test]
 async fn a_taken_seed_cannot_name_new_content() {
     let mut fixture = Fixture::new();
     fixture.publish("web", 1).await;

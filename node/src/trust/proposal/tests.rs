@@ -2,6 +2,7 @@
 
 use super::super::change::{KeysWanted, RootWanted, check_change, prepare_apps, prepare_root};
 use super::super::fixture::{Counted, Fixture, NOW};
+use super::super::online_key::OnlineSigner;
 use super::super::updater::Refreshed;
 use super::*;
 use crate::transport::authorities::{Authorities, named};
@@ -96,7 +97,7 @@ async fn a_stolen_app_key_is_rotated_out_and_signs_nothing_any_more() {
     let operator = view(&fixture, "operator").await;
     let wanted = KeysWanted { add: vec![new], remove: vec![stolen], threshold: None };
     let change = prepare_apps(&operator, &fixture.keys, &operator.apps(), &wanted, None, NOW).unwrap();
-    assert_eq!(change.roles.len(), 3, "two roles and an archive");
+    assert_eq!(change.roles.len(), 2, "one each; the archive stays as it is");
     let proposed = proposal(&fixture, &operator, change).await;
     let read = proposed.read(&fixture.keys.trusted_root().unwrap()).unwrap();
     assert!(says(&read, "may not sign any more"));
@@ -168,6 +169,33 @@ async fn a_new_root_must_leave_the_seed_able_to_sign_and_the_epoch_where_it_is_o
     take(&mut fixture, &raised).await.unwrap();
     let operator = view(&fixture, "operator").await;
     assert_eq!((operator.online_key().epoch, operator.allows_grants()), (2, true));
+}
+
+#[tokio::test]
+async fn another_online_key_raises_the_epoch_and_ends_a_fast_forward() {
+    let mut fixture = Fixture::new();
+    fixture.publish("web", 1).await;
+    let pins = fixture.files(None).await.pins().unwrap();
+    let forward = fixture.signer.online_files((u64::MAX, u64::MAX), &pins, NOW);
+    fixture.serve(forward.into());
+    let mut device = view(&fixture, "device").await;
+    let operator = view(&fixture, "operator").await;
+    fixture.signer = OnlineSigner::load_or_generate(&fixture.home.path().join("second.pem")).unwrap();
+    let wanted = RootWanted { online: Some(fixture.signer.public_key()), ..RootWanted::default() };
+    let mut change = prepare_root(&operator, &fixture.keys, None, &wanted, NOW).unwrap();
+    let proposed = proposal(&fixture, &operator, change.clone()).await;
+    let root = change.root.as_mut().unwrap();
+    let mut same_epoch: Value = serde_json::from_str(&root.content).unwrap();
+    same_epoch["signed"]["x-hedgerow"]["online"]["epoch"] = json!(1);
+    root.content = metadata::sign(&same_epoch["signed"], &[fixture.keys.secret("root").unwrap()]);
+    let same_epoch = proposal(&fixture, &operator, change).await;
+    assert_eq!(take(&mut fixture, &same_epoch).await.unwrap_err().reason(), "bad_change");
+
+    take(&mut fixture, &proposed).await.unwrap();
+    device.refresh(NOW, &Counted::new(&fixture.served), None).await.unwrap();
+    assert_eq!((device.online_key().epoch, device.online_key().key), (2, fixture.signer.public_key()));
+    let versions: Vec<u64> = device.roles_in_force().unwrap().iter().filter(|role| role.is_online).map(|role| role.version).collect();
+    assert_eq!(versions, [1, 1]);
 }
 
 #[tokio::test]

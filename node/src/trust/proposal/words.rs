@@ -2,12 +2,12 @@
 //!
 //! Not here: whether it may be signed; see [`super`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::digest::Digest;
 use protocol::name::OrgName;
 use rustls_pki_types::CertificateDer;
-use sigstore_tuf::{DelegatedRole, Root, Targets};
+use sigstore_tuf::{DelegatedRole, Root, TargetFile, Targets};
 
 use super::super::metadata;
 use super::super::refused::TrustRefused;
@@ -28,6 +28,9 @@ pub(super) fn root(before: &Root, after: &Root, org: &OrgName) -> Result<Vec<Str
     }
     if old.epoch != new.epoch {
         words.push(format!("root: the epoch of desired states goes from {} to {}; their counters start anew", old.epoch, new.epoch));
+    }
+    if metadata::revocations_since(after) > metadata::revocations_since(before) {
+        words.push("root: the keys of devices that were revoked so far are accepted again, unless the seed revokes them anew".to_owned());
     }
     match (metadata::allows_grants(before), metadata::allows_grants(after)) {
         (false, true) => words.push("root: grants of the app keys count from now on, where a device cannot ask the seed".to_owned()),
@@ -81,16 +84,20 @@ pub(super) fn targets(before: Option<&Targets>, after: &Targets) -> Vec<String> 
     words
 }
 
-/// What the new role or archive of an app changes.
-pub(super) fn app_role(role: &str, before: Option<&Targets>, after: &Targets, (from, to): (u64, u64)) -> Vec<String> {
-    let mut words = vec![format!("{role}: version {}, valid until {}", after.version, after.expires)];
-    let listed = |path: &String| before.is_some_and(|before| before.targets.contains_key(path));
-    for (path, target) in after.targets.iter().filter(|(path, _)| !listed(path)) {
+/// What the new role of an app, with its archive, changes.
+pub(super) fn app_role(
+    role: &str,
+    before: &BTreeMap<String, TargetFile>,
+    after: &BTreeMap<String, TargetFile>,
+    (from, to): (u64, u64),
+) -> Vec<String> {
+    let mut words = Vec::new();
+    for (path, target) in after.iter().filter(|(path, _)| !before.contains_key(*path)) {
         let sha256 = target.hashes.get("sha256").map_or("unknown", String::as_str);
         words.push(format!("{role}: lists {path}, sha256:{sha256}"));
     }
-    for (path, old) in before.iter().flat_map(|before| &before.targets) {
-        match after.targets.get(path) {
+    for (path, old) in before {
+        match after.get(path) {
             None => words.push(format!("{role}: no longer lists {path}")),
             Some(new) if new != old => words.push(format!("{role}: CHANGES {path}, which devices refuse")),
             Some(_) => {}

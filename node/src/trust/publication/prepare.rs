@@ -17,7 +17,7 @@ use super::super::operator_keys::{APP_KEY, OperatorKeys};
 use super::super::refused::TrustRefused;
 use super::super::repository::targets_due;
 use super::super::rules::published_versions;
-use super::{Publication, PublicationRefused, check_number, checked_text};
+use super::{Publication, PublicationRefused, check_number, checked_text, evidence};
 use crate::store::meta::TufFile;
 
 /// A version to be signed.
@@ -59,6 +59,7 @@ pub fn prepare_version(
     if !keys.holds_one_of(&delegated.keyids) {
         return Err(PublicationRefused::ForeignKey(role));
     }
+    let evidence = evidence::seal(view.org(), &statements, keys, &delegated.keyids)?;
     let mut signed = previous.map_or_else(metadata::empty_targets, metadata::plain);
     for (platform, text) in &statements {
         signed["targets"][name.target_path(platform)] = metadata::target_entry(text.as_bytes());
@@ -69,15 +70,12 @@ pub fn prepare_version(
         metadata::set_floor(&mut signed, floor);
     }
     let surplus = archive::surplus(&listed, &deployed);
-    let archive_role = if surplus.is_empty() {
-        None
-    } else {
-        let before = view.loaded_archive_role(&name.app)?;
-        let named: serde_json::Map<String, Value> =
-            delegated.keyids.iter().map(|id| (id.clone(), top_level["delegations"]["keys"][id].clone())).collect();
-        let archived = archive::move_surplus(&name.app, &mut signed, before, &surplus, (&named.into(), &delegated));
-        let version = before.map_or(0, |role| role.version);
-        Some(next_role(&metadata::archive_name(&name.app), archived, version, keys, &delegated.keyids, now)?)
+    let archive = match previous {
+        Some(role) if !surplus.is_empty() => {
+            let before = view.kept_archive(&name.app, role)?;
+            Some(archive::move_surplus(&name.app, &mut signed, before, &surplus))
+        }
+        _ => None,
     };
     let app_role = next_role(&role, signed, previous.map_or(0, |role| role.version), keys, &delegated.keyids, now)?;
     let targets = if previous.is_none() || targets_due {
@@ -85,7 +83,7 @@ pub fn prepare_version(
     } else {
         None
     };
-    Ok(Publication { app: name.app, version: name.version, statements, app_role, archive_role, targets, lower_floor })
+    Ok(Publication { app: name.app, version: name.version, statements, evidence, app_role, archive, targets, lower_floor })
 }
 
 /// The top-level targets as they delegate `app`, and the delegation; the app's key is the one called [`APP_KEY`] if the app is

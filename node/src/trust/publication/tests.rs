@@ -189,42 +189,76 @@ async fn versions_beyond_fifty_move_to_the_archive_save_those_that_devices_shall
     }
     fixture.deployed = [2].into();
     let publication = fixture.prepare("web", 52, NOW).await.unwrap();
-    assert_eq!(publication.archive_role, None, "1 was moved with 51, and 2 is wanted");
+    assert_eq!(publication.archive, None, "1 was moved with 51, and 2 is wanted");
     fixture.deployed.clear();
     let publication = fixture.prepare("web", 52, NOW).await.unwrap();
-    let archive = publication.archive_role.clone().unwrap();
-    assert_eq!(archive.name, "2.archive-web.json");
-    let paths = |content: &str| -> Vec<String> {
-        let document: Value = serde_json::from_str(content).unwrap();
-        document["signed"]["targets"].as_object().unwrap().keys().cloned().collect()
-    };
-    let archived = ["web/1/linux-amd64.json", "web/1/linux-arm64.json", "web/2/linux-amd64.json", "web/2/linux-arm64.json"];
-    assert_eq!(paths(&archive.content), archived);
-    assert_eq!(paths(&publication.app_role.content).len(), 100);
+    let archive: Value = serde_json::from_str(&publication.archive.as_ref().unwrap().content).unwrap();
+    let archived: Vec<&String> = archive["targets"].as_object().unwrap().keys().collect();
+    assert_eq!(archived, ["web/1/linux-amd64.json", "web/1/linux-arm64.json", "web/2/linux-amd64.json", "web/2/linux-arm64.json"]);
+    let role: Value = serde_json::from_str(&publication.app_role.content).unwrap();
+    assert_eq!(role["signed"]["targets"].as_object().unwrap().len(), 101, "50 versions for two platforms, and the archive");
     fixture.check(&publication, NOW).await.unwrap();
 
+    // Another archive, which the app's key pins.
     let changed = |change: fn(&mut Value)| {
-        let mut publication = publication.clone();
-        let archive = publication.archive_role.as_mut().unwrap();
-        let mut document: Value = serde_json::from_str(&archive.content).unwrap();
-        change(&mut document["signed"]);
-        archive.content = metadata::sign(&document["signed"], &[fixture.keys.secret("app").unwrap()]);
+        let mut archive = archive.clone();
+        change(&mut archive["targets"]);
+        let content = archive.to_string();
+        let pinned = metadata::target_entry(content.as_bytes());
+        let mut publication = resigned(&fixture, &publication, |signed| signed["targets"]["web/archive/versions.json"] = pinned);
+        let name = archive::file_name(&publication.app, &Digest::sha256(content.as_bytes()));
+        publication.archive = Some(TufFile { name, content });
         publication
     };
-    let lost = changed(|signed| {
-        signed["targets"].as_object_mut().unwrap().remove("web/1/linux-amd64.json");
-    });
+    let lost = changed(|targets| drop(targets.as_object_mut().unwrap().remove("web/1/linux-amd64.json")));
     assert_eq!(refused(&fixture, &lost).await, "changed_target");
-    let never_moved = changed(|signed| {
-        signed["targets"].as_object_mut().unwrap().remove("web/2/linux-amd64.json");
-    });
+    let never_moved = changed(|targets| drop(targets.as_object_mut().unwrap().remove("web/2/linux-amd64.json")));
     assert_eq!(refused(&fixture, &never_moved).await, "changed_target");
-    let twice = changed(|signed| signed["targets"]["web/52/linux-amd64.json"] = metadata::target_entry(b"x"));
+    let twice = changed(|targets| targets["web/52/linux-amd64.json"] = metadata::target_entry(b"x"));
     assert_eq!(refused(&fixture, &twice).await, "other_targets");
-    let deeper = changed(|signed| signed["delegations"] = json!({ "keys": {}, "roles": [] }));
-    assert_eq!(refused(&fixture, &deeper).await, "other_targets");
-    let wider = resigned(&fixture, &publication, |signed| signed["delegations"]["roles"][0]["paths"] = json!(["*/*/*.json"]));
-    assert_eq!(refused(&fixture, &wider).await, "other_targets");
+    let extra = changed(|targets| targets["web/53/linux-amd64.json"] = metadata::target_entry(b"x"));
+    assert_eq!(refused(&fixture, &extra).await, "other_targets");
+    let mut unpinned = changed(|_| ());
+    unpinned.archive.as_mut().unwrap().content.push(' ');
+    assert_eq!(refused(&fixture, &unpinned).await, "other_name");
+    unpinned.archive = None;
+    assert_eq!(refused(&fixture, &unpinned).await, "mismatch", "the archive in force is not the one that the role pins");
+    let dropped =
+        resigned(&fixture, &publication, |signed| drop(signed["targets"].as_object_mut().unwrap().remove("web/archive/versions.json")));
+    assert_eq!(refused(&fixture, &dropped).await, "changed_target");
+}
+
+#[tokio::test]
+async fn a_version_comes_with_the_evidence_that_its_statements_say_signed_by_the_apps_key() {
+    let mut fixture = Fixture::new();
+    fixture.publish("web", 1).await;
+    let good = fixture.prepare("web", 2, NOW).await.unwrap();
+    let checked = fixture.check(&good, NOW).await.unwrap();
+    let subjects: Vec<Digest> = checked.evidence.iter().map(|evidence| evidence.subject).collect();
+    assert_eq!(
+        subjects,
+        ["linux-amd64", "linux-arm64"].map(|platform| Digest::sha256(platform.as_bytes())),
+        "the manifests of the fixture"
+    );
+
+    let with = |evidence: &BTreeMap<Platform, Vec<String>>| Publication { evidence: evidence.clone(), ..good.clone() };
+    assert_eq!(refused(&fixture, &with(&BTreeMap::new())).await, "bad_evidence");
+    let mut swapped = good.evidence.clone();
+    let first = swapped.values().next().unwrap().clone();
+    swapped.values_mut().for_each(|envelopes| envelopes.clone_from(&first));
+    assert_eq!(refused(&fixture, &with(&swapped)).await, "bad_evidence");
+    let by_another = fixture.prepare("api", 1, NOW).await.unwrap().evidence;
+    assert_eq!(refused(&fixture, &with(&by_another)).await, "bad_evidence", "of another app");
+    let mut forged = good.evidence.clone();
+    for text in forged.values_mut().flatten() {
+        let envelope: Value = serde_json::from_str(text).unwrap();
+        let payload = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, envelope["payload"].as_str().unwrap()).unwrap();
+        let sealed = protocol::envelope::Envelope::seal("application/vnd.in-toto+json", &payload, fixture.signer.keyid(), |bytes| {
+            ed25519_dalek::Signer::sign(&fixture.signer.key, bytes)
+        });
+        *text = serde_json::to_string(&sealed).unwrap();
+    }
+    assert_eq!(refused(&fixture, &with(&forged)).await, "bad_evidence", "the seed's online key signs none");
 }
 
 #[tokio::test]
@@ -242,26 +276,4 @@ async fn the_floor_goes_down_only_if_that_is_said() {
     fixture.floor = Some(4);
     let above = fixture.prepare("web", 3, NOW).await.unwrap();
     assert_eq!(refused(&fixture, &above).await, "floor_above_versions");
-}
-
-/// What a device fetches for a new version of an app in an organisation of 1,000 apps, each with 100 versions of one platform:
-/// timestamp, snapshot, the app's role and a statement. Two pins an app, its role and its archive, are most of it.
-#[tokio::test]
-async fn the_metadata_of_a_new_version_among_a_hundred_thousand_fits_into_ninety_six_kibibytes() {
-    let mut fixture = Fixture::new();
-    for version in 1..=51 {
-        fixture.publish("app-0001", version).await;
-    }
-    let mut pins = fixture.files(None).await.pins().unwrap();
-    for number in 1..=1000 {
-        pins.insert(format!("app-app-{number:04}.json"), 100);
-        pins.insert(format!("archive-app-{number:04}.json"), 50);
-    }
-    let [snapshot, timestamp] = fixture.signer.online_files((100_000, 100_000), &pins, NOW);
-    let role: Value = serde_json::from_str(&fixture.served.files["51.app-app-0001.json"]).unwrap();
-    assert_eq!(role["signed"]["targets"].as_object().unwrap().len(), 100, "50 versions of two platforms");
-    let statement = fixture.served.targets.values().map(Vec::len).max().unwrap();
-    let sizes = [timestamp.content.len(), snapshot.content.len(), role.to_string().len(), statement];
-    println!("timestamp, snapshot, role, statement: {sizes:?} bytes, {} in all", sizes.iter().sum::<usize>());
-    assert!(sizes.iter().sum::<usize>() <= 96 << 10, "{sizes:?}");
 }

@@ -118,7 +118,7 @@ impl Updater {
         Ok(true)
     }
 
-    /// A role as it is kept on disk, verified against `keys` and `authority`; neither pinned nor fresh.
+    /// A role as it is kept on disk, set aside or not, verified against `keys` and `authority`; neither pinned nor fresh.
     pub(in crate::trust) fn kept_role(
         &self,
         role: &str,
@@ -128,7 +128,8 @@ impl Updater {
         let file = metadata::unversioned(&metadata::encoded(role));
         let refused = |error| TrustRefused::of(&file, error);
         let authority = authority.ok_or_else(|| refused(Error::UnknownRole(role.to_owned())))?;
-        let bytes = self.cache.load(&file, TARGETS_BYTES_MAX).ok_or_else(|| not_kept(&file))?;
+        let kept = self.cache.load(&file, TARGETS_BYTES_MAX).or_else(|| self.cache.load_set_aside(&file, TARGETS_BYTES_MAX));
+        let bytes = kept.ok_or_else(|| not_kept(&file))?;
         let metadata = Metadata::<Targets>::from_slice(&bytes).map_err(refused)?;
         metadata.verify_threshold(keys, authority, role).map_err(refused)?;
         Ok(metadata.into_signed())

@@ -10,7 +10,7 @@ use super::*;
 use crate::store::meta::{AssignmentRecord, DesiredStateRecord, DeviceChange, NextDesired, ReportRecord, Retirement};
 
 fn report(counter: u64) -> DeviceReport {
-    DeviceReport { counter, apps: BTreeMap::new(), labels: Labels::new(), refused: BTreeMap::new() }
+    DeviceReport { counter, apps: BTreeMap::new(), labels: Labels::new(), refused: BTreeMap::new(), stale: false }
 }
 
 fn at(n: u64) -> Counter {
@@ -18,7 +18,7 @@ fn at(n: u64) -> Counter {
 }
 
 fn state(group: &str, n: u64) -> DesiredStateRecord {
-    DesiredStateRecord { group: group.parse().unwrap(), counter: at(n), expires: NOW, envelope: n.to_string() }
+    DesiredStateRecord { group: group.parse().unwrap(), counter: at(n), expires: NOW, signed_by: String::new(), envelope: n.to_string() }
 }
 
 fn rollout(id: &str, group: &str) -> Rollout {
@@ -122,7 +122,7 @@ async fn a_device_keeps_what_its_operator_gave_it_when_it_enrols_again() {
     let (_dir, store) = enrolled("d1").await;
     let (id, web): (_, protocol::name::AppName) = ("d1".parse().unwrap(), "web".parse().unwrap());
     assert_eq!(store.device(&org(), &id).await.unwrap().unwrap().labels, labels("site", "north"), "those of the token");
-    store.publish_version(&org(), version(1), VersionContent::new(), &timestamp(0), vec![]).await.unwrap();
+    store.publish_version(&org(), version(1), VersionContent::default(), &timestamp(0), vec![]).await.unwrap();
     let change = DeviceChange { set_labels: labels("class", "lab"), pins: [(web.clone(), Some(1))].into(), ..DeviceChange::default() };
     let changed = store.change_device(&org(), &id, change).await.unwrap();
     assert_eq!((changed.labels.len(), changed.pins[&web]), (2, 1));
@@ -137,7 +137,7 @@ async fn a_device_keeps_what_its_operator_gave_it_when_it_enrols_again() {
 async fn a_pinned_version_is_not_retired_and_a_retired_one_not_pinned() {
     let (_dir, store) = enrolled("d1").await;
     let (id, web): (_, protocol::name::AppName) = ("d1".parse().unwrap(), "web".parse().unwrap());
-    store.publish_version(&org(), version(1), VersionContent::new(), &timestamp(0), vec![]).await.unwrap();
+    store.publish_version(&org(), version(1), VersionContent::default(), &timestamp(0), vec![]).await.unwrap();
     let pin = async |version: Option<u64>| {
         let change = DeviceChange { pins: [(web.clone(), version)].into(), ..DeviceChange::default() };
         store.change_device(&org(), &id, change).await
@@ -158,7 +158,8 @@ async fn a_pinned_version_is_not_retired_and_a_retired_one_not_pinned() {
 async fn an_assignment_is_replaced_by_who_saw_it() {
     let (_dir, store) = enrolled("d1").await;
     let id = "d1".parse().unwrap();
-    let record = |n| AssignmentRecord { counter: at(n), expires: NOW, apps: BTreeMap::new(), envelope: n.to_string() };
+    let record =
+        |n| AssignmentRecord { counter: at(n), expires: NOW, apps: BTreeMap::new(), signed_by: String::new(), envelope: n.to_string() };
     assert!(is_conflict(&store.put_assignment(&org(), &id, Some(at(1)), record(2)).await));
     store.put_assignment(&org(), &id, None, record(1)).await.unwrap();
     assert!(is_conflict(&store.put_assignment(&org(), &id, None, record(2)).await));

@@ -132,7 +132,7 @@ fn desired(number: u64) -> DesiredStateRecord {
     let state = DesiredState { format: FORMAT, org: org(), group: GroupName::all(), counter, expires: NOW, apps };
     let payload = STANDARD.encode(serde_json::to_vec(&state).unwrap());
     let envelope = serde_json::json!({"payloadType": PAYLOAD_TYPE, "payload": payload, "signatures": []}).to_string();
-    DesiredStateRecord { group: GroupName::all(), counter, expires: NOW, envelope }
+    DesiredStateRecord { group: GroupName::all(), counter, expires: NOW, signed_by: String::new(), envelope }
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn a_version_is_retired_when_no_desired_state_names_it_and_not_rolled_out_
     let (_dir, store) = store().await;
     let web = "web".parse().unwrap();
     for number in [1, 2] {
-        store.publish_version(&org(), version(number), VersionContent::new(), &timestamp(0), vec![]).await.unwrap();
+        store.publish_version(&org(), version(number), VersionContent::default(), &timestamp(0), vec![]).await.unwrap();
     }
     let retire = async |number, reason: &str| {
         let retirement = Retirement { at: NOW, reason: Some(reason.into()) };
