@@ -34,6 +34,12 @@ impl Clock {
 /// `SOURCE_DATE_EPOCH` takes that instead.
 const BUILT_AFTER: u64 = 1_793_491_200;
 
+/// A moment before this build of the program.
+pub fn built_after() -> WallTime {
+    let built = option_env!("SOURCE_DATE_EPOCH").and_then(|seconds| seconds.parse().ok()).unwrap_or(BUILT_AFTER);
+    WallTime::from_unix_seconds(built)
+}
+
 /// The system's calendar clock, and how far it is trusted.
 #[derive(Debug)]
 pub struct TrustedClock {
@@ -45,8 +51,7 @@ pub struct TrustedClock {
 impl TrustedClock {
     /// The clock of a process whose floor was `kept`, and whose newest verified metadata sets these bounds.
     pub fn new(kept: Option<KeptFloor>, bounds: Bounds) -> Self {
-        let built = option_env!("SOURCE_DATE_EPOCH").and_then(|seconds| seconds.parse().ok()).unwrap_or(BUILT_AFTER);
-        let floor = TimeFloor::new(WallTime::from_unix_seconds(built), bounds, kept);
+        let floor = TimeFloor::new(built_after(), bounds, kept);
         Self { floor: Mutex::new(floor), clock: wall_time, monotonic: Clock::start() }
     }
 

@@ -6,6 +6,7 @@
 //! | [`online_key`] | the seed's key for desired states, snapshots and timestamps | seed |
 //! | [`metadata`] | names, content, signatures and lifetimes of TUF documents | all |
 //! | [`repository`] | a new repository, and the online files that keep it fresh | operator, seed |
+//! | [`authorities`] | the certificate authorities that a root names | all |
 //! | `archive` | what moves out of an app's role when it has many versions | all |
 //! | [`publication`] | a new version: made by the operator, checked by the seed | operator, seed |
 //! | [`change`] | who may sign what: keys, thresholds, epoch, floors, renewals | operator, seed |
@@ -43,6 +44,7 @@
 //! Not here: what statements mean, see `protocol::statement`; transport certificates, see `transport::tls`.
 
 mod archive;
+pub mod authorities;
 mod cache;
 pub mod change;
 pub mod client;
@@ -64,7 +66,7 @@ pub mod updater;
 pub(crate) mod fixture;
 
 pub use change::TrustChange;
-pub use client::VerifiedRepository;
+pub use client::{VerifiedRepository, newest_root};
 pub use key_file::KeyError;
 pub use metadata::statement_digest;
 pub use online_key::OnlineSigner;

@@ -6,6 +6,7 @@
 //! | [`content`] | which blobs are wanted, and when a version is whole |
 //! | [`wanted`] | which version of an app the signed documents ask for, and whether it may be started now |
 //! | [`record`] | what of it survives a crash |
+//! | `moment` | what is known of the time when a version may be started |
 //! | `start` | starts, one at a time, and the way back when one fails |
 //! | [`freshness`] | whether what it acts on is stale |
 //! | `report` | what the seed is told |
@@ -14,6 +15,7 @@
 
 pub mod content;
 pub mod freshness;
+mod moment;
 pub mod record;
 mod report;
 mod start;
@@ -30,9 +32,11 @@ use crate::rollout::report::DeviceReport;
 use crate::statement::assignment::AcceptedAssignment;
 use crate::statement::desired::AcceptedDesiredState;
 use crate::statement::version::{AcceptedStatement, VersionName};
+use crate::time::floor::CheckedTime;
 use crate::time::{Instant, WallTime};
-use content::{Content, Proof};
+use content::{Content, Proof, STATEMENTS_MAX};
 use freshness::Freshness;
+use moment::Heard;
 use record::{Record, Release};
 use report::Reporting;
 use start::Start;
@@ -44,13 +48,24 @@ const RETRY_MIN: Duration = Duration::from_secs(1);
 /// The first poll comes within this part of the interval, so that a fleet whose power returns does not ask all at once.
 const FIRST_POLL_PART: u32 = 10;
 
+/// The most polls, statements and reports that are asked for and not yet answered, and moments that are not yet kept: one,
+/// [`STATEMENTS_MAX`], one and one, since the next moment comes with the answer to a later poll. A queue for so many is never full.
+pub const ERRANDS_MAX: usize = STATEMENTS_MAX + 3;
+
 /// What both clocks say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
     /// Since the driver started.
     pub monotonic: Instant,
-    /// The calendar; none while it is not trusted: then nothing staged is started.
-    pub calendar: Option<WallTime>,
+    /// How late it is at least, and whether the calendar is trusted: if not, nothing staged is started.
+    pub wall: CheckedTime,
+}
+
+impl Now {
+    /// The calendar, if it is trusted.
+    pub fn calendar(self) -> Option<WallTime> {
+        self.wall.trust.is_trusted().then_some(self.wall.now)
+    }
 }
 
 /// Why a statement could not be had, for people.
@@ -94,12 +109,12 @@ pub enum Input {
         /// The reason, one word.
         reason: &'static str,
     },
-    /// The newest role of the app that was verified says that no version below `floor` may be started.
-    Floor {
+    /// What the newest role of the app that was verified says.
+    Role {
         /// The app.
         app: AppName,
-        /// The least version; none if any may.
-        floor: Option<u64>,
+        /// What it says.
+        terms: RoleTerms,
     },
     /// The first of the roles that people sign, and that what the device shall have depends on, expires then.
     RolesExpire {
@@ -139,6 +154,17 @@ pub enum Input {
     },
     /// The seed did not take a report.
     ReportFailed,
+    /// The device is told to stop: a start under way will not end, which is not the version's fault.
+    Stopping,
+}
+
+/// What the role of an app says of all its versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoleTerms {
+    /// The least version that may be started; none if any may.
+    pub floor: Option<u64>,
+    /// After this moment no version is started that did not run before.
+    pub expires: WallTime,
 }
 
 /// What the driver must do.
@@ -259,7 +285,8 @@ pub struct Agent {
     next_poll: Option<Instant>,
     failures: u32,
     apps: BTreeMap<AppName, Wanted>,
-    floors: BTreeMap<AppName, u64>,
+    roles: BTreeMap<AppName, RoleTerms>,
+    heard: Heard,
     content: Content,
     start: Start,
     reporting: Reporting,
@@ -279,7 +306,8 @@ impl Agent {
             next_poll: None,
             failures: 0,
             apps: BTreeMap::new(),
-            floors: BTreeMap::new(),
+            roles: BTreeMap::new(),
+            heard: Heard::default(),
             content: Content::default(),
             start,
             reporting,
@@ -297,7 +325,7 @@ impl Agent {
             Input::PollFailed => self.on_poll_failed(now.monotonic),
             Input::StateAccepted { assignment, states } => self.on_state(&assignment, &states),
             Input::DocumentRefused { document, reason } => self.reporting.note_refused(document, reason),
-            Input::Floor { app, floor } => self.on_floor(app, floor),
+            Input::Role { app, terms } => drop(self.roles.insert(app, terms)),
             Input::RolesExpire { at } => self.freshness.on_roles(at),
             Input::StatementAccepted(statement) => self.content.on_statement(&statement, &mut self.out),
             Input::StatementRefused { name, refusal } => self.content.on_statement_refused(&name, refusal, &mut self.out),
@@ -310,6 +338,7 @@ impl Agent {
                 let at = now.monotonic + self.jitter(pause);
                 self.reporting.on_failed(at);
             }
+            Input::Stopping => return self.on_stopping(),
         }
         self.judge_freshness(now);
         self.go_on(now);
@@ -345,9 +374,10 @@ impl Agent {
     /// Polls are spread over the interval by the device's own phase, whatever moment it was started at.
     fn on_polled(&mut self, now: Now) {
         self.failures = 0;
+        self.heard.note(now);
         let interval = self.settings.interval.as_secs().max(1);
         let phase = rendezvous::draw(self.settings.seed, 0) % interval;
-        let wait = now.calendar.map_or(interval, |calendar| {
+        let wait = now.calendar().map_or(interval, |calendar| {
             let into = (calendar.as_unix_seconds().saturating_add(interval) - phase) % interval;
             interval - into
         });
@@ -378,15 +408,8 @@ impl Agent {
                 self.out.events.push_back(Event::VersionFailed { name, reason });
             }
         }
-        self.start.forget_troubles(|app| self.apps.get(app).is_some_and(|known| wanted.get(app) == Some(known)));
+        self.start.forget_troubles(|app| self.apps.get(app).zip(wanted.get(app)).is_some_and(|(known, new)| known.asks_the_same(new)));
         self.apps = wanted;
-    }
-
-    fn on_floor(&mut self, app: AppName, floor: Option<u64>) {
-        match floor {
-            Some(floor) => drop(self.floors.insert(app, floor)),
-            None => drop(self.floors.remove(&app)),
-        }
     }
 
     fn jitter(&mut self, limit: Duration) -> Duration {

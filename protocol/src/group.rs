@@ -81,6 +81,22 @@ pub fn check_new(groups: &[Group], new: &Group) -> Result<(), GroupRefused> {
     }
 }
 
+/// Whether a device whose groups are `of` is listed under `group`, whatever the app. In `all` is who is in no group of some app,
+/// or of any if there are no groups.
+pub fn is_listed(groups: &[Group], of: &BTreeMap<AppName, GroupName>, group: &GroupName) -> bool {
+    if group.is_all() {
+        return groups.is_empty() || groups.iter().any(|group| !of.contains_key(&group.app));
+    }
+    of.values().any(|of| of == group)
+}
+
+/// Whether a device with these labels is a member of `group` of `app`, among an organisation's `groups`.
+pub fn is_member(groups: &[Group], labels: &Labels, app: &AppName, group: &GroupName) -> bool {
+    let of_app = groups.iter().filter(|group| group.app == *app && group.selector.matches(labels));
+    let best = of_app.max_by_key(|group| group.priority);
+    best.map_or_else(|| group.is_all(), |best| best.name == *group)
+}
+
 /// The group of each app for a device with these labels; for apps that are absent it is `all`.
 pub fn groups_of(groups: &[Group], labels: &Labels) -> BTreeMap<AppName, GroupName> {
     let mut best: BTreeMap<&AppName, &Group> = BTreeMap::new();

@@ -32,6 +32,7 @@
 pub mod agent;
 pub mod beacon;
 pub mod bits;
+pub mod byte_size;
 pub mod cosign;
 pub mod device_key;
 pub mod dialer;

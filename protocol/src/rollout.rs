@@ -20,6 +20,6 @@ pub mod signed;
 pub mod steps;
 pub mod window;
 
-pub use count::{Count, Member, count};
+pub use count::{Count, Counting, Member, count};
 pub use machine::{Plan, Rollout, RolloutRefused, RolloutState};
 pub use report::{APPS_MAX, AppReport, DeviceReport, DeviceState, REASON_BYTES_MAX, ReportTooLarge, short_reason};

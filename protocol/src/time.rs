@@ -74,8 +74,50 @@ impl WallTime {
     }
 }
 
+/// As in RFC 3339, `2026-11-21T20:47:36Z`; moments after the year 9999, which it cannot say, as the last one that it can.
 impl fmt::Display for WallTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} s after 1970-01-01T00:00:00Z", self.0)
+        let seconds = self.0.min(LAST_SECOND);
+        let (year, month, day) = date(seconds / 86_400);
+        let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
+/// 9999-12-31T23:59:59Z.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+/// Year, month and day of the Gregorian calendar, so many days after 1970-01-01. Years are counted from March on, so that the
+/// leap day is their last; 400 of them have 146,097 days.
+const fn date(days: u64) -> (u64, u64, u64) {
+    let since_0000_03_01 = days + 719_468;
+    let (era, day_of_era) = (since_0000_03_01 / 146_097, since_0000_03_01 % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (era * 400 + year_of_era + (month <= 2) as u64, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_shown_as_people_and_programs_write_them() {
+        let shown = |seconds| WallTime::from_unix_seconds(seconds).to_string();
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (1_795_294_056, "2026-11-21T20:47:36Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+            (LAST_SECOND, "9999-12-31T23:59:59Z"),
+            (u64::MAX, "9999-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(shown(seconds), text);
+        }
     }
 }

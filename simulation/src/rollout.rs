@@ -25,6 +25,7 @@ use protocol::rollout::steps::position;
 use protocol::rollout::{DeviceReport, Member, count};
 use protocol::statement::desired::{AcceptedDesiredState, Starts};
 use protocol::statement::version::AcceptedStatement;
+use protocol::time::floor::CheckedTime;
 use protocol::time::{Instant, WallTime};
 use serde::Serialize;
 
@@ -127,7 +128,7 @@ impl<'a> Fleet<'a> {
         let statements = [statement(1)?, statement(2)?];
         let rollout = Rollout::start("r-1".parse().ok()?, (app()?, 2), GroupName::all(), rules.plan.clone(), Some(1), wall(0));
         let release = Release { version: 1, statement: statements[0].digest() };
-        let running = Run { release, healthy: true, activated: true };
+        let running = Run { release, healthy: true, activated: true, tries: 0 };
         let record = Record { running: Some(running), good: Some(release), failed: None };
         let mut devices = Vec::with_capacity(scenario.devices as usize);
         for (site, _) in sites {
@@ -261,7 +262,7 @@ impl<'a> Fleet<'a> {
     }
 
     fn now(&self) -> Now {
-        Now { monotonic: Instant::from_micros(self.now_us), calendar: Some(wall(self.now_us)) }
+        Now { monotonic: Instant::from_micros(self.now_us), wall: CheckedTime::trusted(wall(self.now_us)) }
     }
 
     fn happen(&mut self, index: usize, happening: Happening) {

@@ -12,8 +12,8 @@ pub mod peers;
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
+use protocol::label::Label;
 use protocol::name::{DeviceId, Platform};
 use protocol::statement::TrustToken;
 use serde_json::json;
@@ -121,8 +121,8 @@ pub struct Settings {
     #[arg(long, value_name = "SWITCH", env = "HEDGEROW_LIBP2P")]
     libp2p: Option<Switch>,
     /// What the device says of itself; counts for groups where the operator did not set the same key. Can be repeated.
-    #[arg(long = "label", value_name = "KEY=VALUE", env = "HEDGEROW_LABELS", value_delimiter = ',', value_parser = label)]
-    labels: Vec<(String, String)>,
+    #[arg(long = "label", value_name = "KEY=VALUE", env = "HEDGEROW_LABELS", value_delimiter = ',')]
+    labels: Vec<Label>,
     /// The command that starts a version, for `sh -c`; its environment says which (see the README). Exit code 0 is healthy;
     /// else the device goes back to the last good version. It may be run again after a crash. [default: none, versions are
     /// only stored]
@@ -131,11 +131,6 @@ pub struct Settings {
     /// Seconds that it may take. [default: 300]
     #[arg(long, value_name = "N", env = "HEDGEROW_ACTIVATE_SECONDS")]
     activate_seconds: Option<u64>,
-}
-
-fn label(text: &str) -> anyhow::Result<(String, String)> {
-    let (key, value) = text.split_once('=').context("a label is written KEY=VALUE, for example floor=2")?;
-    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// `device run`.
@@ -165,7 +160,8 @@ impl Settings {
             site: self.site,
             discovery: (!self.discovery.is_empty()).then_some(self.discovery),
             libp2p: self.libp2p,
-            labels: (!self.labels.is_empty()).then(|| self.labels.into_iter().collect()),
+            labels: (!self.labels.is_empty())
+                .then(|| self.labels.into_iter().map(|label| (label.key.to_string(), label.value.to_string())).collect()),
             activate_hook: self.activate_hook,
             activate_seconds: self.activate_seconds,
         }

@@ -23,12 +23,12 @@ use protocol::name::{DeviceId, OrgName};
 use serde_json::json;
 
 use super::Output;
-use super::operator::Operator;
+use super::operator::{Operator, SeedApi};
 use crate::api::{DeviceRevoked, NewToken, RevokeDevice, SeedTrust, TOKENS_MAX, TokenMade};
 use crate::device::enroll::Token;
 use crate::store::meta::token_id;
 use crate::trust::source::ROOT_BYTES_MAX;
-use crate::trust::{MetadataSource as _, OperatorKeys};
+use crate::trust::{MetadataSource as _, OperatorKeys, newest_root};
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -148,14 +148,7 @@ impl NewTokenArgs {
         let count = self.count.unwrap_or(1);
         anyhow::ensure!((1..=TOKENS_MAX).contains(&count), "--count is 1 to {TOKENS_MAX}, not {count}; call the command more than once");
         let api = self.operator.connect()?;
-        let root = match &self.keys {
-            Some(keys) if !self.managed_keys => OperatorKeys::load(keys, &self.org)?.trusted_root()?,
-            _ => api
-                .metadata_of(&self.org)
-                .metadata("1.root.json", ROOT_BYTES_MAX)
-                .await?
-                .context("the seed has no root of this organisation")?,
-        };
+        let root = self.root(&api).await?;
         let trust: SeedTrust = api.get("/api/v1/trust").await?;
         let secrets = (0..count).map(|_| secret()).collect::<anyhow::Result<Vec<_>>>()?;
         let new = NewToken {
@@ -175,6 +168,24 @@ impl NewTokenArgs {
         let ids: Vec<String> = new.secrets_sha256.iter().map(token_id).collect();
         let tokens = secrets.into_iter().map(token).collect::<anyhow::Result<Vec<_>>>()?;
         self.print(&tokens, &ids, expires)
+    }
+
+    /// The root that a device gets when it enrols: the newest that follows the one beside the keys, where it is kept then. With
+    /// managed keys it is the seed that says where this begins.
+    async fn root(&self, api: &SeedApi) -> anyhow::Result<Vec<u8>> {
+        let source = api.metadata_of(&self.org);
+        let unbelieved = "a root of the organisation on the seed cannot be had or is not believed";
+        let Some(keys) = self.keys.as_ref().filter(|_| !self.managed_keys) else {
+            let first = source.metadata("1.root.json", ROOT_BYTES_MAX).await?.context("the seed has no root of this organisation")?;
+            return newest_root(&self.org, &first, &source).await.context(unbelieved);
+        };
+        let keys = OperatorKeys::load(keys, &self.org)?;
+        let kept = keys.trusted_root()?;
+        let newest = newest_root(&self.org, &kept, &source).await.context(unbelieved)?;
+        if newest != kept {
+            keys.store_trusted_root(&newest)?;
+        }
+        Ok(newest)
     }
 
     fn print(&self, tokens: &[String], ids: &[String], expires: jiff::Timestamp) -> anyhow::Result<()> {

@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
 use clap::{Args, Subcommand};
 use protocol::name::GroupName;
 use protocol::rollout::judge::{AbortRule, DEVICES_MIN};
@@ -200,10 +199,10 @@ impl List {
     async fn run(self) -> anyhow::Result<()> {
         let path = format!("/api/v1/orgs/{}/apps/{}/rollouts", self.app.org, self.app.app);
         let rollouts: Vec<Rollout> = self.operator.connect()?.get(&path).await?;
-        if rollouts.is_empty() && !self.output.is_json() {
-            bail!("{}/{} has no rollout; start one with `hedgerow rollout start`", self.app.org, self.app.app);
-        }
-        self.output.print(&json!({"rollouts": rollouts}), || rollouts.iter().map(line).collect::<Vec<_>>().join("\n"))
+        let none = || format!("{}/{} has no rollout; start one with `hedgerow rollout start`", self.app.org, self.app.app);
+        self.output.print(&json!({"rollouts": rollouts}), || {
+            if rollouts.is_empty() { none() } else { rollouts.iter().map(line).collect::<Vec<_>>().join("\n") }
+        })
     }
 }
 

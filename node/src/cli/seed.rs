@@ -176,7 +176,7 @@ impl Command {
             Self::Run(run) => run.run().await,
             Self::Backup(backup) => backup.run().await,
             Self::Restore(restore) => restore.run().await,
-            Self::Ca(command) => command.run(),
+            Self::Ca(command) => command.run().await,
             Self::NewOnlineKey(new) => new.run(),
         }
     }

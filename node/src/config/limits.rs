@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use anyhow::{Context as _, bail};
+use protocol::byte_size;
 use protocol::geometry::BLOB_BYTES_MAX;
 use protocol::oci::manifest::{MANIFEST_BYTES_LEAST, MANIFEST_BYTES_MOST};
 use protocol::rate_limit::Rate;
@@ -22,9 +23,11 @@ pub const VARIABLE_PREFIX: &str = "HEDGEROW_LIMITS_";
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// The largest blob that is taken in, in bytes. 64 GiB: its hash list, which is made in memory, has 32 MiB then.
+    #[serde(deserialize_with = "byte_size::deserialize")]
     pub blob_bytes_max: u64,
     /// The largest manifest that is taken in, in bytes: 4 MiB, which the specification wants, to 7 MiB. While one is parsed
     /// and recorded it takes some five times its size in memory.
+    #[serde(deserialize_with = "byte_size::deserialize")]
     pub manifest_bytes_max: usize,
     /// Uploads under way at the same time. 512: each may hold an open file, of which a process has 1024 by default. Organisations
     /// share them, and the places for bodies, by what is left: see [`protocol::fair_places`].
@@ -73,8 +76,11 @@ impl Limits {
                 let known: Vec<&str> = limits.keys().map(String::as_str).collect();
                 bail!("{variable} names no limit; there are {}", known.join(", "));
             };
-            let number: i64 = text.parse().with_context(|| format!("{variable} must be a whole number, not {text:?}"))?;
-            *limit = number.into();
+            *limit = if name.ends_with("_bytes_max") {
+                text.as_str().into()
+            } else {
+                text.parse::<i64>().with_context(|| format!("{variable} must be a whole number, not {text:?}"))?.into()
+            };
         }
         limits.try_into().context("the limits that the environment sets")
     }

@@ -41,7 +41,7 @@ pub struct LogsFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_format: Option<AccessFormat>,
     /// Size at which a file of the audit log is ended, in bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "protocol::byte_size::deserialize_some")]
     pub audit_file_bytes: Option<u64>,
     /// Full files of the audit log that are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]

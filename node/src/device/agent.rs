@@ -17,15 +17,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use protocol::agent::record::Record;
-use protocol::agent::{Agent, Effect, Event, Input, Now, Outcome, Settings};
+use protocol::agent::{Agent, ERRANDS_MAX, Effect, Event, Input, Now, Outcome, Refusal, Settings};
 use protocol::gossip::message::Documents;
 use protocol::label::Labels;
 use protocol::name::AppName;
 use protocol::site::Surroundings;
 use protocol::statement::TrustToken;
 use protocol::statement::version::VersionName;
-use protocol::time::floor::CheckedTime;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
 
 use super::endpoint::Catalogue;
 use super::gossip::documents::Shared;
@@ -42,8 +43,8 @@ use crate::transport::discovery::hints::Hinter;
 use crate::trust::VerifiedRepository;
 use clerk::{Answer, Clerk, Errand};
 
-/// Errands that may wait for the clerk: a poll, a report, and a statement for each of many apps.
-const ERRANDS_MAX: usize = 1024;
+/// Answers that may wait for the driver, which reads them whatever the clerk does.
+const ANSWERS_MAX: usize = 16;
 
 /// What the driver works with.
 pub struct Parts {
@@ -97,9 +98,9 @@ pub struct Parts {
     pub activation: BTreeMap<AppName, Record>,
 }
 
-/// Drives the agent until the swarm or the clerk is gone. Report counters start at the time in seconds, so that they go up
-/// also when `progress.json` was lost.
-pub async fn run(parts: Parts, mut news: mpsc::Receiver<News>) {
+/// Drives the agent until the swarm or the clerk is gone, or the device is `stopped`. Report counters start at the time in
+/// seconds, so that they go up also when `progress.json` was lost.
+pub async fn run(parts: Parts, mut news: mpsc::Receiver<News>, mut stopped: watch::Receiver<bool>) {
     let clock = Clock::start();
     let settings = Settings {
         platform: parts.enrolment.platform.clone(),
@@ -113,8 +114,7 @@ pub async fn run(parts: Parts, mut news: mpsc::Receiver<News>) {
         records: parts.activation.clone(),
     };
     let (errands, inbox) = mpsc::channel(ERRANDS_MAX);
-    let (outbox, mut answers) = mpsc::channel(ERRANDS_MAX);
-    let (ended, mut outcomes) = mpsc::channel(1);
+    let (outbox, mut answers) = mpsc::channel(ANSWERS_MAX);
     let mut driver = Driver {
         agent: Agent::new(clock.now(), settings),
         clock,
@@ -127,8 +127,9 @@ pub async fn run(parts: Parts, mut news: mpsc::Receiver<News>) {
         records: parts.activation.clone(),
         hook: parts.hook.clone(),
         versions: BTreeMap::new(),
-        ended,
+        starting: JoinSet::new(),
     };
+    driver.end_leftovers().await;
     let clerk = tokio::spawn(Clerk::new(parts).run(inbox, outbox));
     loop {
         driver.carry_out().await;
@@ -148,11 +149,15 @@ pub async fn run(parts: Parts, mut news: mpsc::Receiver<News>) {
                 Some(answer) => driver.on_answer(answer),
                 None => break,
             },
-            Some((app, outcome)) = outcomes.recv() => driver.input(Input::Activated { app, outcome }),
+            Some(ended) = driver.starting.join_next() => driver.on_start_ended(ended),
+            _ = stopped.wait_for(|stopped| *stopped) => break,
             () = timer => driver.agent.handle_timeout(driver.now()),
         }
     }
     clerk.abort();
+    driver.input(Input::Stopping);
+    driver.carry_out().await;
+    driver.starting.shutdown().await;
 }
 
 struct Driver {
@@ -168,14 +173,13 @@ struct Driver {
     hook: Option<Hook>,
     /// What the hook is told of each accepted version.
     versions: BTreeMap<VersionName, StartedVersion>,
-    ended: mpsc::Sender<(AppName, Outcome)>,
+    /// The start under way; what it started is ended with it.
+    starting: JoinSet<(AppName, Outcome)>,
 }
 
 impl Driver {
-    /// A calendar that is not trusted is none.
     fn now(&self) -> Now {
-        let CheckedTime { now, trust } = self.identity.time();
-        Now { monotonic: self.clock.now(), calendar: trust.is_trusted().then_some(now) }
+        Now { monotonic: self.clock.now(), wall: self.identity.time() }
     }
 
     fn input(&mut self, input: Input) {
@@ -213,13 +217,30 @@ impl Driver {
         }
     }
 
+    /// What an earlier run of the device left of a start that did not end would run beside the next one.
+    async fn end_leftovers(&self) {
+        let Some(hook) = &self.hook else { return };
+        for (app, record) in &self.records {
+            if let Some(release) = record.unended() {
+                hook.end_leftovers(VersionName { app: app.clone(), version: release.version }).await;
+            }
+        }
+    }
+
+    fn on_start_ended(&mut self, ended: Result<(AppName, Outcome), JoinError>) {
+        match ended {
+            Ok((app, outcome)) => self.input(Input::Activated { app, outcome }),
+            Err(error) => tracing::error!(%error, "a start was lost; restart the device to repeat it"),
+        }
+    }
+
     async fn carry_out(&mut self) {
         while let Some(effect) = self.agent.poll_effect() {
             match effect {
-                Effect::Poll => self.errand(Errand::Poll).await,
-                Effect::AcceptStatement { name, digest } => self.errand(Errand::AcceptStatement { name, digest }).await,
-                Effect::Report(report) => self.errand(Errand::Report(report)).await,
-                Effect::KeepFresh { at } => self.errand(Errand::KeepFresh(at)).await,
+                Effect::Poll => self.errand(Errand::Poll),
+                Effect::AcceptStatement { name, digest } => self.errand(Errand::AcceptStatement { name, digest }),
+                Effect::Report(report) => self.errand(Errand::Report(report)),
+                Effect::KeepFresh { at } => self.errand(Errand::KeepFresh(at)),
                 Effect::Want { blob, size, proof } => self.swarm.want(blob, size, proof).await,
                 Effect::Unwant { blob } => self.swarm.unwant(blob).await,
                 Effect::Activate { app, release, previous, record } => {
@@ -258,15 +279,15 @@ impl Driver {
     /// Keeps what is about to start, and starts it; the outcome comes later.
     async fn activate(&mut self, name: VersionName, previous: Option<u64>, record: Record) {
         let kept = self.keep(name.app.clone(), record).await;
-        let (hook, version, ended) = (self.hook.clone(), self.versions.get(&name).cloned(), self.ended.clone());
+        let (hook, version) = (self.hook.clone(), self.versions.get(&name).cloned());
         tracing::info!(event = "version_starting", app = %name.app, version = name.version, "starting the version");
-        tokio::spawn(async move {
+        self.starting.spawn(async move {
             let outcome = match (kept, hook, version) {
                 (Err(error), ..) => Outcome::NotTried(format!("what is started cannot be kept on the disk: {error:#}")),
                 (Ok(()), Some(hook), Some(version)) => hook.run(&version, previous).await,
                 (Ok(()), ..) => Outcome::NotTried("its statement is not at hand yet".to_owned()),
             };
-            let _ = ended.send((name.app, outcome)).await;
+            (name.app, outcome)
         });
     }
 
@@ -276,10 +297,22 @@ impl Driver {
         tokio::task::spawn_blocking(move || dir.keep_activation(records)).await?
     }
 
-    async fn errand(&self, errand: Errand) {
-        if self.errands.send(errand).await.is_err() {
-            tracing::debug!("the clerk has stopped");
-        }
+    /// The driver never waits for the clerk, which may be waiting for the driver. The machine asks for no more than there is
+    /// place for; if it did, it would be told at once that it was in vain.
+    fn errand(&mut self, errand: Errand) {
+        let in_vain = match self.errands.try_send(errand) {
+            Ok(()) => return,
+            Err(TrySendError::Closed(_)) => return tracing::debug!("the clerk has stopped"),
+            Err(TrySendError::Full(errand)) => match errand {
+                Errand::Poll => Input::PollFailed,
+                Errand::AcceptStatement { name, .. } => {
+                    Input::StatementRefused { name, refusal: Refusal::Temporary("too much is asked of the seed at a time".to_owned()) }
+                }
+                Errand::Report(_) => Input::ReportFailed,
+                Errand::KeepFresh(_) => return tracing::debug!("when the seed was last heard is kept after the next hour"),
+            },
+        };
+        self.input(in_vain);
     }
 
     fn catalogue(&self, change: impl FnOnce(&mut Catalogue)) {

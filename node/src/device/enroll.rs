@@ -1,7 +1,7 @@
 //! How a device gets its identity: it makes its key, and shows a one-time token that also tells it which CA and which root
 //! to trust, so that a hostile seed cannot give it its own.
 //!
-//! Not here: who may make tokens; see `seed::fleet`.
+//! Not here: who may make tokens; see `seed::enrolment`.
 
 use std::path::Path;
 
@@ -10,11 +10,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use protocol::digest::Digest;
 use protocol::name::{DeviceId, Platform};
+use protocol::time::WallTime;
 use serde::{Deserialize, Serialize};
 
 use super::seed_client::{bounded, checked};
 use super::state::{DeviceDir, Enrolment};
 use crate::api::{BODY_BYTES_MAX, EnrolRequest, Enrolled};
+use crate::clock::{built_after, wall_time};
 use crate::files;
 use crate::store::lock::DataLock;
 use crate::transport::ca::{certificate_request, single_certificate};
@@ -159,10 +161,24 @@ async fn ask(token: &Token, request: &EnrolRequest) -> anyhow::Result<Enrolled> 
         .timeout(std::time::Duration::from_secs(60))
         .build()?;
     let url = format!("{}/enroll", token.device_url.trim_end_matches('/'));
-    let response =
-        http.post(&url).json(request).send().await.with_context(|| format!("the seed at {} cannot be reached", token.device_url))?;
+    let response = http.post(&url).json(request).send().await;
+    let response = response.map_err(|error| {
+        let error = anyhow::Error::new(error);
+        let advice = unreachable(&token.device_url, &format!("{error:?}"), wall_time());
+        error.context(advice)
+    })?;
     let body = bounded(checked(response).await?, BODY_BYTES_MAX).await?;
     serde_json::from_slice(&body).context("the seed's answer to the enrolment cannot be read")
+}
+
+/// Why the seed could not be asked, as far as this machine can tell: a clock that lost its battery makes every certificate one
+/// of the future.
+fn unreachable(device_url: &str, error: &str, now: WallTime) -> String {
+    let too_early = error.contains(&rustls::CertificateError::NotValidYet.to_string()) || error.contains("NotValidYet");
+    if now < built_after() || too_early {
+        return format!("the clock of this machine says {now}, which is before the seed's certificate was made; set it, then enrol again");
+    }
+    format!("the seed at {device_url} cannot be reached")
 }
 
 /// The seed is trusted with nothing that the token or the key can prove.
@@ -183,6 +199,17 @@ fn check(token: &Token, key: &DeviceKey, enrolled: &Enrolled) -> anyhow::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_behind_is_named_as_the_reason() {
+        let early = rustls::Error::InvalidCertificate(rustls::CertificateError::NotValidYet).to_string();
+        let now = built_after().plus_seconds(1);
+        for (error, now) in [(early.as_str(), now), ("connection refused", WallTime::from_unix_seconds(5))] {
+            let advice = unreachable("https://seed.example", error, now);
+            assert!(advice.contains("clock") && advice.contains("set it"), "{advice}");
+        }
+        assert!(unreachable("https://seed.example", "connection refused", now).contains("cannot be reached"));
+    }
 
     #[test]
     fn reads_its_own_tokens_and_refuses_others() {

@@ -1,5 +1,9 @@
 //! The command that starts a version: run with what it needs to know in its environment, and with a time limit. Exit code 0
-//! means that the version is healthy; otherwise the last line that it wrote to stderr is the reason.
+//! means that the version is healthy, and what it left running goes on; otherwise the last line that it wrote to stderr is the
+//! reason, and all that it started is ended, as it is when the device stops first.
+//!
+//! Nothing of it hangs on this process: `tail` reads its stderr, so that a device that is killed does not break what the
+//! command writes. The next run of the device ends what is left of such a start before it begins another.
 //!
 //! | variable | value |
 //! |---|---|
@@ -10,26 +14,28 @@
 //! | `HEDGEROW_BLOBS` | the folder with a file for each blob, by its SHA-256 in hex |
 //! | `HEDGEROW_ENDPOINT_URL` | the local registry |
 //!
-//! Not here: when it is run, and what follows; [`protocol::agent`] decides.
+//! Not here: when it is run, and what follows; [`protocol::agent`] decides. The processes; see [`processes`].
+
+mod processes;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use protocol::agent::Outcome;
 use protocol::digest::Digest;
 use protocol::name::{AppName, OrgName};
-use protocol::statement::version::AcceptedStatement;
-use tokio::io::AsyncReadExt as _;
-use tokio::process::{ChildStderr, Command};
+use protocol::statement::version::{AcceptedStatement, VersionName};
+use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-/// As much of the end of stderr is kept to find its last line.
-const TAIL_BYTES: usize = 4096;
+use processes::{Group, end_leftovers};
 
-/// What a command left behind may hold stderr open; what it still writes is waited for so long.
+/// As much of the end of stderr is kept to find its last line.
+const TAIL_BYTES: &str = "4096";
+
+/// What a command started in another session may hold stderr open; it is waited for so long.
 const STDERR_TIME: Duration = Duration::from_secs(1);
 
 /// The command of a device.
@@ -66,33 +72,53 @@ impl StartedVersion {
 }
 
 impl Hook {
-    /// Runs the command for a version.
+    /// Runs the command for a version. All that it started is ended if the future is dropped.
     pub async fn run(&self, version: &StartedVersion, previous: Option<u64>) -> Outcome {
-        let mut child = match self.command(version, previous).spawn() {
-            Ok(child) => child,
-            Err(error) => return Outcome::Failed(format!("the activate hook cannot be run: {error}")),
+        let (mut child, tail) = match self.spawn(version, previous) {
+            Ok(spawned) => spawned,
+            Err(error) => return Outcome::NotTried(format!("the activate hook cannot be run: {error}")),
         };
-        let group = child.id();
-        let tail = Arc::new(Mutex::new(Vec::new()));
-        let reader = child.stderr.take().map(|stderr| tokio::spawn(keep_tail(stderr, tail.clone())));
-        let ended = timeout(self.limit, child.wait()).await;
-        let exit = match ended {
-            Err(_) => {
-                end_group(group).await;
-                let _ = child.kill().await;
-                return Outcome::Failed(format!("the activate hook was ended after {} seconds", self.limit.as_secs()));
-            }
+        let group = Group::of(&child);
+        let exit = match timeout(self.limit, child.wait()).await {
+            Err(_) => return Outcome::Failed(format!("the activate hook was ended after {} seconds", self.limit.as_secs())),
             Ok(Err(error)) => return Outcome::Failed(format!("the activate hook was lost: {error}")),
-            Ok(Ok(exit)) if exit.success() => return Outcome::Healthy,
+            Ok(Ok(exit)) if exit.success() => {
+                group.let_go();
+                return Outcome::Healthy;
+            }
             Ok(Ok(exit)) => exit,
         };
-        if let Some(mut reader) = reader
-            && timeout(STDERR_TIME, &mut reader).await.is_err()
-        {
-            reader.abort();
-        }
-        let said = last_line(&tail.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(group);
+        let said = timeout(STDERR_TIME, tail.wait_with_output()).await;
+        let said = said.ok().and_then(Result::ok).and_then(|said| last_line(&said.stdout));
         Outcome::Failed(said.unwrap_or_else(|| format!("the activate hook ended with {exit}")))
+    }
+
+    /// Ends what is left of a start by an earlier run of this device, which was killed.
+    pub async fn end_leftovers(&self, name: VersionName) {
+        let blobs = self.blobs.clone();
+        let VersionName { app, version } = name.clone();
+        match tokio::task::spawn_blocking(move || end_leftovers(&blobs, &app, version)).await {
+            Ok(0) => {}
+            Ok(processes) => {
+                let VersionName { app, version } = name;
+                tracing::warn!(event = "leftovers_ended", %app, version, processes, "a start that an earlier run of the device began was ended");
+            }
+            Err(error) => tracing::error!(%error, "what an earlier run of the device started was not looked for"),
+        }
+    }
+
+    /// The command, and what keeps the end of its stderr.
+    fn spawn(&self, version: &StartedVersion, previous: Option<u64>) -> std::io::Result<(Child, Child)> {
+        let (read, write) = std::io::pipe()?;
+        let tail = Command::new("tail")
+            .args(["-c", TAIL_BYTES])
+            .stdin(read)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()?;
+        Ok((self.command(version, previous).stderr(write).spawn()?, tail))
     }
 
     fn command(&self, version: &StartedVersion, previous: Option<u64>) -> Command {
@@ -113,7 +139,6 @@ impl Hook {
             .env("HEDGEROW_ENDPOINT_URL", &self.endpoint_url)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
         if let Some((_, manifest)) = version.images.first() {
@@ -129,25 +154,6 @@ impl Hook {
 /// Which variables are this program's: its settings, and the PIN of a key in hardware, are not for the hook.
 fn own_variables(names: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     names.filter(|name| name.as_encoded_bytes().starts_with(b"HEDGEROW_"))
-}
-
-/// Kills all of the command, also what it started.
-async fn end_group(leader: Option<u32>) {
-    let Some(leader) = leader else { return };
-    let killed = Command::new("sh").args(["-c", &format!("kill -9 -{leader}")]).stderr(Stdio::null()).status().await;
-    if let Err(error) = killed {
-        tracing::warn!(%error, "what the activate hook started cannot be ended");
-    }
-}
-
-async fn keep_tail(mut stderr: ChildStderr, tail: Arc<Mutex<Vec<u8>>>) {
-    let mut chunk = [0; 1024];
-    while let Ok(read @ 1..) = stderr.read(&mut chunk).await {
-        let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
-        tail.extend_from_slice(&chunk[..read]);
-        let excess = tail.len().saturating_sub(TAIL_BYTES);
-        tail.drain(..excess);
-    }
 }
 
 fn last_line(tail: &[u8]) -> Option<String> {
@@ -203,14 +209,74 @@ mod tests {
         let slow = Hook { limit: Duration::from_secs(1), ..hook(&format!("sleep 1000 & echo $! > {}; wait", pid.display())) };
         let outcome = slow.run(&version(), None).await;
         assert!(matches!(&outcome, Outcome::Failed(reason) if reason.contains("1 seconds")), "{outcome:?}");
-        let started = std::fs::read_to_string(&pid).unwrap();
+        is_gone(&pid).await;
+    }
+
+    async fn is_gone(pid: &std::path::Path) {
+        let started = std::fs::read_to_string(pid).unwrap();
         let gone = || std::fs::read_to_string(format!("/proc/{}/stat", started.trim())).map_or(true, |stat| stat.contains(") Z "));
-        for _ in 0..200 {
-            if gone() {
-                return;
-            }
+        while !gone() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("process {started} is still there");
+    }
+
+    async fn content(file: &std::path::Path) -> String {
+        loop {
+            match std::fs::read_to_string(file) {
+                Ok(text) if text.ends_with('\n') => return text,
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn is_ended_with_all_it_started_when_the_device_stops_or_it_fails() {
+        let home = tempfile::tempdir().unwrap();
+        let pid = home.path().join("pid");
+        let background = format!("sleep 1000 & echo $! > {}", pid.display());
+        let running = hook(&format!("{background}; wait"));
+        let start = tokio::spawn(async move { running.run(&version(), None).await });
+        content(&pid).await;
+        start.abort();
+        is_gone(&pid).await;
+        let failing = hook(&format!("{background}; echo broken >&2; exit 1"));
+        assert_eq!(failing.run(&version(), None).await, Outcome::Failed("broken".into()));
+        is_gone(&pid).await;
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_device_left_is_ended_and_nothing_of_others() {
+        let home = tempfile::tempdir().unwrap();
+        let [own, other] = ["own", "other"].map(|device| home.path().join(device).join("blobs"));
+        let left = |name: &str, blobs: &std::path::Path, version: &str| {
+            let pid = home.path().join(name);
+            let mut command = std::process::Command::new("sh");
+            command.args(["-c", &format!("setsid sleep 1000 & echo $! > {}; wait", pid.display())]);
+            command.env("HEDGEROW_BLOBS", blobs).env("HEDGEROW_APP", "web").env("HEDGEROW_VERSION", version);
+            (command.spawn().unwrap(), pid)
+        };
+        let mut left = [left("own.pid", &own, "3"), left("version.pid", &own, "2"), left("device.pid", &other, "3")];
+        for (_, pid) in &left {
+            content(pid).await;
+        }
+        Hook { blobs: own.clone(), ..hook("") }.end_leftovers(VersionName { app: "web".parse().unwrap(), version: 3 }).await;
+        is_gone(&left[0].1).await;
+        for (child, _) in &mut left[1..] {
+            assert_eq!(child.try_wait().unwrap(), None);
+        }
+        for version in [2, 3] {
+            end_leftovers(&own, &"web".parse().unwrap(), version);
+            end_leftovers(&other, &"web".parse().unwrap(), version);
+        }
+        left.iter_mut().for_each(|(child, _)| assert!(!child.wait().unwrap().success()));
+    }
+
+    #[tokio::test]
+    async fn what_a_good_start_left_running_goes_on() {
+        let home = tempfile::tempdir().unwrap();
+        let (pid, proof) = (home.path().join("pid"), home.path().join("proof"));
+        let service = format!("(sleep 1; echo talk >&2; echo alive > {}) & echo $! > {}", proof.display(), pid.display());
+        assert_eq!(hook(&service).run(&version(), None).await, Outcome::Healthy);
+        assert_eq!(content(&proof).await, "alive\n", "it is not ended, and what it writes to stderr does not end it");
     }
 }

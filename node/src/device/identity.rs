@@ -18,8 +18,8 @@ use tokio::sync::Notify;
 use super::state::DeviceDir;
 use crate::clock::TrustedClock;
 use crate::transport::admission::{Admission, Anchors};
-use crate::transport::authorities::named_authorities;
 use crate::transport::credentials::DeviceCredentials;
+use crate::trust::authorities::named_authorities;
 
 /// The floor is written when it has gone up by this much, in seconds: an hour lost in a crash is little, and flash wears.
 const FLOOR_STEP_SECONDS: u64 = 3_600;
@@ -208,8 +208,11 @@ mod tests {
     use crate::device::state::Enrolment;
     use crate::transport::authorities::{Authorities, named};
     use crate::transport::ca::certificate_request;
+    use crate::transport::ca::single_certificate;
     use crate::transport::device_key::{DeviceKey, KEY_FILE, KeyType};
+    use crate::transport::identity::DeviceIdentity;
     use crate::trust::OnlineSigner;
+    use protocol::identity::standing::{GRACE_SECONDS, Purpose};
     use protocol::statement::revocation::RevocationList;
     use serde_json::json;
 
@@ -319,6 +322,35 @@ mod tests {
         let names_both = root(1, &json!({"authorities": [named(world.authorities.current()), named(both.next().unwrap())]}));
         identity.learn_root(&names_both, None).unwrap();
         assert_eq!(trusted(), both.anchors().unwrap().fingerprints());
-        assert_eq!(Identity::open(&world.dir, &names_both, None).unwrap().admission().anchors().fingerprints(), trusted());
+        assert!(!identity.credentials.is_of_newest_authority(), "it renews early, also if it is restarted before");
+        let again = Identity::open(&world.dir, &names_both, None).unwrap();
+        assert_eq!(again.admission().anchors().fingerprints(), trusted());
+        assert!(!again.credentials.is_of_newest_authority());
+        let request = certificate_request(again.credentials.key()).unwrap();
+        let DeviceIdentity { org, device, .. } = again.credentials.identity.clone();
+        let renewed = both.next().unwrap().issue_leaf(&request, &org, &device, 3_600).unwrap();
+        again.credentials.replace(&renewed.pem).unwrap();
+        assert!(again.credentials.is_of_newest_authority());
+    }
+
+    #[test]
+    fn a_certificate_of_an_authority_that_was_removed_is_not_admitted_any_more() {
+        let world = World::new();
+        let both = Authorities::rotate(world.home.path()).unwrap();
+        let identity = world.open();
+        let shown = single_certificate(&world.dir.certificate().unwrap()).unwrap();
+        let admits = || identity.admission().still_admits(&shown, Purpose::Blobs);
+        assert_eq!(admits(), Ok(()));
+        let mut changes = identity.admission().watch();
+        identity.learn_root(&root(1, &json!({"authorities": [named(both.next().unwrap())]})), None).unwrap();
+        assert!(changes.has_changed().unwrap(), "whoever has connections open is told");
+        changes.mark_unchanged();
+        assert!(admits().is_err());
+        identity.learn_root(&root(1, &json!({"authorities": [named(both.current()), named(both.next().unwrap())]})), None).unwrap();
+        assert_eq!(admits(), Ok(()));
+        let later = wall_time().plus_seconds(3_600 + GRACE_SECONDS + 60);
+        identity.admission().clock().bound(Bounds { epoch: 1, until: later });
+        identity.admission().clock().heard(later);
+        assert!(admits().is_err(), "its grace has ended");
     }
 }

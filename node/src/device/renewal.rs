@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use protocol::identity::renewal::Renewal;
+use protocol::time::WallTime;
 
 use super::identity::Identity;
 use super::seed_client::SeedClient;
@@ -18,8 +19,19 @@ use crate::transport::ca::certificate_request;
 /// Keeps the certificate current for as long as the device runs.
 pub async fn run(dir: DeviceDir, identity: Arc<Identity>, client: Arc<SeedClient>, seed: u64) {
     let clock = Clock::start();
-    let mut machine = Renewal::new(clock.now(), identity.credentials.validity(), seed);
+    let mut kept = dir.early_renewal().unwrap_or_else(|error| {
+        tracing::error!(error = format!("{error:#}"), "when the certificate is renewed early is not known; it is decided anew");
+        None
+    });
+    let mut machine = Renewal::new(clock.now(), identity.credentials.validity(), kept, seed);
+    if kept.is_none() && !identity.credentials.is_of_newest_authority() {
+        machine.on_authorities_changed(clock.now(), identity.time().now);
+    }
     loop {
+        if machine.early() != kept {
+            keep_early(&dir, machine.early()).await;
+            kept = machine.early();
+        }
         machine.handle_timeout(clock.now(), identity.time().now);
         if machine.poll_renew() {
             match renew(&dir, &identity, &client).await {
@@ -59,6 +71,17 @@ async fn sleep_until(due: Option<tokio::time::Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,
+    }
+}
+
+async fn keep_early(dir: &DeviceDir, early: Option<WallTime>) {
+    let dir = dir.clone();
+    let kept = tokio::task::spawn_blocking(move || dir.keep_early_renewal(early)).await;
+    if let Err(error) = kept.map_err(anyhow::Error::from).and_then(|kept| kept) {
+        tracing::error!(
+            error = format!("{error:#}"),
+            "when the certificate is renewed early cannot be kept; free disk space or check the disk"
+        );
     }
 }
 

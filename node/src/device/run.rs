@@ -13,7 +13,7 @@ use protocol::statement::TrustToken;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::endpoint::{Catalogue, EndpointState};
 use super::hook::Hook;
@@ -32,6 +32,9 @@ use crate::transport::meter::Meter;
 use crate::transport::quic;
 use crate::trust::VerifiedRepository;
 use crate::{files, listener, telemetry};
+
+/// The agent may take this long to note durably that a start was cut short.
+const STOP_TIME: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Printed on one line when the device accepts connections.
 #[derive(Clone, Debug, Serialize)]
@@ -88,7 +91,7 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
     let endpoint_router = endpoint::router(EndpointState { catalogue: catalogue.clone(), blobs: blobs.clone() });
     let mut servers = JoinSet::new();
     servers.spawn(listener::serve(registry_listener, None, Meter::new(None), endpoint_router, stopped.clone()));
-    servers.spawn(listener::serve(metrics_listener, None, Meter::new(None), metrics_router(&metrics, &identity), stopped));
+    servers.spawn(listener::serve(metrics_listener, None, Meter::new(None), metrics_router(&metrics, &identity), stopped.clone()));
 
     let mut neighbourhood = Neighbourhood::enter(&config, swarm_addr)?;
     let parts = swarm::Parts {
@@ -137,7 +140,7 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
         labels: config.labels,
         activation,
     };
-    let mut agent = tokio::spawn(agent::run(parts, news));
+    let mut agent = tokio::spawn(agent::run(parts, news, stopped));
     let told_to_stop = telemetry::stop_signal();
     announce(&ready);
 
@@ -149,8 +152,10 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
         _ = servers.join_next() => Some("a listener"),
     };
     tracing::info!("stopping");
-    [renewal, agent, swarm].iter().for_each(tokio::task::JoinHandle::abort);
+    renewal.abort();
     let _ = stop.send(true);
+    end(&mut agent).await;
+    swarm.abort();
     drop(neighbourhood);
     quic_endpoint.close(0u8.into(), b"stopping");
     while servers.join_next().await.is_some() {}
@@ -207,9 +212,17 @@ impl Doors {
     }
 }
 
+/// Waits until the agent, which has been told to stop, has; not for ever.
+async fn end(agent: &mut JoinHandle<()>) {
+    if !agent.is_finished() && tokio::time::timeout(STOP_TIME, &mut *agent).await.is_err() {
+        agent.abort();
+    }
+}
+
 fn hook_of(config: &DeviceConfig, enrolment: &Enrolment, endpoint_url: String) -> Option<Hook> {
     let command = config.activate_hook.clone()?;
     let blobs = config.data.join("blobs").join("sha256");
+    let blobs = std::path::absolute(&blobs).unwrap_or(blobs);
     Some(Hook { command, limit: config.activate_time, org: enrolment.org.clone(), blobs, endpoint_url })
 }
 

@@ -9,6 +9,7 @@
 //! | `activation.json` | what was started of each app, and what failed |
 //! | `revoked.json` | the keys that are refused, and the newest revocation list that was accepted |
 //! | `time.json` | the floor of the clock, and the epoch under which it was reached |
+//! | `renewal.json` | when it renews its certificate early, because of new authorities |
 //!
 //! Not here: TUF metadata and statements; see [`crate::trust`].
 
@@ -101,6 +102,14 @@ struct KeptTime {
     #[serde(default)]
     epoch: u64,
     floor: WallTime,
+}
+
+/// When the certificate is renewed early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EarlyRenewal {
+    format: u32,
+    early: Option<WallTime>,
 }
 
 /// Ports that the system chose.
@@ -240,6 +249,23 @@ impl DeviceDir {
     pub fn keep_time_floor(&self, KeptFloor { epoch, floor }: KeptFloor) -> anyhow::Result<()> {
         let time = KeptTime { format: FORMAT, epoch, floor };
         Ok(files::replace(&self.join("time.json"), &serde_json::to_vec(&time)?, Access::Private)?)
+    }
+
+    /// When the certificate is renewed early, if it is.
+    ///
+    /// # Errors
+    /// When the file is broken.
+    pub fn early_renewal(&self) -> anyhow::Result<Option<WallTime>> {
+        Ok(self.kept("renewal.json", |kept: &EarlyRenewal| kept.format)?.and_then(|kept| kept.early))
+    }
+
+    /// Keeps when the certificate is renewed early.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_early_renewal(&self, early: Option<WallTime>) -> anyhow::Result<()> {
+        let kept = EarlyRenewal { format: FORMAT, early };
+        Ok(files::replace(&self.join("renewal.json"), &serde_json::to_vec(&kept)?, Access::Private)?)
     }
 
     /// What is in the file `name`, if there is one.

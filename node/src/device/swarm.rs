@@ -75,6 +75,8 @@ const COMMANDS_AT_ONCE: usize = 32;
 const OPEN_RETRY: Duration = Duration::from_secs(5);
 /// Said to a peer whose key was revoked.
 const REVOKED: &str = "revoked";
+/// Open connections are looked at this often: the time of a certificate may have ended.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// News that may wait for the agent.
 const NEWS_MAX: usize = 256;
 
@@ -284,7 +286,8 @@ struct Driver {
 
 impl Driver {
     async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
-        let mut revocations = self.admission.watch();
+        let mut changes = self.admission.watch();
+        let mut looks = tokio::time::interval(LOOK_INTERVAL);
         let mut commands = Vec::with_capacity(COMMANDS_AT_ONCE);
         loop {
             let due = self.swarm.poll_timeout().into_iter().chain(self.dialer.poll_timeout()).chain(self.windows.poll_timeout()).min();
@@ -298,7 +301,8 @@ impl Driver {
                 received = inbox.recv_many(&mut commands, COMMANDS_AT_ONCE) => if received == 0 {
                     return;
                 },
-                Ok(()) = revocations.changed() => self.close_revoked(),
+                Ok(()) = changes.changed() => self.close_refused(),
+                _ = looks.tick() => self.close_refused(),
                 () = timer => {
                     self.swarm.handle_timeout(self.clock.now());
                     self.dialer.handle_timeout(self.clock.now());
@@ -395,12 +399,15 @@ impl Driver {
         self.swarm.handle_input(now, Input::PeerJoined { peer: node });
     }
 
-    fn close_revoked(&mut self) {
-        let revoked: Vec<NodeId> = self.peers.keys().filter(|node| self.admission.is_revoked(node)).copied().collect();
-        for node in revoked {
+    /// Closes connections to peers that would not be let in any more.
+    fn close_refused(&mut self) {
+        let refusal = |peer: &Peer| self.admission.still_admits(&peer.certificate, Purpose::Blobs).err();
+        let refused = self.peers.iter().filter_map(|(node, peer)| Some((*node, refusal(peer)?.to_string())));
+        for (node, reason) in refused.collect::<Vec<_>>() {
             if let Some(peer) = self.peers.get(&node) {
-                tracing::warn!(event = "peer_refused", peer = %peer.device, reason = REVOKED, "the key of a peer was revoked; its connection was closed");
-                peer.link.close(4, REVOKED);
+                let reason = if self.admission.is_revoked(&node) { REVOKED } else { reason.as_str() };
+                tracing::warn!(event = "peer_refused", peer = %peer.device, reason, "a peer is not trusted any more; its connection was closed");
+                peer.link.close(4, reason);
             }
             self.on_peer_gone(node);
         }

@@ -92,7 +92,8 @@ impl Seed {
     /// When it does not follow what is in force, is not signed by those who may, or does more than that.
     pub async fn change_trust(&self, org: &OrgName, change: &TrustChange) -> Result<(), Refused> {
         let source = StoredMetadata { store: self.store.as_ref(), org };
-        let (timestamp, files) = check_change(org, &source, change, &self.signer, wall_time()).await.map_err(|error| refused(&error))?;
+        let checked = check_change(org, &source, change, &self.signer, &self.authorities.fingerprints(), wall_time()).await;
+        let (timestamp, files) = checked.map_err(|error| refused(&error))?;
         self.store.put_tuf_files(org, &timestamp, files).await?;
         // A new epoch asks for desired states and a revocation list that carry it; what fails here is tried again with the next
         // renewal.

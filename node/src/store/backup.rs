@@ -266,10 +266,13 @@ pub fn restore(from: &Path, data: &Path, watch: &mut Watch<'_>) -> anyhow::Resul
     };
     let backup = complete(from)?;
     let snapshot = from.join(plain(&backup.snapshot)?);
-    if data.exists() && fs::read_dir(data).with_context(|| format!("cannot look into {}", data.display()))?.next().is_some() {
-        bail!("{} is not empty; restore into a folder that is new", data.display());
-    }
     files::create_private_dir(data)?;
+    let _target = lock(data)?;
+    for entry in fs::read_dir(data).with_context(|| format!("cannot look into {}", data.display()))? {
+        if entry?.file_name() != LOCK_FILE {
+            bail!("{} is not empty; restore into a folder that is new", data.display());
+        }
+    }
     copy::listed(&snapshot.join(JOURNAL), &data.join(JOURNAL), &backup.extent.files)?;
     let (named, read) = Named::read(data, &backup.extent).context("the backup's journal is broken; use another backup")?;
     if read.position.sequence != backup.records {

@@ -29,8 +29,8 @@ use super::journal::JournalError;
 
 pub use backup::{BackupStore, JournalHold};
 pub use fleet::{
-    AssignmentRecord, DesiredStateRecord, DeviceChange, DeviceRecord, DeviceView, FleetStore, ReportRecord, RevocationListRecord,
-    RevokedKeyRecord, TokenRecord, TokenRefused, token_id,
+    AssignmentRecord, DesiredStateRecord, DeviceChange, DeviceRecord, DeviceView, FleetStore, NextDesired, ReportRecord,
+    RevocationListRecord, RevokedKeyRecord, TokenRecord, TokenRefused, token_id,
 };
 pub use garbage::{GarbageStore, Held, REPORT_STEP_SECONDS, ReportedVersion};
 pub use keys::{AccessKeyRecord, KeyStore, Scope, ScopeRefused};

@@ -58,6 +58,14 @@ impl Anchors {
         self.certificates.iter().map(|certificate| Digest::sha256(certificate)).collect()
     }
 
+    /// The authority that was made last.
+    pub fn newest(&self) -> Option<&CertificateDer<'static>> {
+        let made = |certificate: &&CertificateDer<'static>| {
+            x509_parser::parse_x509_certificate(certificate).ok().map(|(_, parsed)| parsed.validity().not_before.timestamp())
+        };
+        self.certificates.iter().max_by_key(made)
+    }
+
     /// The authorities' certificates.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.certificates
@@ -85,9 +93,10 @@ impl Admission {
         self.anchors.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Trusts `anchors` instead of those before.
+    /// Trusts `anchors` instead of those before; whoever watches is told.
     pub fn trust(&self, anchors: Anchors) {
         *self.anchors.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(anchors);
+        self.changed.send_replace(());
     }
 
     /// The clock.
@@ -125,7 +134,7 @@ impl Admission {
         }
     }
 
-    /// Is told of every change of what is revoked.
+    /// Is told of every change of what is trusted and revoked.
     pub fn watch(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
@@ -143,6 +152,17 @@ impl Admission {
             Standing::Early => Err(CertificateError::NotValidYet),
             Standing::Valid | Standing::Grace | Standing::Over => Err(CertificateError::Expired),
         }
+    }
+
+    /// Whether a device's certificate, which was accepted once, would still be accepted for `purpose`: its authority may have
+    /// been removed, its key revoked, or its time have ended since.
+    ///
+    /// # Errors
+    /// With the reason why it would not.
+    pub fn still_admits(&self, certificate: &CertificateDer<'_>, purpose: Purpose) -> Result<(), rustls::Error> {
+        let (leaf, at) = self.leaf(certificate)?;
+        self.anchors().clients.verify_client_cert(certificate, &[], at)?;
+        self.refusal(&leaf, purpose).map_err(rustls::Error::from)
     }
 
     /// Reads a leaf, and says at which moment its signatures are to be checked: now, or at the end of its life that is nearest

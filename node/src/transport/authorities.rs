@@ -4,12 +4,13 @@
 //! A rotation, without a device left behind:
 //!
 //! 1. `seed ca rotate` makes the next authority. Certificates of both are accepted; the first still signs everything.
-//! 2. The operator signs a root that names both, at `/signed/x-hedgerow/authorities`. The seed signs that organisation's
-//!    device leaves with the next authority from then on; devices learn of it with the root, and renew early.
+//! 2. The operator signs a root that names both, with `trust set --authority OLD --authority NEXT`, at
+//!    `/signed/x-hedgerow/authorities`. The seed signs that organisation's device leaves with the next authority from then
+//!    on; devices learn of it with the root, and renew early.
 //! 3. To each device the seed shows a server certificate of the newest authority that the device says it trusts (RFC 8446
 //!    §4.2.4), so that one that was away still finds its seed.
-//! 4. `seed ca retire` ends the overlap: the next authority is the only one. A device that was never seen since step 2 has to
-//!    enrol anew.
+//! 4. `seed ca retire` ends the overlap: the next authority is the only one; and a root that names it alone takes the old one's
+//!    rights on devices. A device that was never seen since step 2 has to enrol anew.
 //!
 //! Not here: how an authority signs; see [`super::ca`].
 
@@ -20,15 +21,16 @@ use anyhow::{Context, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use protocol::digest::Digest;
+use protocol::identity::authorities::SeedAuthorities;
 use rustls::DistinguishedName;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::CertificateDer;
 
 use super::admission::Anchors;
 use super::ca::CertificateAuthority;
 use super::certificate::CurrentCertificate;
 use crate::files;
+use crate::trust::authorities::named_authorities;
 
 /// The files of the authority that signs.
 const CURRENT: &str = "ca";
@@ -36,8 +38,6 @@ const CURRENT: &str = "ca";
 const NEXT: &str = "ca-next";
 /// The files of the one that was retired; only kept to be looked at.
 const RETIRED: &str = "ca-retired";
-/// The most authorities that a root may name: two rotations at a time are one too many already.
-const NAMED_MAX: usize = 4;
 
 /// The authorities of a seed store.
 pub struct Authorities {
@@ -112,6 +112,11 @@ impl Authorities {
         [Some(&self.current), self.next.as_ref()].into_iter().flatten()
     }
 
+    /// The fingerprints of the one that signs and the one that comes next.
+    pub fn fingerprints(&self) -> SeedAuthorities {
+        SeedAuthorities { current: fingerprint(&self.current), next: self.next.as_ref().map(fingerprint) }
+    }
+
     /// All of them, to be trusted.
     ///
     /// # Errors
@@ -131,23 +136,6 @@ impl Authorities {
         let is_trusted = trusted.is_none_or(|trusted| trusted.contains(&fingerprint(next)));
         Ok(if is_trusted && named.contains(next.certificate()) { next } else { &self.current })
     }
-}
-
-/// The authorities that root metadata names, if it names any; the root has been verified.
-///
-/// # Errors
-/// When the list is empty or too long, or an entry is no certificate in base64.
-pub fn named_authorities(root: &[u8]) -> anyhow::Result<Option<Vec<CertificateDer<'static>>>> {
-    let root: serde_json::Value = serde_json::from_slice(root).context("the root metadata is broken")?;
-    let Some(named) = root.pointer("/signed/x-hedgerow/authorities") else { return Ok(None) };
-    let named = named.as_array().context("the root's authorities are no list")?;
-    ensure!((1..=NAMED_MAX).contains(&named.len()), "the root names {} authorities, not 1 to {NAMED_MAX}", named.len());
-    let certificate = |entry: &serde_json::Value| {
-        let der = STANDARD.decode(entry.as_str().context("it is no text")?).context("it is no base64")?;
-        x509_parser::parse_x509_certificate(&der).context("it is no certificate")?;
-        anyhow::Ok(CertificateDer::from(der))
-    };
-    named.iter().map(certificate).collect::<Result<Vec<_>, _>>().map(Some).context("an authority of the root cannot be read")
 }
 
 /// How an authority stands in a root: its certificate in base64, as in JOSE's `x5c` (RFC 7515 §4.1.6).
@@ -227,16 +215,5 @@ mod tests {
         std::fs::rename(dir.path().join("ca.key"), dir.path().join("ca-retired.key")).unwrap();
         std::fs::rename(dir.path().join("ca-next.key"), dir.path().join("ca.key")).unwrap();
         assert_eq!(fingerprint(Authorities::retire(dir.path()).unwrap().current()), next);
-    }
-
-    #[test]
-    fn a_list_of_authorities_that_cannot_be_believed_is_refused_as_a_whole() {
-        let dir = tempfile::tempdir().unwrap();
-        let own = named(Authorities::load_or_create(dir.path()).unwrap().current());
-        assert_eq!(named_authorities(b"{}").unwrap(), None);
-        assert_eq!(named_authorities(&root(&json!([own]))).unwrap().unwrap().len(), 1);
-        for wrong in [json!([]), json!("x"), json!([1]), json!(["!"]), json!([own, "AAAA"]), json!(vec![own; NAMED_MAX + 1])] {
-            assert!(named_authorities(&root(&wrong)).is_err(), "{wrong}");
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The certificate authority of a seed store: one P-256 key that signs the server certificates of both listeners and the
 //! device leaves.
 //!
-//! Not here: who may get a leaf; see `seed::fleet`.
+//! Not here: who may get a leaf; see `seed::enrolment`.
 
 use std::net::IpAddr;
 use std::path::Path;

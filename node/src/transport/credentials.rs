@@ -11,7 +11,7 @@ use rustls::client::Resumption;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::CertificateDer;
 
-use super::admission::Admission;
+use super::admission::{Admission, Anchors};
 use super::ca::single_certificate;
 use super::certificate::CurrentCertificate;
 use super::device_key::DeviceKey;
@@ -55,6 +55,15 @@ impl DeviceCredentials {
     /// When the certificate is valid.
     pub fn validity(&self) -> Validity {
         self.leaf.validity()
+    }
+
+    /// Whether the authority that was made last, of those that are trusted, signed the certificate; or cannot be looked at.
+    pub fn is_of_newest_authority(&self) -> bool {
+        let anchors = self.admission.anchors();
+        let newest = anchors.newest().and_then(|newest| Anchors::new(vec![newest.clone()]).ok());
+        let shown = self.leaf.shown();
+        let Some((newest, leaf)) = newest.zip(shown.cert.first()) else { return true };
+        self.admission.leaf(leaf).is_ok_and(|(_, at)| newest.clients.verify_client_cert(leaf, &[], at).is_ok())
     }
 
     /// Shows the certificate in the PEM text `certificate` from now on.

@@ -7,6 +7,7 @@ use protocol::digest::Digest;
 use protocol::identity::standing::Validity;
 use protocol::name::{DeviceId, NodeId, OrgName};
 use protocol::time::WallTime;
+use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// The DNS name that every device leaf carries.
@@ -32,6 +33,8 @@ pub struct DeviceLeaf {
     pub identity: DeviceIdentity,
     /// When it is valid.
     pub validity: Validity,
+    /// The certificate itself: what is believed of it may change while a connection is open.
+    pub certificate: CertificateDer<'static>,
 }
 
 /// Why a certificate names no device.
@@ -52,7 +55,8 @@ impl DeviceLeaf {
     /// When the bytes are no certificate, or it names no device.
     pub fn from_certificate(der: &[u8]) -> Result<Self, IdentityRefused> {
         let (_, certificate) = X509Certificate::from_der(der).map_err(|_| IdentityRefused::Malformed)?;
-        Ok(Self { identity: DeviceIdentity::of(&certificate)?, validity: validity(&certificate) })
+        let shown = CertificateDer::from(der.to_vec());
+        Ok(Self { identity: DeviceIdentity::of(&certificate)?, validity: validity(&certificate), certificate: shown })
     }
 }
 

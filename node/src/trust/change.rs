@@ -11,12 +11,15 @@ mod prepare;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use protocol::digest::Digest;
+use protocol::identity::authorities::{SeedAuthorities, check_root};
 use protocol::name::{AppName, OrgName};
 use protocol::time::WallTime;
 use serde::{Deserialize, Serialize};
 use sigstore_tuf::{DelegatedRole, Root, Targets, TrustedMetadataSet};
 
 use super::archive::covers_exactly;
+use super::authorities::named_in;
 use super::client::RootsOf;
 use super::metadata;
 use super::online_key::OnlineSigner;
@@ -56,6 +59,7 @@ pub async fn check_change(
     source: &dyn MetadataSource,
     change: &TrustChange,
     signer: &OnlineSigner,
+    authorities: &SeedAuthorities,
     now: WallTime,
 ) -> Result<(TufFile, Vec<TufFile>), PublicationRefused> {
     let own = PublicationRefused::Repository;
@@ -63,7 +67,7 @@ pub async fn check_change(
     let before = current.verified(org, None).map_err(own)?;
     let mut after = before.clone();
     if let Some(root) = &change.root {
-        take_root(org, &mut after, root, signer, now)?;
+        take_root(org, &mut after, (&current.root, root), signer, authorities, now)?;
     }
     let mut pins = current.pins().map_err(own)?;
     if let Some(targets) = &change.targets {
@@ -107,8 +111,9 @@ pub async fn check_change(
 fn take_root(
     org: &OrgName,
     after: &mut TrustedMetadataSet,
-    file: &TufFile,
+    (old, file): (&TufFile, &TufFile),
     signer: &OnlineSigner,
+    authorities: &SeedAuthorities,
     now: WallTime,
 ) -> Result<(), PublicationRefused> {
     let before: Root = after.root().clone();
@@ -126,6 +131,11 @@ fn take_root(
     let (online, online_before) = (metadata::online_key(root, org)?, metadata::online_key(&before, org)?);
     if online.key != signer.public_key() {
         return refused("it delegates another online key than this seed's, which could not sign any more");
+    }
+    let named =
+        |file: &TufFile| named_in(file).map(|named| named.map(|named| named.iter().map(|der| Digest::sha256(der)).collect::<Vec<_>>()));
+    if let Err(error) = check_root(named(old)?.as_deref(), named(file)?.as_deref(), authorities) {
+        return refused(&error.to_string());
     }
     if online.key != online_before.key && online.epoch == online_before.epoch {
         return refused("another online key needs a higher epoch, or the counters of the one before would bind it");

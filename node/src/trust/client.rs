@@ -24,14 +24,14 @@ use protocol::statement::desired::OnlineKey;
 use protocol::statement::grant::GrantAuthority;
 use protocol::statement::version::{AcceptedStatement, STATEMENT_BYTES_MAX, StatementRefused, VersionName};
 use protocol::time::WallTime;
-use sigstore_tuf::{DelegatedRole, Delegations, Root, TargetFile, Targets};
+use sigstore_tuf::{DelegatedRole, Delegations, Root, TargetFile, Targets, TrustedMetadataSet};
 
 use super::archive::{self, Archive};
 use super::metadata;
 use super::refused::TrustRefused;
 use super::rules::{PublishedVersions, check_target, published_versions};
-use super::source::{MetadataSource, TARGETS_BYTES_MAX};
-use super::updater::{Refreshed, RootRules, Updater, not_kept};
+use super::source::{self, MetadataSource, ROOT_BYTES_MAX, TARGETS_BYTES_MAX};
+use super::updater::{ROOT_ROTATIONS_MAX, Refreshed, RootRules, Updater, not_kept};
 use crate::store::meta::TufFile;
 
 /// Verified metadata of one organisation, and the directory that keeps it.
@@ -87,6 +87,24 @@ impl RootRules for RootsOf {
     fn holds_targets(&self) -> bool {
         true
     }
+}
+
+/// The newest root of `org` that `source` has and that follows `anchor` step by step (TUF 1.0 §5.3), expired or not.
+///
+/// # Errors
+/// When a root on the way does not verify, or the source fails.
+pub async fn newest_root(org: &OrgName, anchor: &[u8], source: &dyn MetadataSource) -> Result<Vec<u8>, TrustRefused> {
+    let rules = RootsOf(org.clone());
+    let mut trusted = TrustedMetadataSet::from_root(anchor).map_err(|error| TrustRefused::of("root.json", error))?;
+    rules.check(None, trusted.root())?;
+    for _ in 0..ROOT_ROTATIONS_MAX {
+        let before = trusted.root().clone();
+        let name = metadata::versioned("root", before.version.saturating_add(1));
+        let Some(next) = source::find(source, &name, ROOT_BYTES_MAX).await? else { break };
+        trusted.update_root(&next).map_err(|error| TrustRefused::of(&name, error))?;
+        rules.check(Some(&before), trusted.root())?;
+    }
+    Ok(trusted.root_bytes().to_vec())
 }
 
 impl VerifiedRepository {

@@ -11,12 +11,14 @@ mod words;
 use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::name::OrgName;
+use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sigstore_tuf::metadata::Metadata;
 use sigstore_tuf::{Key, RoleKeys, Root, TargetFile, Targets, TrustedMetadataSet};
 
 use super::archive::{self, Archive};
+use super::authorities::named_in;
 use super::change::TrustChange;
 use super::client::{RootsOf, VerifiedRepository};
 use super::metadata;
@@ -119,10 +121,10 @@ impl Proposal {
     /// # Errors
     /// When the metadata in force does not verify, or the change does not follow it.
     pub fn read(&self, anchor: &[u8]) -> Result<Read, PublicationRefused> {
-        let root = self.trusted_root(anchor)?;
+        let (root, authorities) = self.trusted_root(anchor)?;
         let targets = self.targets_in_force(&root)?;
         let mut read = Read { words: vec![format!("organisation {}", self.org)], lowered: Vec::new(), needs: Vec::new() };
-        let new_root = self.read_root(&root, &mut read)?;
+        let new_root = self.read_root(&root, authorities.as_deref(), &mut read)?;
         let new_targets = self.read_targets(new_root.as_ref().unwrap_or(&root), targets.as_ref(), &mut read)?;
         let delegating = new_targets.as_ref().or(targets.as_ref());
         for (role, file) in self.change.roles() {
@@ -177,16 +179,21 @@ impl Proposal {
         self.before.iter().find(|file| file.name.split_once('.').is_some_and(|(_, rest)| rest == metadata::unversioned(role)))
     }
 
-    fn trusted_root(&self, anchor: &[u8]) -> Result<Root, TrustRefused> {
+    /// The root in force, and the certificate authorities that it names.
+    fn trusted_root(&self, anchor: &[u8]) -> Result<(Root, Option<Vec<CertificateDer<'static>>>), TrustRefused> {
+        let mut newest = TufFile { name: "root.json".to_owned(), content: String::from_utf8_lossy(anchor).into_owned() };
         let mut trusted = TrustedMetadataSet::from_root(anchor).map_err(|error| TrustRefused::of("root.json", error))?;
         let rules = RootsOf(self.org.clone());
         rules.check(None, trusted.root())?;
         loop {
             let next = metadata::versioned("root", trusted.root().version.saturating_add(1));
-            let Some(file) = self.before.iter().find(|file| file.name == next) else { return Ok(trusted.root().clone()) };
+            let Some(file) = self.before.iter().find(|file| file.name == next) else {
+                return Ok((trusted.root().clone(), named_in(&newest)?));
+            };
             let before = trusted.root().clone();
             trusted.update_root(file.content.as_bytes()).map_err(|error| TrustRefused::of(&next, error))?;
             rules.check(Some(&before), trusted.root())?;
+            newest = file.clone();
         }
     }
 
@@ -194,12 +201,18 @@ impl Proposal {
         self.in_force("targets").map(|file| verified(file, "targets", &root.keys, root.role("targets"))).transpose()
     }
 
-    fn read_root(&self, before: &Root, read: &mut Read) -> Result<Option<Root>, PublicationRefused> {
+    fn read_root(
+        &self,
+        before: &Root,
+        authorities: Option<&[CertificateDer<'static>]>,
+        read: &mut Read,
+    ) -> Result<Option<Root>, PublicationRefused> {
         let Change::Trust(TrustChange { root: Some(file), .. }) = &self.change else { return Ok(None) };
         let after: Root = parsed(file)?;
         check_follows(file, "root", before.version, after.version)?;
         RootsOf(self.org.clone()).check(Some(before), &after)?;
         read.words.extend(words::root(before, &after, &self.org)?);
+        read.words.extend(words::authorities(authorities, named_in(file)?.as_deref()));
         for (role, root) in [("root in force", before), ("new root", &after)] {
             read.needs.push(Need::of(&file.name, role, root.role("root")));
         }

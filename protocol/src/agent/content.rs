@@ -14,6 +14,10 @@ use crate::statement::version::{AcceptedStatement, HashListName, StatedBlob, Ver
 /// Blobs that are wanted of the swarm at a time: enough to keep a WAN busy with small ones, few enough for files and memory.
 pub(super) const WANTS_MAX: usize = 32;
 
+/// Statements that are asked for at a time: enough to keep whoever asks the seed busy, and the answers fit its queues whatever
+/// the number of apps.
+pub(super) const STATEMENTS_MAX: usize = 64;
+
 /// What the units of a blob are checked against.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
@@ -34,6 +38,10 @@ pub(super) enum Progress<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Content {
     versions: BTreeMap<VersionName, Version>,
+    /// Statements that are asked for and not yet answered, by the digest that was wanted then.
+    asked: BTreeMap<VersionName, Digest>,
+    /// Versions whose statements are to be asked for, as soon as fewer are.
+    to_ask: VecDeque<VersionName>,
     stored: BTreeSet<Digest>,
     wanted: BTreeSet<Digest>,
     /// Wanted, but not yet of the swarm.
@@ -48,7 +56,7 @@ struct Version {
 
 #[derive(Debug)]
 enum Stage {
-    /// The statement is asked for.
+    /// The statement is asked for, or will be as soon as fewer are.
     Asked,
     /// The statement is to be asked for again with the next poll.
     AskAgain,
@@ -70,10 +78,11 @@ impl Content {
             if !self.versions.contains_key(&name) {
                 changed = true;
                 self.versions.insert(name.clone(), Version { statement, stage: Stage::Asked });
-                out.effects.push_back(Effect::AcceptStatement { name, digest: statement });
+                self.to_ask.push_back(name);
             }
         }
         if changed {
+            self.ask_queued(out);
             self.unwant_what_nothing_needs(out);
         }
     }
@@ -94,12 +103,42 @@ impl Content {
     pub(super) fn ask_again(&mut self, out: &mut Outbox) {
         for (name, version) in self.versions.iter_mut().filter(|(_, version)| matches!(version.stage, Stage::AskAgain)) {
             version.stage = Stage::Asked;
-            out.effects.push_back(Effect::AcceptStatement { name: name.clone(), digest: version.statement });
+            self.to_ask.push_back(name.clone());
         }
+        self.ask_queued(out);
+    }
+
+    fn ask_queued(&mut self, out: &mut Outbox) {
+        let mut later = Vec::new();
+        while self.asked.len() < STATEMENTS_MAX
+            && let Some(name) = self.to_ask.pop_front()
+        {
+            let Some(version) = self.versions.get(&name).filter(|version| matches!(version.stage, Stage::Asked)) else { continue };
+            if let Some(earlier) = self.asked.get(&name) {
+                if *earlier != version.statement {
+                    later.push(name);
+                }
+                continue;
+            }
+            self.asked.insert(name.clone(), version.statement);
+            out.effects.push_back(Effect::AcceptStatement { name, digest: version.statement });
+        }
+        self.to_ask.extend(later);
+    }
+
+    /// Takes note of an answer; whether it is to what is wanted now.
+    fn on_answer(&mut self, name: &VersionName) -> bool {
+        let asked = self.asked.remove(name);
+        self.versions.get(name).is_some_and(|version| {
+            matches!(version.stage, Stage::Asked | Stage::AskAgain) && asked.is_none_or(|asked| asked == version.statement)
+        })
     }
 
     pub(super) fn on_statement(&mut self, statement: &AcceptedStatement, out: &mut Outbox) {
         let name = statement.statement().name();
+        if !self.on_answer(&name) {
+            return self.ask_queued(out);
+        }
         let missing: BTreeMap<Digest, StatedBlob> = statement
             .statement()
             .content()
@@ -107,12 +146,12 @@ impl Content {
             .filter(|blob| !self.stored.contains(&blob.digest))
             .map(|blob| (blob.digest, blob))
             .collect();
-        let asked = |version: &&mut Version| matches!(version.stage, Stage::Asked | Stage::AskAgain);
-        let Some(version) = self.versions.get_mut(&name).filter(asked) else { return };
+        let Some(version) = self.versions.get_mut(&name) else { return };
         if statement.digest() != version.statement {
             let reason = "desired state and version statement do not agree".to_owned();
             out.events.push_back(Event::VersionFailed { name, reason: reason.clone() });
             version.stage = Stage::Failed(reason);
+            self.ask_queued(out);
             self.unwant_what_nothing_needs(out);
             return;
         }
@@ -121,12 +160,15 @@ impl Content {
         for blob in blobs {
             self.want(&blob, out);
         }
+        self.ask_queued(out);
         self.unwant_what_nothing_needs(out);
         self.note_complete_versions(out);
     }
 
     pub(super) fn on_statement_refused(&mut self, name: &VersionName, refusal: Refusal, out: &mut Outbox) {
-        if let Some(version) = self.versions.get_mut(name) {
+        if self.on_answer(name)
+            && let Some(version) = self.versions.get_mut(name)
+        {
             version.stage = match refusal {
                 Refusal::Temporary(_) => Stage::AskAgain,
                 Refusal::Final(reason) => {
@@ -135,6 +177,7 @@ impl Content {
                 }
             };
         }
+        self.ask_queued(out);
         self.unwant_what_nothing_needs(out);
     }
 

@@ -45,22 +45,22 @@ impl Freshness {
 
     /// All that the seed said was accepted. The moment to keep, if it is due.
     pub(super) fn on_accepted(&mut self, now: Now) -> Option<WallTime> {
-        let has_expired = now.calendar.zip(self.expires).is_some_and(|(calendar, expires)| expires <= calendar);
+        let has_expired = now.calendar().zip(self.expires).is_some_and(|(calendar, expires)| expires <= calendar);
         if has_expired {
             return None;
         }
         (self.stale, self.since) = (false, now.monotonic);
-        self.last = now.calendar.or(self.last);
+        self.last = now.calendar().or(self.last);
         let is_kept =
             |calendar: WallTime| self.kept.is_some_and(|kept| kept <= calendar && calendar < kept.plus_seconds(KEPT_STEP_SECONDS));
-        let due = now.calendar.filter(|calendar| !is_kept(*calendar))?;
+        let due = now.calendar().filter(|calendar| !is_kept(*calendar))?;
         self.kept = Some(due);
         Some(due)
     }
 
     /// Whether it is stale at `now`.
     fn is_stale(&mut self, now: Now) -> bool {
-        let by_calendar = now.calendar.zip(self.last).is_some_and(|(calendar, last)| calendar >= last.plus_seconds(STALE_SECONDS));
+        let by_calendar = now.calendar().zip(self.last).is_some_and(|(calendar, last)| calendar >= last.plus_seconds(STALE_SECONDS));
         self.stale |= by_calendar || now.monotonic.since(self.since).as_secs() >= STALE_SECONDS;
         self.stale
     }
@@ -75,18 +75,26 @@ impl Freshness {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::floor::{CheckedTime, TimeTrust};
     use std::time::Duration;
 
     const DAY: u64 = 86_400;
 
     fn at(seconds: u64) -> Now {
-        Now { monotonic: Instant::ZERO + Duration::from_secs(seconds), calendar: Some(WallTime::from_unix_seconds(1_000_000 + seconds)) }
+        Now {
+            monotonic: Instant::ZERO + Duration::from_secs(seconds),
+            wall: CheckedTime::trusted(WallTime::from_unix_seconds(1_000_000 + seconds)),
+        }
+    }
+
+    fn blind(now: Now) -> Now {
+        Now { wall: CheckedTime { trust: TimeTrust::Behind, ..now.wall }, ..now }
     }
 
     #[test]
     fn a_device_is_stale_after_seven_days_without_an_answer_and_fresh_with_the_next() {
         let mut freshness = Freshness::new(Instant::ZERO, None);
-        assert_eq!(freshness.on_accepted(at(0)), at(0).calendar);
+        assert_eq!(freshness.on_accepted(at(0)), at(0).calendar());
         assert_eq!(freshness.news(at(7 * DAY - 1)), None);
         assert_eq!((freshness.news(at(7 * DAY)), freshness.news(at(8 * DAY))), (Some(true), None));
         freshness.on_accepted(at(8 * DAY));
@@ -96,30 +104,30 @@ mod tests {
     #[test]
     fn answers_do_not_count_once_a_role_has_expired_that_people_sign() {
         let mut freshness = Freshness::new(Instant::ZERO, None);
-        freshness.on_roles(at(3 * DAY).calendar);
+        freshness.on_roles(at(3 * DAY).calendar());
         for day in 0..20 {
             freshness.on_accepted(at(day * DAY));
             assert_eq!(freshness.is_stale(at(day * DAY)), day >= 2 + 7, "day {day}");
         }
-        freshness.on_roles(at(99 * DAY).calendar);
+        freshness.on_roles(at(99 * DAY).calendar());
         freshness.on_accepted(at(20 * DAY));
         assert!(!freshness.is_stale(at(20 * DAY)));
     }
 
     #[test]
     fn what_an_earlier_run_kept_counts_and_is_kept_anew_once_an_hour() {
-        let mut freshness = Freshness::new(Instant::ZERO, at(0).calendar);
+        let mut freshness = Freshness::new(Instant::ZERO, at(0).calendar());
         let started = Now { monotonic: Instant::ZERO, ..at(7 * DAY) };
         assert!(freshness.is_stale(started), "the device was off");
-        assert!(freshness.is_stale(Now { calendar: None, ..started }), "a calendar that is no longer trusted makes nothing fresh");
+        assert!(freshness.is_stale(blind(started)), "a calendar that is no longer trusted makes nothing fresh");
         let kept: Vec<u64> = (0..180).filter(|minute| freshness.on_accepted(at(7 * DAY + minute * 60)).is_some()).collect();
         assert_eq!(kept, [0, 60, 120]);
     }
 
     #[test]
     fn without_a_calendar_the_time_since_the_start_counts() {
-        let blind = |seconds| Now { calendar: None, ..at(seconds) };
-        let mut freshness = Freshness::new(Instant::ZERO, at(0).calendar);
+        let blind = |seconds| blind(at(seconds));
+        let mut freshness = Freshness::new(Instant::ZERO, at(0).calendar());
         assert!(!freshness.is_stale(blind(6 * DAY)) && freshness.is_stale(blind(7 * DAY)));
         assert_eq!(freshness.on_accepted(blind(7 * DAY)), None);
         assert!(!freshness.is_stale(blind(8 * DAY)));

@@ -27,6 +27,9 @@ pub struct Run {
     pub healthy: bool,
     /// Whether something started it, or it was only taken into use.
     pub activated: bool,
+    /// How many starts of it were begun, one after the other, and did not end, because the device stopped.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tries: u32,
 }
 
 /// A version that did not come to run.
@@ -57,10 +60,25 @@ pub struct Record {
     pub failed: Option<FailedStart>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 impl Record {
+    /// How many starts of this version were begun, one after the other, and did not end.
+    pub(super) fn tries(&self, release: &Release) -> u32 {
+        self.running.filter(|run| run.release == *release && !run.healthy).map_or(0, |run| run.tries)
+    }
+
     /// Whether this version runs and needs no start.
     pub(super) fn is_running(&self, release: &Release, activates: bool) -> bool {
         self.running.is_some_and(|run| run.release == *release && run.healthy && (run.activated || !activates))
+    }
+
+    /// The version whose start was begun and did not end: processes of it may be left.
+    pub fn unended(&self) -> Option<Release> {
+        self.running.filter(|run| run.activated && !run.healthy && run.tries > 0).map(|run| run.release)
     }
 
     /// The version that was started last, whether or not the start has ended.

@@ -111,12 +111,14 @@ impl Agent {
         let failed = |reason: String| (DeviceState::Failed, Some(reason));
         let Some(target) = wanted.target else { return failed(no_image(wanted.version, &self.settings.platform)) };
         if let Some(trouble) = self.start.trouble(app) {
-            return failed(trouble.to_owned());
+            let state = if trouble.is_failure { DeviceState::Failed } else { DeviceState::Waiting };
+            return (state, Some(trouble.reason.clone()));
         }
-        let floor = self.floors.get(app).copied();
+        let role = self.roles.get(app);
+        let floor = role.and_then(|role| role.floor);
         if wanted.has_failed(&record) {
             let reason = record.failed.as_ref().map(|failed| failed.reason.clone()).unwrap_or_default();
-            return match wanted.goal(&record, floor, None).release {
+            return match wanted.way_back(&record, role) {
                 Some(back) if record.is_running(&back, self.settings.activates) => (DeviceState::RolledBack, Some(reason)),
                 Some(_) => (DeviceState::Starting, None),
                 None => failed(reason),

@@ -5,7 +5,7 @@ use super::*;
 use crate::geometry::UNIT_BYTES;
 use crate::rollout::report::DeviceState;
 use crate::statement::TrustToken;
-use crate::statement::assignment::{Assigned, Pin};
+use crate::statement::assignment::{Assigned, Assignment, Pin};
 use crate::statement::counters::Counters;
 use crate::statement::desired::tests::{accepted, assignment, online, sealed_state};
 use crate::statement::desired::{Activation, Before, Counter, DesiredApp, DesiredState, FORMAT, Starts};
@@ -51,6 +51,13 @@ fn statement(version: u64, layers: Vec<StatedBlob>) -> AcceptedStatement {
     AcceptedStatement::accept(token(), &statement.org, &statement.name(), &platform(), &bytes).unwrap()
 }
 
+/// When every document of these tests expires.
+const END: WallTime = WallTime::from_unix_seconds(1_100_000);
+
+fn assigned(apps: &[(&str, Assigned)]) -> AcceptedAssignment {
+    accepted(&Assignment { expires: END, ..assignment(1, apps) })
+}
+
 /// What a rollout of a version to the group `all` says, once it is accepted.
 fn app_of(statement: &AcceptedStatement) -> DesiredApp {
     DesiredApp {
@@ -63,21 +70,25 @@ fn app_of(statement: &AcceptedStatement) -> DesiredApp {
 }
 
 fn state_of(group: &str, app: DesiredApp) -> AcceptedDesiredState {
+    state_with(group, [("web".parse().unwrap(), app)].into())
+}
+
+fn state_with(group: &str, apps: BTreeMap<AppName, DesiredApp>) -> AcceptedDesiredState {
     let state = DesiredState {
         format: FORMAT,
         org: "acme".parse().unwrap(),
         group: group.parse().unwrap(),
         counter: Counter { epoch: 1, n: 1 },
-        expires: WallTime::from_unix_seconds(10),
-        apps: [("web".parse().unwrap(), app)].into(),
+        expires: END,
+        apps,
     };
-    let assigned = accepted(&assignment(1, &[("db", Assigned::Group(state.group.clone()))]));
+    let assigned = assigned(&[("db", Assigned::Group(state.group.clone()))]);
     let bytes = sealed_state(&state);
     AcceptedDesiredState::accept(&bytes, &online(1), &assigned, &mut Counters::default(), WallTime::default()).unwrap()
 }
 
 fn desired_app(app: DesiredApp) -> Input {
-    Input::StateAccepted { assignment: accepted(&assignment(1, &[])), states: vec![state_of("all", app)] }
+    Input::StateAccepted { assignment: assigned(&[]), states: vec![state_of("all", app)] }
 }
 
 fn desired(statement: &AcceptedStatement) -> Input {
@@ -103,10 +114,11 @@ fn agent() -> Agent {
 }
 
 /// The driver's start; the calendar says 1,000,000 seconds.
-const START: Now = Now { monotonic: Instant::ZERO, calendar: Some(WallTime::from_unix_seconds(1_000_000)) };
+const START: Now = Now { monotonic: Instant::ZERO, wall: CheckedTime::trusted(WallTime::from_unix_seconds(1_000_000)) };
 
 fn at(seconds: u64) -> Now {
-    Now { monotonic: Instant::ZERO + Duration::from_secs(seconds), calendar: START.calendar.map(|calendar| calendar.plus_seconds(seconds)) }
+    let wall = CheckedTime::trusted(START.wall.now.plus_seconds(seconds));
+    Now { monotonic: Instant::ZERO + Duration::from_secs(seconds), wall }
 }
 
 fn effects(agent: &mut Agent) -> Vec<Effect> {
@@ -134,7 +146,7 @@ fn polls_soon_after_the_start_then_once_an_interval_in_its_own_phase_and_backs_o
     agent.handle_input(now, Input::Polled);
     let second = agent.poll_timeout().unwrap();
     assert!(second > first && second <= first + INTERVAL);
-    now = Now { monotonic: second, calendar: Some(START.calendar.unwrap().plus_seconds(second.since(first).as_secs())) };
+    now = Now { monotonic: second, wall: CheckedTime::trusted(START.wall.now.plus_seconds(second.since(first).as_secs())) };
     agent.handle_timeout(now);
     agent.handle_input(now, Input::Polled);
     assert_eq!(agent.poll_timeout(), Some(second + INTERVAL), "in its phase it stays there");
@@ -281,11 +293,47 @@ fn an_unusable_list_leaves_the_digest_as_the_only_proof() {
 }
 
 #[test]
+fn thousands_of_apps_are_asked_for_a_bounded_number_at_a_time_and_in_the_end_all() {
+    let apps: BTreeMap<AppName, DesiredApp> =
+        (0..3_000).map(|n| (format!("app{n}").parse().unwrap(), app_of(&statement(1, vec![])))).collect();
+    let mut agent = agent();
+    agent.handle_input(START, Input::StateAccepted { assignment: assigned(&[]), states: vec![state_with("all", apps)] });
+    let (mut open, mut asked) = (VecDeque::new(), 0);
+    loop {
+        for effect in effects(&mut agent) {
+            match effect {
+                Effect::AcceptStatement { name, .. } => open.push_back(name),
+                Effect::Report(report) => agent.handle_input(START, Input::Reported { counter: report.counter }),
+                _ => {}
+            }
+        }
+        assert!(open.len() + 3 <= ERRANDS_MAX, "a driver with a queue for {ERRANDS_MAX} would have to wait");
+        let Some(name) = open.pop_front() else { break };
+        asked += 1;
+        agent.handle_input(START, Input::StatementRefused { name, refusal: Refusal::Final("no".into()) });
+    }
+    assert_eq!(asked, 3_000);
+}
+
+#[test]
+fn a_late_answer_about_another_statement_of_the_version_is_not_taken_for_the_one_that_is_wanted() {
+    let (named, other) = (statement(1, vec![]), statement(1, vec![layer("other", false)]));
+    let mut agent = agent();
+    agent.handle_input(START, desired(&named));
+    effects(&mut agent);
+    agent.handle_input(START, desired(&other));
+    agent.handle_input(START, Input::StatementAccepted(named));
+    let wanted = Effect::AcceptStatement { name: other.statement().name(), digest: other.digest() };
+    assert!(effects(&mut agent).contains(&wanted));
+    assert_eq!(agent.poll_event(), None);
+}
+
+#[test]
 fn a_device_to_which_nothing_acceptable_is_said_for_a_week_reports_that_it_is_stale() {
     const DAY: u64 = 86_400;
     let mut agent = agent();
     agent.handle_input(at(0), Input::Polled);
-    assert!(effects(&mut agent).contains(&Effect::KeepFresh { at: at(0).calendar.unwrap() }));
+    assert!(effects(&mut agent).contains(&Effect::KeepFresh { at: at(0).wall.now }));
     let stale = |agent: &mut Agent| {
         let reports = effects(agent).into_iter().filter_map(|effect| match effect {
             Effect::Report(report) => Some((report.counter, report.stale)),

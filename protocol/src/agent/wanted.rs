@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use super::RoleTerms;
+use super::moment::Moment;
 use super::record::{Record, Release};
 use crate::digest::Digest;
 use crate::name::{AppName, DeviceId, Platform, RolloutId};
@@ -29,6 +31,8 @@ pub struct Wanted {
     position: u64,
     /// What it shall have until it may start the version.
     before: Option<Release>,
+    /// After this moment the documents that say so count no longer: nothing is started by them.
+    expires: WallTime,
 }
 
 /// Which version an app shall run now, and from when on that may be another one without a new document.
@@ -59,6 +63,7 @@ pub(super) fn resolve(
                 activation: desired.activation.clone(),
                 position: position(&desired.rollout, device),
                 before: desired.before.as_ref().and_then(|before| release(before.version, &before.statements)),
+                expires: state.expires.min(assignment.expires),
             };
             wanted.insert(app.clone(), found);
         }
@@ -66,7 +71,8 @@ pub(super) fn resolve(
     for (app, assigned) in &assignment.apps {
         if let Assigned::Pin(pin) = assigned {
             let (version, target) = (pin.version, release(pin.version, &pin.statements));
-            let found = Wanted { rollout: None, version, target, activation: Activation::default(), position: 0, before: None };
+            let (activation, expires) = (Activation::default(), assignment.expires);
+            let found = Wanted { rollout: None, version, target, activation, position: 0, before: None, expires };
             wanted.insert(app.clone(), found);
         }
     }
@@ -74,6 +80,11 @@ pub(super) fn resolve(
 }
 
 impl Wanted {
+    /// Whether `other` differs in its expiry at most.
+    pub(super) fn asks_the_same(&self, other: &Self) -> bool {
+        Self { expires: other.expires, ..self.clone() } == *other
+    }
+
     /// Whether the version failed on this device in this rollout: it is not tried again.
     pub(super) fn has_failed(&self, record: &Record) -> bool {
         record.failed.as_ref().is_some_and(|failed| failed.version == self.version && failed.rollout == self.rollout)
@@ -84,13 +95,19 @@ impl Wanted {
         self.activation.starts != Starts::Ended || (self.target.is_some() && record.started() == self.target)
     }
 
-    /// Which version shall run now, never one below `floor` that does not run already.
-    pub(super) fn goal(&self, record: &Record, floor: Option<u64>, calendar: Option<WallTime>) -> Goal {
-        let allowed = |release: &Release| floor.is_none_or(|floor| release.version >= floor);
+    /// The last good version, if this one failed and that one may be started again; also when no document counts any more,
+    /// since it is the device's own way back.
+    pub(super) fn way_back(&self, record: &Record, role: Option<&RoleTerms>) -> Option<Release> {
+        record.good.filter(|good| Some(*good) != self.target).filter(|good| is_allowed(role, good))
+    }
+
+    /// Which version shall run now, never one below the floor that does not run already, and none that did not run before
+    /// once the documents or the app's role are over.
+    pub(super) fn goal(&self, record: &Record, role: Option<&RoleTerms>, moment: Moment) -> Goal {
+        let allowed = |release: &Release| is_allowed(role, release);
         let running = record.started();
         if self.has_failed(record) {
-            let back = record.good.filter(|good| Some(*good) != self.target).filter(allowed);
-            return Goal { release: back, next: None };
+            return Goal { release: self.way_back(record, role), next: None };
         }
         let Some(target) = self.target else { return Goal { release: running, next: None } };
         if running == Some(target) {
@@ -99,7 +116,11 @@ impl Wanted {
         if !allowed(&target) {
             return Goal { release: running, next: None };
         }
-        let (may_start, next) = self.may_start(calendar);
+        let in_force = moment.is_before(self.expires) && role.is_none_or(|role| moment.is_before(role.expires));
+        if !in_force {
+            return Goal { release: running.or_else(|| record.good.filter(allowed)), next: None };
+        }
+        let (may_start, next) = self.may_start(moment);
         if may_start {
             return Goal { release: Some(target), next };
         }
@@ -109,15 +130,12 @@ impl Wanted {
     }
 
     /// Whether the device may start the version, and when that may change.
-    fn may_start(&self, calendar: Option<WallTime>) -> (bool, Option<WallTime>) {
+    fn may_start(&self, moment: Moment) -> (bool, Option<WallTime>) {
         let Activation { starts, since, steps, window, start_until } = &self.activation;
-        if *starts != Starts::Open {
+        if *starts != Starts::Open || start_until.is_some_and(|until| !moment.is_before(until)) {
             return (false, None);
         }
-        let Some(now) = calendar else { return (steps.is_at_once() && window.is_none(), None) };
-        if start_until.is_some_and(|until| until <= now) {
-            return (false, None);
-        }
+        let Some(now) = moment.calendar else { return (steps.is_at_once() && window.is_none(), None) };
         let turn = since.plus_seconds(steps.reached_after(self.position));
         if !steps.is_at_once() && now < turn {
             return (false, Some(turn));
@@ -127,4 +145,8 @@ impl Wanted {
             _ => (true, None),
         }
     }
+}
+
+fn is_allowed(role: Option<&RoleTerms>, release: &Release) -> bool {
+    role.and_then(|role| role.floor).is_none_or(|floor| release.version >= floor)
 }

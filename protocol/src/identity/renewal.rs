@@ -28,6 +28,8 @@ pub struct Renewal {
     draws: u64,
     leaf: Validity,
     due: WallTime,
+    /// When it is asked because of new authorities, if it is.
+    early: Option<WallTime>,
     failures: u32,
     look_at: Instant,
     wanted: bool,
@@ -36,18 +38,30 @@ pub struct Renewal {
 }
 
 impl Renewal {
-    /// The machine of a device that has the certificate `leaf`; `seed` makes its random choices reproducible.
-    pub fn new(now: Instant, leaf: Validity, seed: u64) -> Self {
-        let mut machine =
-            Self { seed, draws: 0, leaf, due: leaf.until, failures: 0, look_at: now, wanted: false, asking: false, is_refused: false };
+    /// The machine of a device that has the certificate `leaf`; `early` is what [`Self::early`] said in an earlier run, and
+    /// `seed` makes its random choices reproducible.
+    pub fn new(now: Instant, leaf: Validity, early: Option<WallTime>, seed: u64) -> Self {
+        let mut machine = Self {
+            seed,
+            draws: 0,
+            leaf,
+            due: leaf.until,
+            early,
+            failures: 0,
+            look_at: now,
+            wanted: false,
+            asking: false,
+            is_refused: false,
+        };
         machine.due = machine.regular();
+        machine.due = early.map_or(machine.due, |early| early.min(machine.due));
         machine
     }
 
     /// The seed sent the next certificate, at `wall`. One that is due for renewal already, by a calendar that is ahead of the
     /// seed's, is no reason to ask again at once.
     pub fn on_renewed(&mut self, now: Instant, wall: WallTime, leaf: Validity) {
-        self.leaf = leaf;
+        (self.leaf, self.early) = (leaf, None);
         self.due = self.regular();
         if wall >= self.due {
             self.pause(now);
@@ -85,6 +99,7 @@ impl Renewal {
     pub fn on_authorities_changed(&mut self, now: Instant, wall: WallTime) {
         let spread = self.leaf.seconds() / SPREAD;
         let early = wall.plus_seconds(spread + self.draw() % (spread + 1));
+        self.early = Some(self.early.map_or(early, |before| before.min(early)));
         self.due = self.due.min(early);
         self.look_at = self.look_at.min(now);
     }
@@ -116,6 +131,12 @@ impl Renewal {
     /// When the next certificate is asked for, in seconds since 1970.
     pub const fn due(&self) -> WallTime {
         self.due
+    }
+
+    /// When it is asked because of new authorities, if it is: to be kept, or a device that restarts often would put it off for
+    /// ever.
+    pub const fn early(&self) -> Option<WallTime> {
+        self.early
     }
 
     fn regular(&mut self) -> WallTime {
@@ -158,7 +179,7 @@ mod tests {
 
     #[test]
     fn it_asks_after_two_thirds_of_the_life_and_each_device_at_its_own_time() {
-        let times: Vec<u64> = (0..100).map(|seed| asked_at(&mut Renewal::new(at(0).0, LEAF, seed), 0, 30 * DAY).unwrap()).collect();
+        let times: Vec<u64> = (0..100).map(|seed| asked_at(&mut Renewal::new(at(0).0, LEAF, None, seed), 0, 30 * DAY).unwrap()).collect();
         assert!(times.iter().all(|time| (20 * DAY..=21 * DAY).contains(time)), "{times:?}");
         let hours: std::collections::BTreeSet<u64> = times.iter().map(|time| time / 3_600).collect();
         assert!(hours.len() > 15, "spread over the day: {hours:?}");
@@ -166,7 +187,7 @@ mod tests {
 
     #[test]
     fn it_asks_once_until_it_is_answered_and_then_after_the_new_certificates_two_thirds() {
-        let mut machine = Renewal::new(at(0).0, LEAF, 1);
+        let mut machine = Renewal::new(at(0).0, LEAF, None, 1);
         let first = asked_at(&mut machine, 0, 30 * DAY).unwrap();
         machine.handle_timeout(at(first + DAY).0, at(first + DAY).1);
         assert!(!machine.poll_renew(), "the answer is still on its way");
@@ -179,7 +200,7 @@ mod tests {
 
     #[test]
     fn it_asks_again_after_longer_and_longer_pauses_and_never_gives_up() {
-        let mut machine = Renewal::new(at(0).0, LEAF, 1);
+        let mut machine = Renewal::new(at(0).0, LEAF, None, 1);
         let mut time = asked_at(&mut machine, 0, 30 * DAY).unwrap();
         let mut pauses = Vec::new();
         while time <= 31 * DAY {
@@ -195,7 +216,7 @@ mod tests {
     #[test]
     fn a_short_life_makes_short_pauses() {
         let leaf = Validity { from: ISSUED, until: ISSUED.plus_seconds(30) };
-        let mut machine = Renewal::new(at(0).0, leaf, 1);
+        let mut machine = Renewal::new(at(0).0, leaf, None, 1);
         let mut time = asked_at(&mut machine, 0, 30).unwrap();
         for _ in 0..8 {
             machine.on_failed(at(time).0);
@@ -207,7 +228,7 @@ mod tests {
     #[test]
     fn new_authorities_make_it_ask_early_but_not_at_once() {
         for seed in 0..50 {
-            let mut machine = Renewal::new(at(0).0, LEAF, seed);
+            let mut machine = Renewal::new(at(0).0, LEAF, None, seed);
             assert_eq!(asked_at(&mut machine, 0, 3 * DAY), None);
             machine.on_authorities_changed(at(3 * DAY).0, at(3 * DAY).1);
             let asked = asked_at(&mut machine, 3 * DAY, 30 * DAY).unwrap();
@@ -217,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_calendar_that_jumps_ahead_makes_it_ask_at_the_next_look() {
-        let mut machine = Renewal::new(at(0).0, LEAF, 1);
+        let mut machine = Renewal::new(at(0).0, LEAF, None, 1);
         machine.handle_timeout(at(0).0, ISSUED);
         let look = machine.poll_timeout().unwrap();
         assert!(look <= at(600).0);
@@ -226,8 +247,24 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_restarts_every_hour_still_asks_early() {
+        let mut machine = Renewal::new(at(0).0, LEAF, None, 7);
+        machine.on_authorities_changed(at(0).0, ISSUED);
+        let early = machine.early().unwrap();
+        let restarted = |hour: u64| {
+            let mut machine = Renewal::new(Instant::ZERO, LEAF, Some(early), 7);
+            machine.handle_timeout(Instant::ZERO, ISSUED.plus_seconds(hour * 3_600));
+            machine.poll_renew()
+        };
+        let asked = (0..72).find(|hour| restarted(*hour)).unwrap();
+        assert!((24..=49).contains(&asked), "{asked}");
+        machine.on_renewed(at(0).0, ISSUED, LEAF);
+        assert_eq!(machine.early(), None);
+    }
+
+    #[test]
     fn a_seed_that_says_that_the_certificate_is_not_valid_is_asked_for_another_once_and_then_after_longer_pauses() {
-        let mut machine = Renewal::new(at(0).0, LEAF, 1);
+        let mut machine = Renewal::new(at(0).0, LEAF, None, 1);
         assert_eq!(asked_at(&mut machine, 0, DAY), None);
         machine.on_refused(at(DAY).0);
         assert_eq!(asked_at(&mut machine, DAY, 2 * DAY), Some(DAY));
@@ -240,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_calendar_that_is_ahead_of_the_seeds_makes_it_ask_with_pauses_and_not_without_end() {
-        let mut machine = Renewal::new(at(0).0, LEAF, 1);
+        let mut machine = Renewal::new(at(0).0, LEAF, None, 1);
         let ahead = ISSUED.plus_seconds(300 * DAY);
         let (mut asked, mut seconds) = (0, 0);
         while seconds < DAY {

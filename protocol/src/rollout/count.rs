@@ -13,6 +13,9 @@ use crate::time::WallTime;
 
 /// The most different reasons that a rollout's status names.
 pub const REASONS_MAX: usize = 20;
+/// The most different reasons that are told apart while a fleet is counted, so that one in which every device gives another
+/// fits memory.
+const TRACKED_MAX: usize = 1_000;
 /// Under this the status counts the failures whose reasons it does not name.
 pub const OTHER_REASONS: &str = "other reasons";
 /// Under this the status counts devices that did not say how they ended before the deadline.
@@ -59,21 +62,47 @@ impl Count {
 
 /// Counts the devices of a rollout.
 pub fn count<'a>(rollout: &Rollout, members: impl Iterator<Item = Member<'a>>, now: WallTime) -> Count {
-    let mut devices: BTreeMap<_, u64> = DeviceState::ALL.into_iter().map(|state| (state, 0)).collect();
-    let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
-    for member in members {
+    let mut counting = Counting::new(rollout, now);
+    members.for_each(|member| counting.add(member));
+    counting.finish()
+}
+
+/// A count under way, of a fleet that is read page by page.
+#[derive(Debug)]
+pub struct Counting<'a> {
+    rollout: &'a Rollout,
+    now: WallTime,
+    devices: BTreeMap<DeviceState, u64>,
+    reasons: BTreeMap<String, u64>,
+}
+
+impl<'a> Counting<'a> {
+    /// Counts for `rollout` at `now`.
+    pub fn new(rollout: &'a Rollout, now: WallTime) -> Self {
+        let devices = DeviceState::ALL.into_iter().map(|state| (state, 0)).collect();
+        Self { rollout, now, devices, reasons: BTreeMap::new() }
+    }
+
+    /// Counts one more device.
+    pub fn add(&mut self, member: Member<'_>) {
+        let (rollout, now) = (self.rollout, self.now);
         let said = member.report.and_then(|report| report.apps.get(&rollout.app)).filter(|report| is_about(report, rollout));
         let state = said.map_or(DeviceState::Pending, |report| report.state);
         let silent = !state.is_done() && !state.is_failure() && is_overdue(rollout, member.device, now);
         let state = if silent { DeviceState::Silent } else { state };
-        *devices.entry(state).or_default() += 1;
+        *self.devices.entry(state).or_default() += 1;
         if state.is_failure() {
             let said = said.filter(|_| !silent).and_then(|report| report.reason.as_deref());
             let reason = if silent { SILENCE } else { said.unwrap_or("no reason given") };
-            *reasons.entry(reason).or_default() += 1;
+            let is_known = self.reasons.contains_key(reason) || self.reasons.len() < TRACKED_MAX;
+            *self.reasons.entry(if is_known { reason } else { OTHER_REASONS }.to_owned()).or_default() += 1;
         }
     }
-    Count { devices, failures: most_frequent(reasons) }
+
+    /// The sum.
+    pub fn finish(self) -> Count {
+        Count { devices: self.devices, failures: most_frequent(self.reasons) }
+    }
 }
 
 fn is_about(report: &AppReport, rollout: &Rollout) -> bool {
@@ -91,13 +120,15 @@ fn is_overdue(rollout: &Rollout, device: &DeviceId, now: WallTime) -> bool {
     turn.plus_seconds(silence) <= now
 }
 
-fn most_frequent(reasons: BTreeMap<&str, u64>) -> BTreeMap<String, u64> {
-    let mut ranked: Vec<(&str, u64)> = reasons.into_iter().collect();
+fn most_frequent(mut reasons: BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let unnamed = reasons.remove(OTHER_REASONS).unwrap_or_default();
+    let mut ranked: Vec<(String, u64)> = reasons.into_iter().collect();
     ranked.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let (named, others) = ranked.split_at(ranked.len().min(REASONS_MAX));
-    let mut failures: BTreeMap<String, u64> = named.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect();
-    if !others.is_empty() {
-        *failures.entry(OTHER_REASONS.to_owned()).or_default() += others.iter().map(|(_, count)| count).sum::<u64>();
+    let mut failures: BTreeMap<String, u64> = named.iter().cloned().collect();
+    let others = unnamed + others.iter().map(|(_, count)| count).sum::<u64>();
+    if others > 0 {
+        failures.insert(OTHER_REASONS.to_owned(), others);
     }
     failures
 }

@@ -119,6 +119,9 @@ pub struct Rollout {
     /// The version that the group had before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<u64>,
+    /// The share of the devices that might start when it was aborted or rolled back; none while it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share_at_end: Option<Share>,
 }
 
 const fn running() -> RolloutState {
@@ -192,7 +195,20 @@ impl Rollout {
     /// A rollout that starts now.
     pub fn start(id: RolloutId, (app, version): (AppName, u64), group: GroupName, plan: Plan, before: Option<u64>, now: WallTime) -> Self {
         let state = if plan.prefetch_only { RolloutState::Pending } else { RolloutState::Running };
-        Self { id, app, version, group, started: now, state, plan, since: Some(now), paused: None, reason: None, before }
+        Self {
+            id,
+            app,
+            version,
+            group,
+            started: now,
+            state,
+            plan,
+            since: Some(now),
+            paused: None,
+            reason: None,
+            before,
+            share_at_end: None,
+        }
     }
 
     /// The rollout after a command.
@@ -212,7 +228,9 @@ impl Rollout {
                 Self { state: Running, since: Some(self.since().plus_seconds(pause)), paused: None, ..next }
             }
             (Command::Resume, _) => return refused("resumed"),
-            (Command::Abort(reason), Pending | Running | Paused) => Self { state: Aborted, reason: Some(reason), ..next },
+            (Command::Abort(reason), Pending | Running | Paused) => {
+                Self { state: Aborted, reason: Some(reason), share_at_end: Some(self.share(now)), ..next }
+            }
             (Command::Abort(_), _) => return refused("aborted"),
             (Command::Complete, Running) => Self { state: Done, ..next },
             (Command::Complete, _) => return refused("completed"),
@@ -222,7 +240,8 @@ impl Rollout {
                     return Err(RolloutRefused::NothingBefore { rollout, app, group });
                 };
                 check_floor(&self.app, version, floor)?;
-                Self { state: RolledBack, reason: Some(format!("version {version} is rolled out instead")), ..next }
+                let reason = Some(format!("version {version} is rolled out instead"));
+                Self { state: RolledBack, reason, share_at_end: Some(self.share(now)), ..next }
             }
             (Command::RollBack(_), RolledBack) => return refused("rolled back"),
         })
@@ -235,6 +254,9 @@ impl Rollout {
 
     /// The share of the devices that may start now.
     pub fn share(&self, now: WallTime) -> Share {
+        if let Some(ended) = self.share_at_end {
+            return ended;
+        }
         let clock = self.paused.unwrap_or(now);
         match self.state {
             RolloutState::Pending => Share::of(0, 1),

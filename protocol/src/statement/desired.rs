@@ -33,6 +33,17 @@ pub struct Counter {
     pub n: u64,
 }
 
+impl Counter {
+    /// The counter after `previous`: one up within the epoch, from 1 on when the root delegates another `epoch`.
+    #[must_use]
+    pub const fn after(previous: Option<Self>, epoch: u64) -> Self {
+        match previous {
+            Some(Self { epoch: same, n }) if same == epoch => Self { epoch, n: n.saturating_add(1) },
+            _ => Self { epoch, n: 1 },
+        }
+    }
+}
+
 /// Whether the devices of a group may start a version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

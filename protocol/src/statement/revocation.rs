@@ -62,8 +62,8 @@ impl RevocationList {
     /// The list that follows one with the counter `previous`: by one within the epoch, anew when the root delegates a higher
     /// `epoch`.
     pub fn next(previous: Option<Counter>, org: &OrgName, epoch: u64, now: WallTime, keys: BTreeSet<Digest>) -> Self {
-        let n = previous.filter(|previous| previous.epoch == epoch).map_or(1, |previous| previous.n.saturating_add(1));
-        Self { format: FORMAT, org: org.clone(), counter: Counter { epoch, n }, expires: now.plus_seconds(DOCUMENT_SECONDS), keys }
+        let counter = Counter::after(previous, epoch);
+        Self { format: FORMAT, org: org.clone(), counter, expires: now.plus_seconds(DOCUMENT_SECONDS), keys }
     }
 
     /// The list as it is signed.

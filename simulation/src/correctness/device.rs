@@ -143,10 +143,9 @@ impl Device {
         self.time.read(self.clock(now), Instant::from_micros(now))
     }
 
-    /// What both clocks say; the calendar only if it is trusted.
+    /// What both clocks say, and whether the calendar is trusted.
     pub(super) fn clocks(&self, now: u64) -> Now {
-        let checked = self.checked_time(now);
-        Now { monotonic: Instant::from_micros(now), calendar: checked.trust.is_trusted().then_some(checked.now) }
+        Now { monotonic: Instant::from_micros(now), wall: self.checked_time(now) }
     }
 
     /// Everything that a process forgets when it ends.

@@ -132,6 +132,24 @@ fn a_revocation_holds_between_devices_that_have_lost_the_wan_since() {
 }
 
 #[test]
+fn a_revocation_counts_at_once_also_on_a_device_that_cannot_write_it_to_its_disk() {
+    let seed = Seed::start();
+    let [mut own, mut stolen] = ["own", "stolen"].map(|name| Device::enrol(&seed, &seed.org(), name));
+    stolen.run(&[]);
+    own.run(&["--peer", stolen.swarm_addr()]);
+    wait::until("the devices to be connected", || own.peers() == 1 && stolen.peers() == 1);
+    // Nothing can take the place of a folder, whoever writes.
+    let unwritable = own.data().join("revoked.json");
+    fs::create_dir(&unwritable).unwrap();
+    revoke(&seed, "stolen");
+    wait::until("the connection to be closed", || own.peers() == 0 && stolen.peers() == 0);
+    wait::until("the device to say what it cannot keep", || !own.log.events("state_refused").is_empty());
+    assert_eq!(own.log.events("revocations"), Vec::<Value>::new());
+    fs::remove_dir(&unwritable).unwrap();
+    wait::until("it to be kept with a later answer", || !own.log.events("revocations").is_empty());
+}
+
+#[test]
 fn a_replaced_key_is_revoked() {
     let seed = Seed::start();
     let mut old = Device::start(&seed, "edge");
@@ -228,6 +246,53 @@ fn devices_with_p256_keys_in_files_and_in_hardware_share_with_others() {
     wait::until("all to be connected", || [&file, &hardware, &plain].iter().all(|device| device.peers() == 2));
     seed.start_rollout("acme/web", 1);
     seed.await_done("acme/web", 3);
+}
+
+#[test]
+fn a_certificate_authority_is_replaced_step_by_step_and_no_device_is_left_behind() {
+    let mut seed = seed_with_leaves_of(90);
+    let [mut one, mut two, mut cut_off] = ["one", "two", "cut-off"].map(|name| Device::enrol(&seed, &seed.org(), name));
+    // It never hears of anything, and goes on with the certificate that it has.
+    let enrolment = fs::read_to_string(cut_off.data().join("device.json")).unwrap();
+    fs::write(cut_off.data().join("device.json"), enrolment.replace(seed.device_url(), "https://127.0.0.1:1")).unwrap();
+    one.run(&[]);
+    two.run(&["--peer", one.swarm_addr()]);
+    cut_off.run(&["--peer", one.swarm_addr()]);
+
+    let authorities = |data: &Path, verb: &str| {
+        let mut command = program::hedgerow();
+        command.args(["seed", "ca", verb, "--json", "--data"]).arg(data);
+        Outcome::of(&mut command)
+    };
+    let in_use = authorities(&seed.data(), "rotate").failed();
+    assert!(in_use.contains("in use"), "{in_use}");
+    assert!(seed.stop().success());
+    let rotated = authorities(&seed.data(), "rotate").json();
+    let [old, new] = ["current", "next"].map(|name| rotated[name]["sha256"].as_str().expect("a fingerprint").to_owned());
+    let early = authorities(&seed.data(), "retire").failed();
+    assert!(early.contains("acme") && early.contains("does not name"), "{early}");
+    seed.run(&[]);
+
+    let skipped = seed.run_operator(&["trust", "set", "acme", "--authority", &new]).failed();
+    assert!(skipped.contains("name both first"), "{skipped}");
+    let both = seed.run_operator(&["trust", "set", "acme", "--authority", &old, "--authority", &new]).succeeded().stdout;
+    assert!(both.contains(&format!("devices trust certificates of the authority {new} from now on")), "{both}");
+    wait::until("both to renew early", || [&one, &two].iter().all(|device| !device.log.events("certificate_renewed").is_empty()));
+    wait::until("all to be connected", || one.peers() == 2 && two.peers() >= 1 && cut_off.peers() >= 1);
+
+    seed.run_operator(&["trust", "set", "acme", "--authority", &new]).succeeded();
+    wait::until("the open connections to the old authority's device to be closed", || cut_off.peers() == 0);
+    assert!([&one, &two].iter().any(|device| device.log.events("peer_refused").iter().any(|event| said(event, "unknownissuer"))));
+    assert!(seed.stop().success());
+    assert_eq!(authorities(&seed.data(), "retire").json()["current"]["sha256"], new.as_str());
+    seed.run(&[]);
+
+    let third = Device::start(&seed, "third");
+    let layout = Layout::write(&seed.scratch("image"), "1.0", &[("amd64", &[&Layer::random(1, 1 << 20)])]);
+    seed.publish("acme/web", &layout);
+    seed.start_rollout("acme/web", 1);
+    wait::until("the others to get on", || [&one, &two, &third].iter().all(|device| device.holds(&layout.images[0].blobs())));
+    wait::until("the devices to be connected", || one.peers() >= 1 && two.peers() >= 1);
 }
 
 /// A software module that stands in for hardware, with one token.

@@ -210,3 +210,68 @@ fn a_device_that_is_killed_while_a_version_starts_starts_it_again_or_goes_back()
     kiosk.run();
     wait::throughout(Duration::from_secs(3), "nothing is started again", || kiosk.starts().len() == 5);
 }
+
+/// Whether the process is gone, or waits for somebody to take note of its end.
+fn has_ended(process: &str) -> bool {
+    fs::read_to_string(format!("/proc/{process}/stat")).map_or(true, |stat| stat.contains(") Z "))
+}
+
+#[test]
+fn a_device_that_is_killed_again_and_again_by_a_version_gives_it_up_and_leaves_nothing_of_it_running() {
+    let (seed, _layouts) = seed_with(2);
+    let pids = seed.scratch("pids");
+    let mut kiosk = Kiosk::start(&seed, "one", "false");
+    seed.start_rollout("acme/web", 1);
+    seed.await_done("acme/web", 1);
+    kiosk.device.kill();
+    let hang = format!("sh -c 'echo $$ >> {}; while echo waiting >&2; do sleep 0.1; done' & wait", pids.display());
+    kiosk.hook = format!("echo $HEDGEROW_VERSION >> {}; [ $HEDGEROW_VERSION = 1 ] || {{ {hang}; }}", kiosk.started.display());
+    kiosk.run();
+    start(&seed, "2", &[]);
+    let left = || fs::read_to_string(&pids).unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>();
+    for tries in 1..=3 {
+        wait::until("version 2 to be started", || kiosk.starts().len() == 1 + tries && left().len() == tries);
+        let running = left();
+        assert!(running[..tries - 1].iter().all(|process| has_ended(process)), "an earlier start still runs: {running:?}");
+        assert!(!has_ended(&running[tries - 1]));
+        kiosk.device.kill();
+        wait::throughout(Duration::from_millis(500), "it outlives the device, also what it writes", || !has_ended(&running[tries - 1]));
+        kiosk.run();
+    }
+    let back = await_devices(&seed, "rolled_back", 1);
+    assert!(back["failures"].to_string().contains("stopped 3 times"), "{back}");
+    assert_eq!(kiosk.starts(), ["1", "2", "2", "2", "1"]);
+    assert!(left().iter().all(|process| has_ended(process)));
+}
+
+#[test]
+fn a_device_that_is_told_to_stop_ends_the_start_under_way_with_all_that_it_started() {
+    let (seed, _layouts) = seed_with(1);
+    let pid = seed.scratch("pid");
+    let mut device = Device::enrol(&seed, &seed.org(), "one");
+    device.run(&["--activate-hook", &format!("sleep 1000 & echo $! > {}; wait", pid.display())]);
+    seed.start_rollout("acme/web", 1);
+    let started = wait::eventually("the start", || fs::read_to_string(&pid).ok().filter(|pid| pid.ends_with('\n')));
+    assert!(device.stop().success());
+    wait::until("what it started to end", || has_ended(started.trim()));
+}
+
+#[test]
+fn a_floor_that_is_signed_while_a_device_waits_for_its_turn_keeps_it_from_starting_what_is_below() {
+    let (seed, _layouts) = seed_with(2);
+    let kiosk = Kiosk::start(&seed, "one", "false");
+    start(&seed, "1", &["--steps", "0%,20s,100%"]);
+    await_devices(&seed, "waiting", 1);
+    seed.run_operator(&["trust", "renew", "acme", "app:web", "--floor", "2"]).succeeded();
+    let failed = await_devices(&seed, "failed", 1);
+    assert!(failed["failures"].to_string().contains("below the floor 2"), "{failed}");
+    wait::throughout(Duration::from_secs(24), "its turn comes and goes", || kiosk.starts().is_empty());
+    start_over(&seed, "2");
+    wait::until("the version at the floor to be started", || kiosk.starts() == ["2"]);
+}
+
+/// Ends the open rollout and starts another.
+fn start_over(seed: &Seed, version: &str) {
+    seed.run_operator(&["rollout", "abort", "acme/web"]).succeeded();
+    start(seed, version, &[]);
+}

@@ -5,8 +5,11 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
 use ed25519_dalek::VerifyingKey;
+use protocol::digest::Digest;
 use protocol::name::{AppName, OrgName};
 use serde_json::json;
 
@@ -16,6 +19,7 @@ use crate::cli::Output;
 use crate::cli::operator::{Operator, SeedApi};
 use crate::clock::wall_time;
 use crate::files::{self, Access};
+use crate::trust::authorities::named_authorities;
 use crate::trust::change::{KeysWanted, RootWanted, prepare_apps, prepare_root, prepare_targets};
 use crate::trust::operator_keys::{APP_KEY, ROOT_KEY, TARGETS_KEY, read_public};
 use crate::trust::proposal::{Change, PROPOSAL_BYTES_MAX, Proposal};
@@ -113,6 +117,10 @@ pub struct Set {
     /// Whether grants of the app keys count.
     #[arg(long, value_enum)]
     grants: Option<Grants>,
+    /// A certificate authority that devices trust from now on, by its SHA-256 as `hedgerow seed ca show` prints it on the seed;
+    /// repeatable. Those that are not named are trusted no more.
+    #[arg(long = "authority", value_name = "SHA256")]
+    authorities: Vec<Digest>,
     /// Write the change to this file, for others to sign, instead of putting it in force.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -239,6 +247,22 @@ impl Session {
         Ok(KeysWanted { add: vec![self.keys.public(name)?], remove: vec![old], threshold: None })
     }
 
+    /// The certificates with these fingerprints, of those that the seed offers and those that the root names already.
+    async fn authorities(&self, wanted: &[Digest]) -> anyhow::Result<Vec<String>> {
+        let offered: SeedTrust = self.api.get("/api/v1/trust").await?;
+        let decoded = offered.authorities.iter().filter_map(|authority| STANDARD.decode(authority).ok());
+        let named = named_authorities(self.view.root())?.unwrap_or_default();
+        let known: Vec<Vec<u8>> = decoded.chain(named.iter().map(|certificate| certificate.to_vec())).collect();
+        let find = |wanted: &Digest| {
+            let found = known.iter().find(|certificate| Digest::sha256(certificate) == *wanted);
+            let known = || known.iter().map(|known| Digest::sha256(known).to_string()).collect::<Vec<_>>().join(", ");
+            found
+                .map(|certificate| STANDARD.encode(certificate))
+                .with_context(|| format!("neither the seed nor the root has the authority {wanted}; they have {}", known()))
+        };
+        wanted.iter().map(find).collect()
+    }
+
     /// Writes the change to `out`, or puts it in force if enough people have signed.
     async fn finish(self, change: TrustChange, out: Option<PathBuf>, lower_floor: bool) -> anyhow::Result<()> {
         let change = TrustChange { lower_floor, ..change };
@@ -277,7 +301,7 @@ impl Rotate {
             let trust: SeedTrust = session.api.get("/api/v1/trust").await?;
             let online = hex::decode(&trust.online_key).ok().and_then(|raw| VerifyingKey::try_from(raw.as_slice()).ok());
             let online = Some(online.context("the seed's online key cannot be read")?);
-            let wanted = RootWanted { online, raise_epoch: true, forget_revocations, grants: None };
+            let wanted = RootWanted { online, raise_epoch: true, forget_revocations, ..RootWanted::default() };
             let change = prepare_root(&session.view, &session.keys, None, &wanted, wall_time())?;
             return session.finish(change, out, false).await;
         }
@@ -341,10 +365,12 @@ impl Renew {
 
 impl Set {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        ensure!(self.raise_epoch || self.grants.is_some(), "say what to change: --raise-epoch, --grants");
+        let says_nothing = !self.raise_epoch && self.grants.is_none() && self.authorities.is_empty();
+        ensure!(!says_nothing, "say what to change: --raise-epoch, --grants, --authority");
         let session = if self.raise_epoch { self.ceremony.open_to_begin_anew().await? } else { self.ceremony.open().await? };
         let grants = self.grants.map(|grants| grants == Grants::Allow);
-        let wanted = RootWanted { raise_epoch: self.raise_epoch, grants, ..RootWanted::default() };
+        let authorities = if self.authorities.is_empty() { None } else { Some(session.authorities(&self.authorities).await?) };
+        let wanted = RootWanted { raise_epoch: self.raise_epoch, grants, authorities, ..RootWanted::default() };
         let change = prepare_root(&session.view, &session.keys, None, &wanted, wall_time())?;
         session.finish(change, self.out, false).await
     }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use protocol::agent::{Input, Refusal};
+use protocol::agent::{Input, Refusal, RoleTerms};
 use protocol::digest::Digest;
 use protocol::gossip::message::{Documents, Heads};
 use protocol::name::AppName;
@@ -56,9 +56,10 @@ impl Clerk {
     }
 
     pub(super) async fn run(mut self, mut errands: mpsc::Receiver<Errand>, answers: mpsc::Sender<Answer>) {
-        for kept in self.kept_statements() {
-            let _ = answers.send(kept).await;
-        }
+        self = match self.serve_kept(&answers).await {
+            Some(clerk) => clerk,
+            None => return,
+        };
         if let Some(inputs) = self.resume() {
             let _ = answers.send(Answer::Inputs(inputs)).await;
         }
@@ -83,24 +84,34 @@ impl Clerk {
         }
     }
 
-    /// What was accepted once is served, whatever the seed wants now, and without asking it.
-    fn kept_statements(&self) -> Vec<Answer> {
+    /// What was accepted once is served, whatever the seed wants now, and without asking it. One statement is read at a time,
+    /// on a thread that may wait for the disk. None if the device stops.
+    async fn serve_kept(self, answers: &mpsc::Sender<Answer>) -> Option<Self> {
+        let mut clerk = self;
+        for name in clerk.parts.repository.kept_versions(&clerk.parts.enrolment.platform) {
+            let reading = tokio::task::spawn_blocking(move || (clerk.kept_statement(&name), clerk));
+            let (kept, back) = reading.await.ok()?;
+            clerk = back;
+            if let Some(kept) = kept {
+                answers.send(kept).await.ok()?;
+            }
+        }
+        Some(clerk)
+    }
+
+    fn kept_statement(&self, name: &VersionName) -> Option<Answer> {
         let Parts { repository, token, enrolment, blobs, .. } = &self.parts;
-        let kept = repository.kept_versions(&enrolment.platform).into_iter();
-        let accepted = kept.filter_map(|name| repository.accepted_before(token, &name, &enrolment.platform).ok());
-        let with_content = accepted.map(|statement| {
-            let content = statement.statement().content();
-            let stored = content.iter().map(|blob| blob.digest).filter(|blob| blobs.path(blob).is_file()).collect();
-            Answer::Kept { statement: Box::new(statement), stored }
-        });
-        with_content.collect()
+        let statement = repository.accepted_before(token, name, &enrolment.platform).ok()?;
+        let content = statement.statement().content();
+        let stored = content.iter().map(|blob| blob.digest).filter(|blob| blobs.path(blob).is_file()).collect();
+        Some(Answer::Kept { statement: Box::new(statement), stored })
     }
 
     /// Goes on with the documents of the last run: the seed may be out of reach.
     fn resume(&mut self) -> Option<Vec<Input>> {
         self.parts.progress.assignment.as_ref()?;
         let Taken { state, refused, .. } = self.take_documents(Offer::default());
-        Some(refused.into_iter().chain(self.floors(state.as_ref())).chain(state).collect())
+        Some(refused.into_iter().chain(self.roles(state.as_ref())).chain(state).collect())
     }
 
     fn take_documents(&mut self, offer: Offer<'_>) -> Taken {
@@ -188,7 +199,7 @@ impl Clerk {
             self.parts.progress = before;
             return None;
         }
-        Some((refused.into_iter().chain(self.floors(state.as_ref())).chain(state).collect(), complete))
+        Some((refused.into_iter().chain(self.roles(state.as_ref())).chain(state).collect(), complete))
     }
 
     /// Shows the documents in force to those who tell neighbours of them.
@@ -203,12 +214,12 @@ impl Clerk {
         }
     }
 
-    /// The signed floor of every app that the device shall have, and when the first of their roles expires.
-    fn floors(&self, state: Option<&Input>) -> Vec<Input> {
+    /// What the signed role says of every app that the device shall have, and when the first of all roles expires.
+    fn roles(&self, state: Option<&Input>) -> Vec<Input> {
         let Some(Input::StateAccepted { states, .. }) = state else { return Vec::new() };
         let apps: Vec<&AppName> = states.iter().flat_map(|state| state.state().apps.keys()).collect();
         let expire = Input::RolesExpire { at: self.parts.repository.roles_expire(&apps) };
-        apps.into_iter().filter_map(|app| self.floor(app)).chain([expire]).collect()
+        apps.into_iter().filter_map(|app| self.role(app)).chain([expire]).collect()
     }
 
     async fn keep_fresh(&mut self, at: WallTime) {
@@ -219,9 +230,10 @@ impl Clerk {
     }
 
     /// None while no role of the app is here: then no version of it was accepted either.
-    fn floor(&self, app: &AppName) -> Option<Input> {
-        let floor = self.parts.repository.floor(app).ok()?;
-        Some(Input::Floor { app: app.clone(), floor: Some(floor).filter(|floor| *floor > 0) })
+    fn role(&self, app: &AppName) -> Option<Input> {
+        let (floor, expires) = self.parts.repository.terms(app).ok()?;
+        let terms = RoleTerms { floor: Some(floor).filter(|floor| *floor > 0), expires };
+        Some(Input::Role { app: app.clone(), terms })
     }
 
     fn refuse_state(&self, document: &'static str, reason: &'static str, error: &str) -> Vec<Input> {
@@ -263,7 +275,7 @@ impl Clerk {
             None => repository.statement(token, &name, &enrolment.platform, now, client.as_ref()).await,
         };
         match accepted {
-            Ok(statement) => self.floor(&name.app).into_iter().chain([Input::StatementAccepted(statement)]).collect(),
+            Ok(statement) => self.role(&name.app).into_iter().chain([Input::StatementAccepted(statement)]).collect(),
             Err(refused) => {
                 self.etag = None;
                 self.parts.metrics.count_refused_document("statement", refused.reason());

@@ -13,6 +13,7 @@ use protocol::rate_limit::Bucket;
 use protocol::swarm::{Input, pace};
 use protocol::wire::{ALPN, Get, Message, VERSION};
 use quinn::{Connecting, Connection, Endpoint, RecvStream, SendStream};
+use rustls_pki_types::CertificateDer;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::Command;
@@ -41,6 +42,7 @@ pub(super) struct Peer {
     pub(super) device: DeviceId,
     /// When its certificate is valid: one that has expired is good for blobs alone.
     pub(super) validity: Validity,
+    pub(super) certificate: CertificateDer<'static>,
     pub(super) link: Link,
     pub(super) listens_on: SocketAddr,
     dialler: NodeId,
@@ -67,6 +69,7 @@ impl Peer {
 pub(crate) struct Greeting {
     pub(super) identity: DeviceIdentity,
     validity: Validity,
+    certificate: CertificateDer<'static>,
     pub(super) link: Link,
     /// The address, if this node dialled.
     pub(super) dialled: Option<SocketAddr>,
@@ -84,7 +87,8 @@ pub(super) enum Control {
 
 impl Greeting {
     pub(super) fn new(leaf: DeviceLeaf, link: Link, dialled: Option<SocketAddr>, port: u16, control: Control) -> Self {
-        Self { identity: leaf.identity, validity: leaf.validity, link, dialled, port, control }
+        let DeviceLeaf { identity, validity, certificate } = leaf;
+        Self { identity, validity, certificate, link, dialled, port, control }
     }
 
     /// Greets over a new QUIC connection, on a stream that whoever dialled opens.
@@ -221,7 +225,7 @@ pub(super) fn replaces(me: NodeId, new: &Greeting, known: &Peer) -> bool {
 pub(super) fn adopt(me: NodeId, greeting: Greeting, commands: &mpsc::Sender<Command>) -> Peer {
     let node = greeting.identity.node;
     let (dialler, listens_on) = (greeting.dialler(me), greeting.listens_on());
-    let Greeting { identity, validity, link, control, .. } = greeting;
+    let Greeting { identity, validity, certificate, link, control, .. } = greeting;
     let control = match control {
         Control::Streams(connection, send, receive) => {
             if send.set_priority(quic::CONTROL_PRIORITY).is_err() {
@@ -238,7 +242,7 @@ pub(super) fn adopt(me: NodeId, greeting: Greeting, commands: &mpsc::Sender<Comm
             outbox
         }
     };
-    Peer { device: identity.device, validity, link, listens_on, dialler, control }
+    Peer { device: identity.device, validity, certificate, link, listens_on, dialler, control }
 }
 
 async fn write_control(mut send: SendStream, mut queue: mpsc::Receiver<Message>) {

@@ -11,8 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use protocol::group::groups_of;
 use protocol::label::effective;
 use protocol::name::{AppName, DeviceId, GroupName, OrgName};
-use protocol::rollout::documents::next_counter;
 use protocol::statement::assignment::{Assigned, Assignment, FORMAT, Pin};
+use protocol::statement::desired::Counter;
 use protocol::statement::renewal::{DOCUMENT_SECONDS, Delegation, is_current};
 
 use super::super::Seed;
@@ -109,7 +109,7 @@ impl Seed {
             format: FORMAT,
             org: org.clone(),
             device: device.clone(),
-            counter: next_counter(counter, delegation.epoch),
+            counter: Counter::after(counter, delegation.epoch),
             expires: now.plus_seconds(DOCUMENT_SECONDS),
             otherwise: GroupName::all(),
             apps,

@@ -3,16 +3,17 @@
 //! Not here: what a group gets; see [`super::rollouts`].
 
 use axum::http::StatusCode;
-use protocol::group::{Group, groups_of};
+use protocol::group::{Group, groups_of, is_listed, is_member};
 use protocol::label::{Labels, effective};
 use protocol::name::{AppName, DeviceId, GroupName, OrgName};
+use protocol::rollout::documents::inherited;
+use protocol::rollout::{Count, Counting, Member, Rollout};
 use protocol::selector::Selector;
-use protocol::statement::desired::{Activation, DesiredApp};
 
 use super::super::Seed;
 use super::super::api::Refused;
-use super::states::NextState;
 use crate::api::{DevicePage, DeviceQuery, DeviceShown};
+use crate::clock::wall_time;
 use crate::store::meta::{DeviceChange, DeviceRecord, MetaError, ReportRecord};
 
 /// Devices of a page, and the most that may be asked for.
@@ -24,13 +25,11 @@ impl Seed {
     /// # Errors
     /// When the name or the priority is taken.
     pub async fn add_group(&self, org: &OrgName, group: Group) -> Result<Group, Refused> {
-        self.store.add_group(org, group.clone()).await?;
         let (_, all) = self.desired(org, &GroupName::all()).await?;
-        let inherited = all.and_then(|all| all.apps.get(&group.app).cloned());
-        let inherited = inherited.map(|app| DesiredApp { activation: Activation::default(), before: None, ..settled(app) });
         let desired = self.desired(org, &group.name).await?;
-        let next = NextState { changes: vec![(group.app.clone(), inherited)], ..NextState::default() };
-        self.sign_next(org, &group.name, desired, next).await?;
+        let changes = vec![(group.app.clone(), inherited(all.as_ref(), &group.app))];
+        let next = self.signed_next(org, &group.name, desired, changes).await?;
+        self.store.add_group(org, group.clone(), next).await?;
         Ok(group)
     }
 
@@ -39,9 +38,9 @@ impl Seed {
     /// # Errors
     /// When there is none, or a rollout is open in it.
     pub async fn remove_group(&self, org: &OrgName, app: &AppName, name: &GroupName) -> Result<(), Refused> {
-        self.store.remove_group(org, app, name).await?;
         let desired = self.desired(org, name).await?;
-        self.sign_next(org, name, desired, NextState { changes: vec![(app.clone(), None)], ..NextState::default() }).await
+        let next = self.signed_next(org, name, desired, vec![(app.clone(), None)]).await?;
+        Ok(self.store.remove_group(org, app, name, next).await?)
     }
 
     /// Changes labels and pins of a device.
@@ -78,46 +77,27 @@ impl Seed {
         let bad = |error: &dyn std::error::Error| Refused::new(StatusCode::BAD_REQUEST, "bad_selector", error.to_string());
         let selector: Option<Selector> =
             query.selector.map(|text| text.parse()).transpose().map_err(|error: protocol::selector::SelectorRefused| bad(&error))?;
-        let limit = query.limit.unwrap_or(PAGE).min(PAGE);
-        let (groups, mut reports) = (self.store.groups(org).await?, self.store.reports(org).await?);
-        let mut devices = Vec::new();
-        for device in self.store.devices(org).await? {
-            if query.last.as_ref().is_some_and(|last| device.id <= *last) {
-                continue;
-            }
-            let report = reports.remove(&device.id);
-            let device = shown(device, &groups, report);
-            let in_group = query.group.as_ref().is_none_or(|group| is_in(&device, &groups, group));
-            if in_group && selector.as_ref().is_none_or(|selector| selector.matches(&device.labels)) {
+        let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE);
+        let groups = self.store.groups(org).await?;
+        let (mut devices, mut last) = (Vec::new(), query.last);
+        loop {
+            let page = self.store.devices_after(org, last.as_ref(), PAGE).await?;
+            let Some((end, _)) = page.last() else { return Ok(DevicePage { devices, next: None }) };
+            last = Some(end.id.clone());
+            for (device, report) in page {
+                let device = shown(device, &groups, report);
+                let in_group = query.group.as_ref().is_none_or(|group| is_listed(&groups, &device.groups, group));
+                if !in_group || selector.as_ref().is_some_and(|selector| !selector.matches(&device.labels)) {
+                    continue;
+                }
+                if devices.len() == limit {
+                    let next = devices.last().map(|device: &DeviceShown| device.device.clone());
+                    return Ok(DevicePage { devices, next });
+                }
                 devices.push(device);
             }
-            if devices.len() > limit {
-                devices.truncate(limit);
-                let next = devices.last().map(|device| device.device.clone());
-                return Ok(DevicePage { devices, next });
-            }
         }
-        Ok(DevicePage { devices, next: None })
     }
-}
-
-/// The version that a group goes on with: of a rollout that was aborted, the one before.
-fn settled(app: DesiredApp) -> DesiredApp {
-    use protocol::statement::desired::Starts;
-    match &app.before {
-        Some(before) if app.activation.starts != Starts::Open => {
-            DesiredApp { version: before.version, statements: before.statements.clone(), ..app }
-        }
-        _ => app,
-    }
-}
-
-/// In `all` is who is in no group of some app, or of any if there are no groups.
-fn is_in(device: &DeviceShown, groups: &[Group], group: &GroupName) -> bool {
-    if group.is_all() {
-        return groups.is_empty() || groups.iter().any(|group| !device.groups.contains_key(&group.app));
-    }
-    device.groups.values().any(|of| of == group)
 }
 
 fn shown(device: DeviceRecord, groups: &[Group], report: Option<ReportRecord>) -> DeviceShown {
@@ -148,26 +128,21 @@ impl From<crate::api::DeviceChange> for DeviceChange {
 }
 
 impl Seed {
-    /// The members of a rollout's group: those that no pin takes out of it.
-    pub(super) async fn members(
-        &self,
-        org: &OrgName,
-        app: &AppName,
-        group: &GroupName,
-    ) -> Result<Vec<(DeviceId, Option<ReportRecord>)>, MetaError> {
-        let (groups, mut reports) = (self.store.groups(org).await?, self.store.reports(org).await?);
-        let groups: Vec<Group> = groups.into_iter().filter(|group| group.app == *app).collect();
-        let all = GroupName::all();
-        let mut members = Vec::new();
-        for device in self.store.devices(org).await? {
-            let report = reports.remove(&device.id);
-            let none = Labels::new();
-            let labels = effective(&device.labels, report.as_ref().map_or(&none, |kept| &kept.report.labels));
-            let its = groups_of(&groups, &labels);
-            if !device.pins.contains_key(app) && its.get(app).unwrap_or(&all) == group {
-                members.push((device.id, report));
+    /// Counts the devices of a rollout, page by page: those of its group that no pin takes out of it.
+    pub(super) async fn count(&self, org: &OrgName, rollout: &Rollout) -> Result<Count, MetaError> {
+        let groups = self.store.groups(org).await?;
+        let (mut counting, mut last) = (Counting::new(rollout, wall_time()), None);
+        loop {
+            let page = self.store.devices_after(org, last.as_ref(), PAGE).await?;
+            let Some((end, _)) = page.last() else { return Ok(counting.finish()) };
+            last = Some(end.id.clone());
+            for (device, kept) in &page {
+                let report = kept.as_ref().map(|kept| &kept.report);
+                let labels = effective(&device.labels, report.map_or(&Labels::new(), |report| &report.labels));
+                if !device.pins.contains_key(&rollout.app) && is_member(&groups, &labels, &rollout.app, &rollout.group) {
+                    counting.add(Member { device: &device.id, report });
+                }
             }
         }
-        Ok(members)
     }
 }

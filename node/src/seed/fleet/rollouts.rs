@@ -4,10 +4,11 @@
 
 use axum::http::StatusCode;
 use protocol::name::{AppName, GroupName, OrgName, RolloutId};
+use protocol::rollout::documents::before;
 use protocol::rollout::judge::{Verdict, judge};
 use protocol::rollout::machine::{Command, check_floor};
-use protocol::rollout::{Count, Member, Plan, Rollout, RolloutRefused, count};
-use protocol::statement::desired::{Before, DesiredApp, DesiredState, Starts};
+use protocol::rollout::{Plan, Rollout, RolloutRefused};
+use protocol::statement::desired::Before;
 use protocol::statement::version::VersionName;
 
 use super::super::Seed;
@@ -37,7 +38,7 @@ impl Seed {
             self.end_or_refuse(org, open).await?;
         }
         let desired = self.desired(org, &group).await?;
-        let before = base(desired.1.as_ref(), &app, version);
+        let before = before(desired.1.as_ref(), &app, version);
         let number = before.as_ref().map(|before| before.version);
         let rollout = Rollout::start(new_id()?, (app.clone(), version), group.clone(), plan, number, wall_time());
         let changes = vec![(app, Some(entry(&rollout, &record, before)))];
@@ -79,12 +80,6 @@ impl Seed {
     pub async fn rollout_status(&self, org: &OrgName, app: &AppName, group: Option<GroupName>) -> Result<RolloutStatus, Refused> {
         let rollout = self.newest(org, app, group).await?;
         self.status_of(org, rollout).await
-    }
-
-    pub(super) async fn count(&self, org: &OrgName, rollout: &Rollout) -> Result<Count, MetaError> {
-        let members = self.members(org, &rollout.app, &rollout.group).await?;
-        let members = members.iter().map(|(device, kept)| Member { device, report: kept.as_ref().map(|kept| &kept.report) });
-        Ok(count(rollout, members, wall_time()))
     }
 
     /// Signs what a rollout says now, and keeps its state with that.
@@ -213,15 +208,6 @@ impl Seed {
             reason: rollout.reason,
         })
     }
-}
-
-/// What devices of the group shall have that may not start `version`: what the group has, but not what was aborted.
-fn base(state: Option<&DesiredState>, app: &AppName, version: u64) -> Option<Before> {
-    let DesiredApp { version: number, statements, activation, before, .. } = state?.apps.get(app)?;
-    if activation.starts == Starts::Ended || *number == version {
-        return before.clone().filter(|before| before.version != version);
-    }
-    Some(Before { version: *number, statements: statements.clone() })
 }
 
 fn new_id() -> Result<RolloutId, Refused> {

@@ -11,7 +11,7 @@ use protocol::statement::renewal::{DOCUMENT_SECONDS, is_current};
 use super::super::Seed;
 use super::super::api::Refused;
 use crate::clock::wall_time;
-use crate::store::meta::{DesiredStateRecord, VersionRecord};
+use crate::store::meta::{DesiredStateRecord, NextDesired, VersionRecord};
 
 /// What is to become of a group's desired state.
 #[derive(Debug, Default)]
@@ -42,14 +42,26 @@ impl Seed {
         (kept, previous): (Option<DesiredStateRecord>, Option<DesiredState>),
         next: NextState,
     ) -> Result<(), Refused> {
+        let NextDesired { expected, state } = self.signed_next(org, group, (kept, previous), next.changes).await?;
+        self.store.put_desired_state(org, expected, state, next.rollouts).await?;
+        Ok(())
+    }
+
+    /// The desired state that follows the one in `kept`, to be kept in its place.
+    pub(super) async fn signed_next(
+        &self,
+        org: &OrgName,
+        group: &GroupName,
+        (kept, previous): (Option<DesiredStateRecord>, Option<DesiredState>),
+        changes: Vec<(AppName, Option<DesiredApp>)>,
+    ) -> Result<NextDesired, Refused> {
         let epoch = self.delegation(org).await?.epoch;
         let expires = wall_time().plus_seconds(DOCUMENT_SECONDS);
-        let state = next_desired_state(previous.as_ref(), org, group, epoch, expires, next.changes);
+        let state = next_desired_state(previous.as_ref(), org, group, epoch, expires, changes);
         let envelope = self.signer.sign_desired_state(&state);
         let signed_by = self.signer.keyid().to_owned();
         let record = DesiredStateRecord { group: group.clone(), counter: state.counter, expires, signed_by, envelope };
-        self.store.put_desired_state(org, kept.map(|kept| kept.counter), record, next.rollouts).await?;
-        Ok(())
+        Ok(NextDesired { expected: kept.map(|kept| kept.counter), state: record })
     }
 
     /// The same state of a group, signed again.

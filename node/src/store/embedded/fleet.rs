@@ -10,7 +10,6 @@
 mod groups;
 mod rollouts;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
@@ -23,10 +22,10 @@ use protocol::rollout::{DeviceReport, Rollout};
 use protocol::statement::desired::Counter;
 use protocol::time::WallTime;
 
-use super::{EmbeddedStore, Number, identity, name, values};
+use super::{EmbeddedStore, Number, identity, values};
 use crate::store::meta::{
-    AssignmentRecord, DesiredStateRecord, DeviceChange, DeviceRecord, DeviceView, FleetStore, MetaError, REPORT_STEP_SECONDS, ReportRecord,
-    RevocationListRecord, RevokedKeyRecord, TokenRecord, VersionRecord,
+    AssignmentRecord, DesiredStateRecord, DeviceChange, DeviceRecord, DeviceView, FleetStore, MetaError, NextDesired, REPORT_STEP_SECONDS,
+    ReportRecord, RevocationListRecord, RevokedKeyRecord, TokenRecord, VersionRecord,
 };
 use crate::store::records::{Range, Records, Table, key, under};
 use crate::store::writer::Transaction;
@@ -88,23 +87,19 @@ impl FleetStore for EmbeddedStore {
         self.read(move |index| index.get(Table::Device, &key)).await
     }
 
-    async fn devices(&self, org: &OrgName) -> Result<Vec<DeviceRecord>, MetaError> {
-        let prefix = under(&[org]);
-        self.read(move |index| values(index.scan(Table::Device, Range::all(&prefix))?)).await
+    async fn devices_after(
+        &self,
+        org: &OrgName,
+        after: Option<&DeviceId>,
+        limit: usize,
+    ) -> Result<Vec<(DeviceRecord, Option<ReportRecord>)>, MetaError> {
+        let (org, after) = (org.clone(), after.cloned());
+        self.read(move |index| groups::devices_after(index, &org, after.as_ref(), limit)).await
     }
 
     async fn put_report(&self, org: &OrgName, id: &DeviceId, report: DeviceReport, now: WallTime) -> Result<(), MetaError> {
         let (org, id) = (org.clone(), id.clone());
         self.write(move |t| put_report(t, &org, &id, &report, now)).await
-    }
-
-    async fn reports(&self, org: &OrgName) -> Result<BTreeMap<DeviceId, ReportRecord>, MetaError> {
-        let prefix = under(&[org]);
-        self.read(move |index| {
-            let reports: Vec<(String, ReportRecord)> = index.scan(Table::Report, Range::all(&prefix))?;
-            reports.into_iter().map(|(id, report)| Ok((name(&id)?, report))).collect()
-        })
-        .await
     }
 
     async fn report(&self, org: &OrgName, id: &DeviceId) -> Result<Option<ReportRecord>, MetaError> {
@@ -146,14 +141,14 @@ impl FleetStore for EmbeddedStore {
         self.read(move |index| values(index.scan(Table::Group, Range::all(&prefix))?)).await
     }
 
-    async fn add_group(&self, org: &OrgName, group: Group) -> Result<(), MetaError> {
+    async fn add_group(&self, org: &OrgName, group: Group, next: NextDesired) -> Result<(), MetaError> {
         let org = org.clone();
-        self.write(move |t| groups::add_group(t, &org, &group)).await
+        self.write(move |t| groups::add_group(t, &org, &group, &next)).await
     }
 
-    async fn remove_group(&self, org: &OrgName, app: &AppName, name: &GroupName) -> Result<(), MetaError> {
+    async fn remove_group(&self, org: &OrgName, app: &AppName, name: &GroupName, next: NextDesired) -> Result<(), MetaError> {
         let (org, app, name) = (org.clone(), app.clone(), name.clone());
-        self.write(move |t| groups::remove_group(t, &org, &app, &name)).await
+        self.write(move |t| groups::remove_group(t, &org, &app, &name, &next)).await
     }
 
     async fn desired_state(&self, org: &OrgName, group: &GroupName) -> Result<Option<DesiredStateRecord>, MetaError> {

@@ -57,9 +57,13 @@ pub(super) fn enroll(t: &mut Transaction<'_>, secret_sha256: &Digest, device: &D
         let reason = Some("another key was enrolled in its place".to_owned());
         let (org, device) = (old.org.clone(), old.id.clone());
         revoke(t, &RevokedKeyRecord { key_sha256: old.key_sha256, org, device, revoked: now, reason })?;
+        // The counters of the new key's reports begin anew; what the old key said last must not silence them.
+        t.delete(Table::Report, stored.clone())?;
     }
     let (mut labels, pins) = known.map(|known| (known.labels, known.pins)).unwrap_or_default();
-    labels.extend(token.labels);
+    if admitted != Admitted::Again {
+        labels.extend(token.labels);
+    }
     t.put(Table::Device, stored, &DeviceRecord { labels, pins, ..device.clone() })?;
     Ok(admitted)
 }

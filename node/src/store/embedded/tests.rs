@@ -327,7 +327,7 @@ async fn a_token_enrols_one_device_before_it_expires() {
     assert_eq!(refused(store.enroll(&two, device("d1", b"other"), NOW).await), Some(taken));
     assert!(store.check_token(&two, NOW).await.is_ok(), "a refusal does not use the token up");
     store.enroll(&two, device("d1", b"k"), NOW).await.unwrap();
-    assert_eq!(store.devices(&org()).await.unwrap(), [device("d1", b"k")]);
+    assert_eq!(store.devices_after(&org(), None, 10).await.unwrap(), [(device("d1", b"k"), None)]);
     assert_eq!(store.device(&org(), &"d2".parse().unwrap()).await.unwrap(), None);
 }
 

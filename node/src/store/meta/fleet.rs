@@ -232,6 +232,15 @@ pub struct DesiredStateRecord {
     pub envelope: String,
 }
 
+/// The desired state that shall take the place of the one that somebody saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextDesired {
+    /// The counter of that one; it is a conflict if it is another by now.
+    pub expected: Option<Counter>,
+    /// The next.
+    pub state: DesiredStateRecord,
+}
+
 impl DesiredStateRecord {
     /// What decides whether it is signed anew.
     pub fn signed(&self) -> Kept<'_> {
@@ -279,8 +288,13 @@ pub trait FleetStore: Send + Sync {
     async fn put_revocation_list(&self, org: &OrgName, expected: Option<Counter>, list: RevocationListRecord) -> Result<(), MetaError>;
     /// A device.
     async fn device(&self, org: &OrgName, id: &DeviceId) -> Result<Option<DeviceRecord>, MetaError>;
-    /// The devices of an organisation, in order of their names.
-    async fn devices(&self, org: &OrgName) -> Result<Vec<DeviceRecord>, MetaError>;
+    /// At most `limit` devices of an organisation that come after this one, in order of their names, with their newest reports.
+    async fn devices_after(
+        &self,
+        org: &OrgName,
+        after: Option<&DeviceId>,
+        limit: usize,
+    ) -> Result<Vec<(DeviceRecord, Option<ReportRecord>)>, MetaError>;
     /// Changes a device; missing if it, or a version that it is pinned to, does not exist, retired if that version is, a
     /// conflict if it gets too many labels. What it is then comes back.
     async fn change_device(&self, org: &OrgName, id: &DeviceId, change: DeviceChange) -> Result<DeviceRecord, MetaError>;
@@ -299,18 +313,16 @@ pub trait FleetStore: Send + Sync {
     /// Keeps a device's newest report, and that its versions were reported at `now`; a conflict if its counter is not newer
     /// than the one kept.
     async fn put_report(&self, org: &OrgName, id: &DeviceId, report: DeviceReport, now: WallTime) -> Result<(), MetaError>;
-    /// The newest report of every device of an organisation that sent one.
-    async fn reports(&self, org: &OrgName) -> Result<BTreeMap<DeviceId, ReportRecord>, MetaError>;
-
     /// The newest report of a device.
     async fn report(&self, org: &OrgName, id: &DeviceId) -> Result<Option<ReportRecord>, MetaError>;
 
     /// The groups of an organisation.
     async fn groups(&self, org: &OrgName) -> Result<Vec<Group>, MetaError>;
-    /// Adds a group; a conflict if [`protocol::group::check_new`] refuses it.
-    async fn add_group(&self, org: &OrgName, group: Group) -> Result<(), MetaError>;
-    /// Removes a group: a conflict while a rollout is open in it, missing if there is none.
-    async fn remove_group(&self, org: &OrgName, app: &AppName, name: &GroupName) -> Result<(), MetaError>;
+    /// Adds a group, and what it shall have, both or neither; a conflict if [`protocol::group::check_new`] refuses it.
+    async fn add_group(&self, org: &OrgName, group: Group, next: NextDesired) -> Result<(), MetaError>;
+    /// Removes a group, and what it should have of the app, both or neither: a conflict while a rollout is open in it, missing
+    /// if there is none.
+    async fn remove_group(&self, org: &OrgName, app: &AppName, name: &GroupName, next: NextDesired) -> Result<(), MetaError>;
 
     /// What a group shall have, as signed.
     async fn desired_state(&self, org: &OrgName, group: &GroupName) -> Result<Option<DesiredStateRecord>, MetaError>;

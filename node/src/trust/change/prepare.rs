@@ -40,6 +40,8 @@ pub struct RootWanted {
     pub forget_revocations: bool,
     /// Whether grants are allowed, if that changes.
     pub grants: Option<bool>,
+    /// The certificate authorities that devices trust, DER in base64, if that changes.
+    pub authorities: Option<Vec<String>>,
 }
 
 /// The next root: with the keys of `role` (`root` or `targets`) changed, or only valid for longer. Top-level targets whose
@@ -83,6 +85,9 @@ pub fn prepare_root(
     }
     if let Some(grants) = wanted.grants {
         signed[MEMBER]["grants"] = json!(grants);
+    }
+    if let Some(authorities) = &wanted.authorities {
+        signed[MEMBER]["authorities"] = json!(authorities);
     }
     let named = keyids_of(signed["roles"].as_object().into_iter().flatten().map(|(_, role)| role));
     prune(&mut signed["keys"], &named);

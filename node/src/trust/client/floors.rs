@@ -32,13 +32,22 @@ impl VerifiedRepository {
     /// # Errors
     /// When there is no role of the app here, or it does not verify.
     pub fn floor(&self, app: &AppName) -> Result<u64, TrustRefused> {
+        Ok(self.terms(app)?.0)
+    }
+
+    /// The same, and when that role expires.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn terms(&self, app: &AppName) -> Result<(u64, WallTime), TrustRefused> {
         let name = metadata::role_name(app);
+        let terms = |role: &Targets, targets: &Targets| Ok((self.decisive_floor(app, role, targets)?.floor, expiry(role)));
         match (self.updater.trusted().targets_role(&name), self.targets()) {
-            (Some(role), Some(targets)) => Ok(self.decisive_floor(app, role, targets)?.floor),
+            (Some(role), Some(targets)) => terms(role, targets),
             _ => {
                 let (root, role) = (self.updater.root(), self.kept_app_role(app)?);
                 let targets = self.updater.kept_role("targets", &root.keys, root.role("targets"))?;
-                Ok(self.decisive_floor(app, &role, &targets)?.floor)
+                terms(&role, &targets)
             }
         }
     }
@@ -69,6 +78,10 @@ impl VerifiedRepository {
         let bytes = serde_json::to_vec(&decisive).map_err(malformed)?;
         self.updater.cache().store(&name, &bytes).await
     }
+}
+
+fn expiry(role: &Targets) -> WallTime {
+    WallTime::from_unix_seconds(u64::try_from(role.expires.as_second()).unwrap_or(0))
 }
 
 /// Where it is kept what decides about the floor of an app.

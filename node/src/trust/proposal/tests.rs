@@ -5,6 +5,9 @@ use super::super::fixture::{Counted, Fixture, NOW};
 use super::super::online_key::OnlineSigner;
 use super::super::updater::Refreshed;
 use super::*;
+use crate::transport::authorities::{Authorities, named};
+use protocol::digest::Digest;
+use protocol::identity::authorities::SeedAuthorities;
 
 /// Another person with one key, who trusts the same root.
 fn person(fixture: &Fixture, name: &str) -> OperatorKeys {
@@ -38,7 +41,8 @@ fn trust_change(proposal: &Proposal) -> &TrustChange {
 
 async fn take(fixture: &mut Fixture, proposal: &Proposal) -> Result<(), PublicationRefused> {
     let source = Counted::new(&fixture.served);
-    let (_, files) = check_change(&fixture.org, &source, trust_change(proposal), &fixture.signer, NOW).await?;
+    let authorities = SeedAuthorities { current: Digest::sha256(b"ca"), next: None };
+    let (_, files) = check_change(&fixture.org, &source, trust_change(proposal), &fixture.signer, &authorities, NOW).await?;
     fixture.serve(files);
     Ok(())
 }
@@ -209,4 +213,33 @@ async fn the_keys_of_the_top_level_targets_change_with_a_root_and_new_targets() 
     let proposed = proposal(&fixture, &operator, change).await;
     take(&mut fixture, &proposed).await.unwrap();
     fixture.publish("api", 1).await;
+}
+
+#[tokio::test]
+async fn whoever_signs_is_told_which_certificate_authorities_devices_trust_and_the_seed_takes_no_root_that_loses_them() {
+    let mut fixture = Fixture::new();
+    let home = tempfile::tempdir().unwrap();
+    Authorities::load_or_create(home.path()).unwrap();
+    let authorities = Authorities::rotate(home.path()).unwrap();
+    let (current, next) = (named(authorities.current()), named(authorities.next().unwrap()));
+    let seed = authorities.fingerprints();
+    for (wanted, words, is_taken) in [
+        (vec![next.clone()], vec![format!("trust certificates of the authority {}", seed.next.unwrap())], false),
+        (vec![current.clone(), next.clone()], vec![format!("trust certificates of the authority {}", seed.next.unwrap())], true),
+        (vec![next], vec![format!("trust no certificate of the authority {}", seed.current)], true),
+    ] {
+        let view = view(&fixture, "laptop").await;
+        let wanted = RootWanted { authorities: Some(wanted), ..RootWanted::default() };
+        let change = prepare_root(&view, &fixture.keys, None, &wanted, NOW).unwrap();
+        let proposal = proposal(&fixture, &view, change).await;
+        let read = proposal.read(&fixture.keys.trusted_root().unwrap()).unwrap();
+        assert!(words.iter().all(|words| says(&read, words)), "{:?}", read.words);
+        let source = Counted::new(&fixture.served);
+        let checked = check_change(&fixture.org, &source, trust_change(&proposal), &fixture.signer, &seed, NOW).await;
+        match checked {
+            Ok((_, files)) if is_taken => fixture.serve(files),
+            Err(refused) if !is_taken => assert!(refused.to_string().contains("name both first"), "{refused}"),
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use protocol::digest::Digest;
 use protocol::name::OrgName;
+use rustls_pki_types::CertificateDer;
 use sigstore_tuf::{DelegatedRole, Root, TargetFile, Targets};
 
 use super::super::metadata;
@@ -36,6 +38,27 @@ pub(super) fn root(before: &Root, after: &Root, org: &OrgName) -> Result<Vec<Str
         _ => {}
     }
     Ok(words)
+}
+
+/// What a new root changes about the certificate authorities that devices trust.
+pub(super) fn authorities(before: Option<&[CertificateDer<'_>]>, after: Option<&[CertificateDer<'_>]>) -> Vec<String> {
+    let set = |named: Option<&[CertificateDer<'_>]>| -> BTreeSet<Digest> {
+        named.unwrap_or_default().iter().map(|certificate| Digest::sha256(certificate)).collect()
+    };
+    let (old, new) = (set(before), set(after));
+    let mut words = Vec::new();
+    match (before, after) {
+        (None, Some(_)) => {
+            words.push("root: devices trust the certificate authorities that it names, not those of their enrolment".to_owned());
+        }
+        (Some(_), None) => {
+            words.push("root: names no certificate authorities any more; devices go back to those of their enrolment".to_owned());
+        }
+        _ => {}
+    }
+    words.extend(new.difference(&old).map(|added| format!("root: devices trust certificates of the authority {added} from now on")));
+    words.extend(old.difference(&new).map(|gone| format!("root: devices trust no certificate of the authority {gone} any more")));
+    words
 }
 
 /// What new top-level targets change.

@@ -1,8 +1,10 @@
 //! Dialogues about starts: whose turn it is, what is kept, and the way back.
 
 use super::*;
+use crate::agent::record::Run;
 use crate::rendezvous::draw;
 use crate::rollout::steps::position;
+use crate::time::floor::TimeTrust;
 
 /// No version.
 const NOTHING: [u64; 0] = [];
@@ -67,6 +69,15 @@ fn outcome(agent: &mut Agent, now: Now, outcome: Outcome) {
     agent.handle_input(now, Input::Activated { app: web(), outcome });
 }
 
+fn signed_floor(floor: Option<u64>) -> Input {
+    Input::Role { app: web(), terms: RoleTerms { floor, expires: END } }
+}
+
+/// The same moment on a device whose clock is not trusted.
+fn blind(seconds: u64) -> Now {
+    Now { wall: CheckedTime { trust: TimeTrust::Behind, ..at(seconds).wall }, ..at(seconds) }
+}
+
 /// A device that runs version 1, and the two statements.
 fn running_one() -> (Agent, Vec<AcceptedStatement>) {
     let known = vec![statement(1, vec![]), statement(2, vec![layer("two", false)]), statement(3, vec![])];
@@ -84,7 +95,7 @@ fn rollout(id: &str, statement: &AcceptedStatement, activation: Activation, befo
 }
 
 fn staged(steps: &str) -> Activation {
-    Activation { since: START.calendar.unwrap(), steps: steps.parse().unwrap(), ..Activation::default() }
+    Activation { since: START.wall.now, steps: steps.parse().unwrap(), ..Activation::default() }
 }
 
 #[test]
@@ -188,7 +199,7 @@ fn a_device_fetches_at_once_and_starts_when_its_turn_comes() {
     assert_eq!(activated(&settle(&mut agent, turn, &known)), [2]);
 
     let (mut untrusted, known) = running_one();
-    let blind = Now { calendar: None, ..at(9_000) };
+    let blind = blind(9_000);
     untrusted.handle_input(blind, rollout("r-2", &known[1], steps, Some(&known[0])));
     assert_eq!(activated(&settle(&mut untrusted, blind, &known)), NOTHING, "without a clock nothing staged is started");
 }
@@ -242,12 +253,12 @@ fn an_ended_rollout_is_not_fetched_and_a_new_device_gets_the_version_before() {
 #[test]
 fn a_device_that_is_cut_off_starts_nothing_after_the_bound() {
     let (mut agent, known) = running_one();
-    let bounded = Activation { start_until: Some(at(3_000).calendar.unwrap()), ..staged("0%,1h,100%") };
+    let bounded = Activation { start_until: Some(at(3_000).wall.now), ..staged("0%,1h,100%") };
     agent.handle_input(START, rollout("r-2", &known[1], bounded, Some(&known[0])));
     settle(&mut agent, START, &known);
     agent.handle_timeout(at(4_000));
     assert_eq!(activated(&settle(&mut agent, at(4_000), &known)), NOTHING);
-    let renewed = Activation { start_until: Some(at(9_000).calendar.unwrap()), ..staged("0%,1h,100%") };
+    let renewed = Activation { start_until: Some(at(9_000).wall.now), ..staged("0%,1h,100%") };
     agent.handle_input(at(4_000), rollout("r-2", &known[1], renewed, Some(&known[0])));
     assert_eq!(activated(&settle(&mut agent, at(4_000), &known)), [2]);
 }
@@ -266,7 +277,7 @@ fn a_window_is_waited_for() {
 #[test]
 fn nothing_below_the_floor_is_started_forward_or_back() {
     let (mut agent, known) = running_one();
-    agent.handle_input(START, Input::Floor { app: web(), floor: Some(2) });
+    agent.handle_input(START, signed_floor(Some(2)));
     agent.handle_input(START, rollout("r-2", &known[1], Activation::default(), None));
     assert_eq!(activated(&settle(&mut agent, START, &known)), [2]);
     outcome(&mut agent, START, Outcome::Failed("no".into()));
@@ -275,7 +286,7 @@ fn nothing_below_the_floor_is_started_forward_or_back() {
     agent.handle_input(START, rollout("r-3", &known[0], Activation::default(), None));
     let effects = settle(&mut agent, START, &known);
     assert_eq!((activated(&effects), last_report(&effects).1), (vec![], DeviceState::Failed));
-    agent.handle_input(START, Input::Floor { app: web(), floor: None });
+    agent.handle_input(START, signed_floor(None));
     assert_eq!(activated(&settle(&mut agent, START, &known)), [1], "the owner took the floor away");
 }
 
@@ -286,7 +297,7 @@ fn a_device_acts_on_a_group_only_when_its_assignment_names_it_for_the_app() {
     let decide = |apps: &[(&str, Assigned)]| {
         let mut agent = activating(BTreeMap::new());
         let states = vec![state_of("all", app_of(&known[0])), west()];
-        agent.handle_input(START, Input::StateAccepted { assignment: accepted(&assignment(1, apps)), states });
+        agent.handle_input(START, Input::StateAccepted { assignment: assigned(apps), states });
         activated(&settle(&mut agent, START, &known))
     };
     let group = |name: &str| Assigned::Group(name.parse().unwrap());
@@ -301,8 +312,8 @@ fn a_device_acts_on_a_group_only_when_its_assignment_names_it_for_the_app() {
 #[test]
 fn a_device_that_goes_to_a_group_without_the_app_keeps_what_runs() {
     let (mut agent, known) = running_one();
-    let elsewhere = assignment(2, &[("web", Assigned::Group("west".parse().unwrap()))]);
-    agent.handle_input(START, Input::StateAccepted { assignment: accepted(&elsewhere), states: Vec::new() });
+    let elsewhere = assigned(&[("web", Assigned::Group("west".parse().unwrap()))]);
+    agent.handle_input(START, Input::StateAccepted { assignment: elsewhere, states: Vec::new() });
     assert_eq!(activated(&settle(&mut agent, START, &known)), NOTHING);
     agent.handle_input(START, desired(&known[0]));
     assert_eq!(activated(&settle(&mut agent, START, &known)), NOTHING);
@@ -350,11 +361,11 @@ fn no_sequence_of_documents_and_failures_starts_a_version_below_the_floor() {
                 0 => {
                     let signed = pick(5);
                     floor = signed;
-                    agent.handle_input(now, Input::Floor { app: web(), floor: Some(signed) });
+                    agent.handle_input(now, signed_floor(Some(signed)));
                 }
                 1 => {
                     agent = activating([(web(), record.clone())].into());
-                    agent.handle_input(now, Input::Floor { app: web(), floor: Some(floor) });
+                    agent.handle_input(now, signed_floor(Some(floor)));
                 }
                 2 => outcome(&mut agent, now, Outcome::Failed("no".into())),
                 3 | 4 => outcome(&mut agent, now, Outcome::Healthy),
@@ -376,4 +387,127 @@ fn no_sequence_of_documents_and_failures_starts_a_version_below_the_floor() {
             }
         }
     }
+}
+
+/// The device is killed again and again while version 2 starts, and wakes up with what it kept.
+fn killed_while_starting_two(times: u32) -> (Record, Vec<AcceptedStatement>) {
+    let (mut agent, known) = running_one();
+    let two = || rollout("r-2", &known[1], Activation::default(), None);
+    agent.handle_input(START, two());
+    let mut record = kept(&settle(&mut agent, START, &known));
+    for _ in 1..times {
+        let mut again = activating([(web(), record)].into());
+        again.handle_input(START, two());
+        let effects = settle(&mut again, START, &known);
+        assert_eq!(activated(&effects), [2]);
+        record = kept(&effects);
+    }
+    (record, known)
+}
+
+#[test]
+fn a_version_with_which_the_device_stops_again_and_again_is_given_up_for_the_last_good_one() {
+    let (record, known) = killed_while_starting_two(3);
+    let mut agent = activating([(web(), record)].into());
+    agent.handle_input(START, rollout("r-2", &known[1], Activation::default(), None));
+    assert_eq!(activated(&settle(&mut agent, START, &known)), [1], "it stopped the device three times");
+    outcome(&mut agent, START, Outcome::Healthy);
+    let effects = settle(&mut agent, START, &known);
+    assert_eq!(last_report(&effects), (2, DeviceState::RolledBack, Some(1)));
+    let Some(Effect::Report(report)) = effects.last() else { panic!("{effects:?}") };
+    assert!(report.apps[&web()].reason.as_deref().unwrap().contains("stopped 3 times"), "{report:?}");
+}
+
+#[test]
+fn the_last_good_version_is_never_given_up_but_its_tries_leave_time_to_hear_of_another() {
+    let good = Release { version: 1, statement: statement(1, vec![]).digest() };
+    let run = Run { release: good, healthy: false, activated: true, tries: 3 };
+    let record = Record { running: Some(run), good: Some(good), failed: None };
+    let known = [statement(1, vec![]), statement(2, vec![])];
+    let mut agent = activating([(web(), record.clone())].into());
+    agent.handle_input(START, desired(&known[0]));
+    let effects = settle(&mut agent, START, &known);
+    assert_eq!((activated(&effects), last_report(&effects).1), (vec![], DeviceState::Failed));
+    agent.handle_timeout(at(8));
+    let effects = settle(&mut agent, at(8), &known);
+    assert_eq!((activated(&effects), kept(&effects).running.map(|run| run.tries)), (vec![1], Some(4)));
+
+    let mut told = activating([(web(), record)].into());
+    told.handle_input(START, desired(&known[0]));
+    settle(&mut told, START, &known);
+    told.handle_input(START, rollout("r-2", &known[1], Activation::default(), None));
+    assert_eq!(activated(&settle(&mut told, START, &known)), [2]);
+}
+
+#[test]
+fn a_device_that_is_told_to_stop_does_not_hold_it_against_the_version() {
+    let (mut agent, known) = running_one();
+    let two = || rollout("r-2", &known[1], Activation::default(), None);
+    agent.handle_input(START, two());
+    settle(&mut agent, START, &known);
+    for _ in 0..5 {
+        agent.handle_input(START, Input::Stopping);
+        agent = activating([(web(), kept(&effects(&mut agent)))].into());
+        agent.handle_input(START, two());
+        assert_eq!(activated(&settle(&mut agent, START, &known)), [2]);
+    }
+}
+
+#[test]
+fn a_start_that_could_not_be_tried_is_no_failure() {
+    let (mut agent, known) = running_one();
+    agent.handle_input(START, rollout("r-2", &known[1], Activation::default(), None));
+    settle(&mut agent, START, &known);
+    for n in 0..5 {
+        outcome(&mut agent, at(n * 600), Outcome::NotTried("the disk is full".into()));
+        let effects = settle(&mut agent, at(n * 600), &known);
+        let told: Vec<_> = states(&effects).into_iter().map(|(_, state)| state).collect();
+        assert_eq!(told, if n == 0 { vec![DeviceState::Waiting] } else { vec![] }, "try {n}");
+        agent.handle_timeout(at((n + 1) * 600));
+        assert_eq!(activated(&settle(&mut agent, at((n + 1) * 600), &known)), [2]);
+    }
+}
+
+#[test]
+fn without_a_trusted_clock_the_bound_is_kept_by_the_time_since_the_seed_was_heard() {
+    let bounded = || Activation { start_until: Some(at(600).wall.now), ..Activation::default() };
+    let started = |heard_at: Option<u64>, now: u64| {
+        let (mut agent, known) = running_one();
+        if let Some(heard) = heard_at {
+            agent.handle_input(blind(heard), Input::Polled);
+        }
+        let frozen = Now { wall: blind(0).wall, ..at(now) };
+        agent.handle_input(frozen, rollout("r-2", &known[1], bounded(), Some(&known[0])));
+        activated(&settle(&mut agent, frozen, &known))
+    };
+    assert_eq!(started(Some(0), 10), [2], "the seed was heard in this run, so the bound is still to come");
+    assert_eq!(started(Some(0), 700), NOTHING, "it is over, also if the clock stands still");
+    assert_eq!(started(None, 10), NOTHING, "nobody knows how long the device was cut off");
+}
+
+#[test]
+fn documents_that_expire_while_the_device_runs_start_nothing_any_more() {
+    let (mut agent, known) = running_one();
+    agent.handle_input(START, rollout("r-2", &known[1], staged("0%,1h,100%"), Some(&known[0])));
+    settle(&mut agent, START, &known);
+    agent.handle_timeout(at(100_001));
+    assert_eq!(activated(&settle(&mut agent, at(100_001), &known)), NOTHING);
+    agent.handle_input(at(100_001), signed_floor(None));
+    assert_eq!(activated(&settle(&mut agent, at(100_001), &known)), NOTHING);
+}
+
+#[test]
+fn no_version_is_started_for_the_first_time_after_its_apps_role_has_expired() {
+    let role = |expires| Input::Role { app: web(), terms: RoleTerms { floor: None, expires } };
+    let (mut agent, known) = running_one();
+    agent.handle_input(START, role(at(100).wall.now));
+    agent.handle_input(START, rollout("r-2", &known[1], staged("0%,1h,100%"), Some(&known[0])));
+    settle(&mut agent, START, &known);
+    agent.handle_timeout(at(3_600));
+    assert_eq!(activated(&settle(&mut agent, at(3_600), &known)), NOTHING);
+    agent.handle_input(at(3_600), role(END));
+    assert_eq!(activated(&settle(&mut agent, at(3_600), &known)), [2], "the role was renewed");
+    agent.handle_input(at(3_600), role(at(3_600).wall.now));
+    outcome(&mut agent, at(3_600), Outcome::Failed("no".into()));
+    assert_eq!(activated(&settle(&mut agent, at(3_600), &known)), [1], "the way back is the device's own");
 }

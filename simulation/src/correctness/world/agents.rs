@@ -4,7 +4,7 @@
 
 use protocol::agent::content::Proof;
 use protocol::agent::record::Record;
-use protocol::agent::{Effect, Event, Input, Outcome, Refusal};
+use protocol::agent::{Effect, Event, Input, Outcome, Refusal, RoleTerms};
 use protocol::geometry::UNIT_BYTES;
 use protocol::name::AppName;
 use protocol::rollout::report::DeviceReport;
@@ -16,7 +16,7 @@ use protocol::time::Instant;
 
 use super::{Deed, Verdict, World};
 use crate::correctness::content::Proven;
-use crate::correctness::device;
+use crate::correctness::device::{self, BOUNDS};
 use crate::correctness::draws::Draws;
 use crate::correctness::seed_side::{Answer, Sealed};
 use crate::correctness::seeded::SeededBug;
@@ -192,21 +192,23 @@ impl World {
         kept.role = kept.role.max(answer.role);
         let unchanged = kept.state.as_ref() == Some(&answer.state) && kept.assignment.as_ref() == Some(&answer.assignment);
         if new_role {
-            self.tell_floor(index)?;
+            self.tell_role(index)?;
         }
         let complete = unchanged || self.take_documents(index, Some(&answer))?;
         self.agent_input(index, if complete { Input::Polled } else { Input::PollFailed })
     }
 
-    fn tell_floor(&mut self, index: usize) -> Verdict {
+    /// Roles do not expire in a run.
+    fn tell_role(&mut self, index: usize) -> Verdict {
         let floor = self.devices[index].disk.kept.role.1;
         let app = self.library.app.clone();
-        self.agent_input(index, Input::Floor { app, floor })
+        let terms = RoleTerms { floor, expires: BOUNDS.until };
+        self.agent_input(index, Input::Role { app, terms })
     }
 
     /// What a device kept is in force again when it starts.
     pub(super) fn take_kept_documents(&mut self, index: usize) -> Verdict {
-        self.tell_floor(index)?;
+        self.tell_role(index)?;
         self.take_documents(index, None)?;
         self.carry_out_agent(index)
     }

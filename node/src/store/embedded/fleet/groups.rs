@@ -8,9 +8,11 @@ use protocol::statement::desired::Counter;
 
 use crate::store::embedded::keys::must_exist;
 use crate::store::embedded::{name, values};
-use crate::store::meta::{AssignmentRecord, DeviceRecord, DeviceView, MetaError, ReportRecord};
+use crate::store::meta::{AssignmentRecord, DeviceRecord, DeviceView, MetaError, NextDesired, ReportRecord};
 use crate::store::records::{IndexError, Range, Records, Table, key, under};
 use crate::store::writer::Transaction;
+
+use super::rollouts::put_desired_state;
 
 pub(super) fn device_view(records: &impl Records, org: &OrgName, id: &DeviceId) -> Result<Option<DeviceView>, IndexError> {
     let stored = key(&[org, id]);
@@ -54,14 +56,21 @@ pub(super) fn pinned_versions(records: &impl Records, prefix: &str) -> Result<Ve
     Ok(pinned)
 }
 
-pub(super) fn add_group(t: &mut Transaction<'_>, org: &OrgName, group: &Group) -> Result<(), MetaError> {
+pub(super) fn add_group(t: &mut Transaction<'_>, org: &OrgName, group: &Group, next: &NextDesired) -> Result<(), MetaError> {
     must_exist(t, org)?;
     let groups: Vec<Group> = values(t.scan(Table::Group, Range::all(&under(&[org])))?)?;
     check_new(&groups, group).map_err(|refused| MetaError::Conflict(refused.to_string()))?;
-    t.put(Table::Group, key(&[org, &group.app, &group.name]), group)
+    t.put(Table::Group, key(&[org, &group.app, &group.name]), group)?;
+    put_desired_state(t, org, next.expected, &next.state, &[])
 }
 
-pub(super) fn remove_group(t: &mut Transaction<'_>, org: &OrgName, app: &AppName, name: &GroupName) -> Result<(), MetaError> {
+pub(super) fn remove_group(
+    t: &mut Transaction<'_>,
+    org: &OrgName,
+    app: &AppName,
+    name: &GroupName,
+    next: &NextDesired,
+) -> Result<(), MetaError> {
     let stored = key(&[org, app, name]);
     if !t.contains(Table::Group, &stored)? {
         return Err(MetaError::Missing(format!("group {name} of {org}/{app}")));
@@ -73,5 +82,20 @@ pub(super) fn remove_group(t: &mut Transaction<'_>, org: &OrgName, app: &AppName
         );
         return Err(MetaError::Conflict(message));
     }
-    t.delete(Table::Group, stored)
+    t.delete(Table::Group, stored)?;
+    put_desired_state(t, org, next.expected, &next.state, &[])
+}
+
+pub(super) fn devices_after(
+    records: &impl Records,
+    org: &OrgName,
+    after: Option<&DeviceId>,
+    limit: usize,
+) -> Result<Vec<(DeviceRecord, Option<ReportRecord>)>, IndexError> {
+    let prefix = under(&[org]);
+    let range = Range { prefix: &prefix, after: after.map(DeviceId::as_str), limit };
+    let devices: Vec<DeviceRecord> = values(records.scan(Table::Device, range)?)?;
+    let with_report = |device: DeviceRecord| Ok((records.get(Table::Report, &key(&[org, &device.id]))?, device));
+    let found: Result<Vec<(Option<ReportRecord>, DeviceRecord)>, IndexError> = devices.into_iter().map(with_report).collect();
+    Ok(found?.into_iter().map(|(report, device)| (device, report)).collect())
 }

@@ -2,12 +2,12 @@
 //! device that enrols again keeps what its operator gave it.
 
 use protocol::group::Group;
-use protocol::name::GroupName;
+use protocol::name::{DeviceId, GroupName};
 use protocol::rollout::{DeviceReport, Plan, Rollout, RolloutState};
 use protocol::statement::desired::Counter;
 
 use super::*;
-use crate::store::meta::{AssignmentRecord, DesiredStateRecord, DeviceChange, ReportRecord, Retirement};
+use crate::store::meta::{AssignmentRecord, DesiredStateRecord, DeviceChange, NextDesired, ReportRecord, Retirement};
 
 fn report(counter: u64) -> DeviceReport {
     DeviceReport { counter, apps: BTreeMap::new(), labels: Labels::new(), refused: BTreeMap::new(), stale: false }
@@ -47,7 +47,8 @@ async fn an_older_report_is_refused() {
     assert!(is_conflict(&store.put_report(&org(), &id, report(4), NOW).await));
     store.put_report(&org(), &id, report(6), NOW).await.unwrap();
     let kept = ReportRecord { received: NOW, report: report(6) };
-    assert_eq!(store.reports(&org()).await.unwrap(), [(id.clone(), kept.clone())].into());
+    let listed = store.devices_after(&org(), None, 10).await.unwrap();
+    assert_eq!(listed.into_iter().map(|(device, report)| (device.id, report)).collect::<Vec<_>>(), [(id.clone(), Some(kept.clone()))]);
     assert_eq!(store.report(&org(), &id).await.unwrap(), Some(kept));
     let old: ReportRecord = serde_json::from_str(r#"{"counter":7,"apps":{}}"#).unwrap();
     assert_eq!(old.report, report(7), "a report that a program of before kept");
@@ -96,18 +97,24 @@ async fn groups_do_not_tie_and_stay_while_a_rollout_is_open() {
         selector: "site=north".parse().unwrap(),
         priority,
     };
-    store.add_group(&org(), group("west", 1)).await.unwrap();
-    assert!(is_conflict(&store.add_group(&org(), group("east", 1)).await));
-    store.add_group(&org(), group("east", 2)).await.unwrap();
+    let next = |group: &str, expected: u64, n| NextDesired { expected: (expected > 0).then(|| at(expected)), state: state(group, n) };
+    store.add_group(&org(), group("west", 1), next("west", 0, 1)).await.unwrap();
+    assert!(is_conflict(&store.add_group(&org(), group("east", 1), next("east", 0, 1)).await));
+    assert_eq!(store.desired_state(&org(), &"east".parse().unwrap()).await.unwrap(), None);
+    assert!(is_conflict(&store.add_group(&org(), group("east", 2), next("east", 7, 8)).await));
+    assert_eq!(store.groups(&org()).await.unwrap(), [group("west", 1)], "neither or both");
+    store.add_group(&org(), group("east", 2), next("east", 0, 1)).await.unwrap();
     assert_eq!(store.groups(&org()).await.unwrap(), [group("east", 2), group("west", 1)]);
-    store.put_desired_state(&org(), None, state("west", 1), vec![rollout("r-1", "west")]).await.unwrap();
+    store.put_desired_state(&org(), Some(at(1)), state("west", 2), vec![rollout("r-1", "west")]).await.unwrap();
     let (web, west) = ("web".parse().unwrap(), "west".parse().unwrap());
-    let refused = store.remove_group(&org(), &web, &west).await;
+    let refused = store.remove_group(&org(), &web, &west, next("west", 2, 3)).await;
     assert!(is_conflict(&refused) && refused.unwrap_err().to_string().contains("hedgerow rollout abort acme/web --group west"));
     let ended = Rollout { state: RolloutState::Aborted, ..rollout("r-1", "west") };
-    store.put_desired_state(&org(), Some(at(1)), state("west", 2), vec![ended]).await.unwrap();
-    store.remove_group(&org(), &web, &west).await.unwrap();
-    assert!(is_missing(&store.remove_group(&org(), &web, &west).await));
+    store.put_desired_state(&org(), Some(at(2)), state("west", 3), vec![ended]).await.unwrap();
+    assert!(is_conflict(&store.remove_group(&org(), &web, &west, next("west", 1, 4)).await));
+    assert_eq!(store.groups(&org()).await.unwrap().len(), 2, "neither or both");
+    store.remove_group(&org(), &web, &west, next("west", 3, 4)).await.unwrap();
+    assert!(is_missing(&store.remove_group(&org(), &web, &west, next("west", 4, 5)).await));
 }
 
 #[tokio::test]
@@ -160,4 +167,47 @@ async fn an_assignment_is_replaced_by_who_saw_it() {
     store.put_assignment(&org(), &id, Some(at(1)), record(2)).await.unwrap();
     assert_eq!(store.device_view(&org(), &id).await.unwrap().unwrap().assignment, Some(record(2)));
     assert!(is_missing(&store.put_assignment(&org(), &"d2".parse().unwrap(), None, record(1)).await));
+}
+
+#[tokio::test]
+async fn devices_are_read_page_by_page() {
+    let (_dir, store) = store().await;
+    store.add_token(TokenRecord { uses_left: 5, ..token(b"five") }).await.unwrap();
+    for id in ["a", "b", "c", "d", "e"] {
+        store.enroll(&Digest::sha256(b"five"), device(id, id.as_bytes()), NOW).await.unwrap();
+    }
+    let mut pages = Vec::new();
+    let mut last: Option<DeviceId> = None;
+    loop {
+        let page = store.devices_after(&org(), last.as_ref(), 2).await.unwrap();
+        let names: Vec<String> = page.iter().map(|(device, _)| device.id.to_string()).collect();
+        last = page.last().map(|(device, _)| device.id.clone());
+        if page.is_empty() {
+            break;
+        }
+        pages.push(names);
+    }
+    assert_eq!(pages, [vec!["a", "b"], vec!["c", "d"], vec!["e"]]);
+}
+
+#[tokio::test]
+async fn a_key_that_takes_the_place_of_another_is_heard_whatever_that_one_said() {
+    let (_dir, store) = enrolled("d1").await;
+    let id = "d1".parse().unwrap();
+    store.put_report(&org(), &id, report(u64::MAX), NOW).await.unwrap();
+    let replacing = TokenRecord { device: Some("d1".parse().unwrap()), replaces: true, ..token(b"two") };
+    store.add_token(replacing).await.unwrap();
+    assert_eq!(store.enroll(&Digest::sha256(b"two"), device("d1", b"new"), NOW).await.unwrap(), Admitted::Replacing);
+    assert_eq!(store.report(&org(), &id).await.unwrap(), None);
+    store.put_report(&org(), &id, report(1), NOW).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_device_that_asks_again_with_its_token_keeps_the_labels_that_the_operator_gave_it_since() {
+    let (_dir, store) = enrolled("d1").await;
+    let id = "d1".parse().unwrap();
+    let change = DeviceChange { set_labels: labels("site", "south"), ..DeviceChange::default() };
+    store.change_device(&org(), &id, change).await.unwrap();
+    assert_eq!(store.enroll(&Digest::sha256(b"one"), device("d1", b"k"), NOW).await.unwrap(), Admitted::Again);
+    assert_eq!(store.device(&org(), &id).await.unwrap().unwrap().labels, labels("site", "south"));
 }
