@@ -76,8 +76,7 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
     let blobs = BlobStore::open(&config.data)?;
     let partial_dir = dir.join("partial");
     files::create_private_dir(&partial_dir)?;
-    let root = files::read_text(&dir.join("root.json"))?;
-    let repository = VerifiedRepository::open(&dir.join("trust"), &enrolment.org, root.as_bytes())?;
+    let repository = VerifiedRepository::open(&dir.join("trust"), &enrolment.org, files::read_text(&dir.join("root.json"))?.as_bytes())?;
 
     let identity = Arc::new(Identity::open(&dir, repository.root(), repository.timestamp_expires())?);
     let (me, seed) = identity.node();
