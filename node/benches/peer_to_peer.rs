@@ -220,7 +220,15 @@ fn credentials(dir: &Path, name: &str) -> anyhow::Result<DeviceCredentials> {
     DeviceCredentials::new(&fs::read_to_string(dir.join(name).join("leaf"))?, key, Arc::new(Admission::new(anchors, clock)))
 }
 
-async fn device(dir: &Path, name: &str) -> anyhow::Result<(SwarmHandle, mpsc::Receiver<News>, SocketAddr, Arc<DeviceMetrics>, Endpoint)> {
+/// A device's swarm, and the endpoint that it talks over.
+struct Device {
+    handle: SwarmHandle,
+    news: mpsc::Receiver<News>,
+    metrics: Arc<DeviceMetrics>,
+    endpoint: Endpoint,
+}
+
+fn device(dir: &Path, name: &str) -> anyhow::Result<Device> {
     let credentials = Arc::new(credentials(dir, name)?);
     let endpoint = quic::open(&credentials, ANY.parse()?, &[])?;
     let metrics = Arc::new(DeviceMetrics::default());
@@ -240,7 +248,7 @@ async fn device(dir: &Path, name: &str) -> anyhow::Result<(SwarmHandle, mpsc::Re
         metrics: metrics.clone(),
     };
     let (handle, news, _running) = swarm::start(parts);
-    Ok((handle, news, endpoint.local_addr()?, metrics, endpoint))
+    Ok(Device { handle, news, metrics, endpoint })
 }
 
 /// Wants the blob, and waits until it is stored.
@@ -256,16 +264,16 @@ async fn want(dir: &Path, handle: &SwarmHandle, news: &mut mpsc::Receiver<News>)
 }
 
 async fn serve(dir: &Path) -> anyhow::Result<()> {
-    let (handle, mut news, address, _metrics, endpoint) = device(dir, "one").await?;
+    let Device { handle, mut news, endpoint, .. } = device(dir, "one")?;
     want(dir, &handle, &mut news).await?;
-    say(address)?;
+    say(endpoint.local_addr()?)?;
     while told().await? {}
     endpoint.close(0u8.into(), b"");
     Ok(())
 }
 
 async fn fetch(dir: &Path, address: SocketAddr) -> anyhow::Result<()> {
-    let (handle, mut news, _, metrics, endpoint) = device(dir, "two").await?;
+    let Device { handle, mut news, metrics, endpoint } = device(dir, "two")?;
     handle.learned(vec![address], true).await;
     while metrics.peers() == 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;

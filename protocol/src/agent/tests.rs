@@ -335,11 +335,11 @@ fn a_device_to_which_nothing_acceptable_is_said_for_a_week_reports_that_it_is_st
     agent.handle_input(at(0), Input::Polled);
     assert!(effects(&mut agent).contains(&Effect::KeepFresh { at: at(0).wall.now }));
     let stale = |agent: &mut Agent| {
-        let reports = effects(agent).into_iter().filter_map(|effect| match effect {
+        let mut reports = effects(agent).into_iter().filter_map(|effect| match effect {
             Effect::Report(report) => Some((report.counter, report.stale)),
             _ => None,
         });
-        reports.last()
+        reports.next_back()
     };
     agent.handle_input(at(7 * DAY - 1), Input::PollFailed);
     agent.handle_input(at(7 * DAY - 1), Input::Reported { counter: 41 });

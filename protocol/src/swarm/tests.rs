@@ -348,7 +348,7 @@ fn a_node_that_lost_a_claim_owns_spans_again_once_it_brings_something() {
         device.handle_timeout(now);
     }
     let pieces = vec![PieceRange { start: 16, end: 17 }];
-    device.handle_input(now, Input::Received { peer: node(2), message: Message::Have { blob, pieces: pieces.clone() } });
+    device.handle_input(now, Input::Received { peer: node(2), message: Message::Have { blob, pieces } });
     assert!(device.peers[&node(2)].demoted_until <= now);
 }
 
