@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /peers` | the connected peers |
-//! | `GET /swarm` | what the swarm is doing now: a [`SwarmStatus`](super::swarm::status::SwarmStatus) |
+//! | `GET /swarm` | what the swarm is doing now: a [`SwarmStatus`] |
 //! | `GET /health` | what a running device knows of its surroundings, for `device doctor` |
 //!
 //! Not here: the socket, see [`crate::control`]; what is made of the answers, see `cli::device`.
