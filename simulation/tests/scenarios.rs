@@ -81,7 +81,7 @@ fn a_bad_version_is_aborted_after_the_first_wave_and_devices_go_back() {
 
 #[test]
 fn the_example_of_twenty_lines_runs() {
-    let built = std::path::Path::new(env!("CARGO_BIN_EXE_hedgerow-sim")).parent().unwrap();
+    let built = Path::new(env!("CARGO_BIN_EXE_hedgerow-sim")).parent().unwrap();
     let output = Command::new(built.join("examples/twenty_lines")).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 3);
