@@ -149,7 +149,7 @@ fn a_pause_reaches_a_device_that_only_hears_its_neighbours() {
     seed.start_rollout("acme/web", 1);
     seed.await_done("acme/web", 2);
     wait::until("both to gossip", || peers_of(&cut_off).iter().any(|peer| peer["gossips"].is_string()));
-    let cut = format!("table inet t {{ chain o {{ type filter hook output priority 0; ip daddr {} drop; }} }}", lan.router());
+    let cut = format!("table inet t {{\n chain o {{ type filter hook output priority 0; ip daddr {} drop; }}\n }}", lan.router());
     place.run(&["nft", &cut]);
     let before = cut_off.log.events("heard").len();
     seed.run_operator(&["rollout", "pause", "acme/web", "--json"]).json();
@@ -162,7 +162,8 @@ fn a_new_address_is_followed() {
     let seed = seed_at(&lan.router());
     let [(stays, _), (moves, place)] = plugged(&seed, &mut lan, &["--discovery", "mdns"]);
     wait::until("both to be connected", || stays.peers() == 1);
-    let new = place.address.replace(".3", ".203");
+    let (network, _) = place.address.rsplit_once('.').expect("an IPv4 address");
+    let new = format!("{network}.203");
     place.run(&["ip", "address", "del", &format!("{}/24", place.address), "dev", "eth0"]);
     place.run(&["ip", "address", "add", &format!("{new}/24"), "dev", "eth0"]);
     let at = format!("{new}:7446");
