@@ -12,7 +12,7 @@ use super::data::{Algorithm, INDEX, MANIFEST, digest_of};
 const MANY: usize = 260;
 
 /// More tags than one answer has.
-const MANY_TAGS: usize = 1024;
+const MANY_TAGS: usize = 10_050;
 
 /// The largest list of referrers that clients have to read, in bytes: that of a manifest.
 const INDEX_BYTES_MAX: usize = 4 << 20;
@@ -98,7 +98,7 @@ fn tags(registry: &Registry) {
 /// Follows the pages of a tag list that is asked for without a size.
 fn many_tags(registry: &Registry) {
     let path = "/v2/acme/conformance/many-tags/";
-    let tags: Vec<String> = (0..MANY_TAGS).map(|number| format!("v{number:04}")).collect();
+    let tags: Vec<String> = (0..MANY_TAGS).map(|number| format!("v{number:05}")).collect();
     let digest = Algorithm::Sha256.digest(b"{}");
     for some in tags.chunks(32) {
         let target = format!("{path}manifests/{digest}?tag={}", some.join("&tag="));
