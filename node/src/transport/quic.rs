@@ -22,7 +22,7 @@ use super::identity::DeviceLeaf;
 
 /// Asked of the kernel, which may grant less: with its default of 208 KiB, bursts of a fast LAN are lost.
 pub const SOCKET_RECEIVE_BYTES: usize = 4 << 20;
-/// What waits in the socket goes before everything said later: at a gigabit 512 KiB are 4 ms, and more was not faster.
+/// What waits in the socket goes before everything said later: at a gigabit 512 KiB are 4 ms. Reckoned, not measured.
 pub const SOCKET_SEND_BYTES: usize = 512 << 10;
 /// Bytes in flight on one stream: the largest request, so that only the connection's window limits.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;

@@ -17,7 +17,7 @@ pub const SEND_BYTES_MAX: u64 = 8 << 20;
 const RECEIVE_IDLE_BYTES: u64 = 64 << 10;
 /// For a peer that gets nothing: control messages that wait are mostly under 100 bytes.
 const SEND_IDLE_BYTES: u64 = 16 << 10;
-/// Most for one peer, each way: at 4 Gbit/s it covers a pause of 8 ms of either end's threads, and more was not faster.
+/// Most for one peer, each way: at 4 Gbit/s it covers a pause of 8 ms of either end's threads. Reckoned, not measured.
 const RECEIVE_PEER_BYTES_MAX: u64 = 4 << 20;
 const SEND_PEER_BYTES_MAX: u64 = 4 << 20;
 /// Least for one that is active, however many there are: the windows of more peers than that are over the sum.
