@@ -168,7 +168,37 @@ impl Client {
         let config = self.tls.clone().ok_or_else(|| io::Error::other("it wants TLS, and this client trusts no CA"))?;
         let name = authority.rsplit_once(':').map_or(authority, |(host, _)| host).to_owned();
         let connection = ClientConnection::new(config, ServerName::try_from(name).map_err(io::Error::other)?).map_err(io::Error::other)?;
-        Ok(Box::new(StreamOwned::new(connection, socket)))
+        Ok(Box::new(StreamOwned::new(connection, Heard { socket, is_deaf: false })))
+    }
+}
+
+/// A socket that can be read after its other end has closed: rustls sends what it still has before it reads, and would else
+/// never get to an answer that came early.
+#[derive(Debug)]
+struct Heard {
+    socket: TcpStream,
+    is_deaf: bool,
+}
+
+impl Read for Heard {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.socket.read(bytes)
+    }
+}
+
+impl Write for Heard {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.socket.write(bytes) {
+            Err(error) if self.is_deaf || matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+                self.is_deaf = true;
+                Ok(bytes.len())
+            }
+            written => written,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.is_deaf { Ok(()) } else { self.socket.flush() }
     }
 }
 
