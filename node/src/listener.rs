@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `pace` | the least rate at which bodies and answers must move, and idle connections |
+//! | `linger` | bodies of requests that were answered before they had come |
 //! | [`handover`] | parts of files that the kernel sends itself |
 //!
 //! Draining: new connections are refused; connections without a request are closed, the others with the answer to theirs
@@ -11,6 +12,7 @@
 //! Not here: routes.
 
 pub mod handover;
+mod linger;
 mod pace;
 
 use std::net::SocketAddr;
@@ -33,6 +35,7 @@ use crate::transport::admission::Admission;
 use crate::transport::identity::DeviceLeaf;
 use crate::transport::meter::{Meter, Metered, Patience};
 use handover::{FileSocket, Handover};
+use linger::{Bounds, Lingering};
 use pace::{Activity, Answer, Pace, Paced, Verdict, Watch};
 
 /// A client has this long to finish its TLS handshake.
@@ -55,6 +58,9 @@ const BUFFER_BYTES: usize = 128 << 10;
 /// 1 KiB/s: thirty uploads at once over a link of 2 Mbit/s have 8 KiB/s each. A connection without a request (HTTP/2, where
 /// pings keep it open) has ten minutes.
 const PACE: Pace = Pace { window: Duration::from_secs(60), bytes_least: 60 << 10, idle_max: Duration::from_secs(600) };
+/// What is still read of a body whose request was answered before. A gigabit link has 1 MiB under way in 8 ms, and clients that
+/// listen while they send stop then; five seconds are for the others, and for links with a long way.
+const LINGER: Bounds = Bounds { bytes_max: 16 << 20, time_max: Duration::from_secs(5) };
 /// Open connections of one listener; each costs some tens of KiB.
 const CONNECTIONS_MAX: u32 = 4096;
 /// Requests that are under way when the process is told to stop have this long to end.
@@ -67,10 +73,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 struct Times {
     patience: Patience,
     pace: Pace,
+    linger: Bounds,
     drain: Duration,
 }
 
-const TIMES: Times = Times { patience: PATIENCE, pace: PACE, drain: DRAIN_TIME };
+const TIMES: Times = Times { patience: PATIENCE, pace: PACE, linger: LINGER, drain: DRAIN_TIME };
 
 /// Who is on the other end, as an extension of each request.
 #[derive(Clone, Debug)]
@@ -210,13 +217,15 @@ impl Connections {
                 _ => std::future::pending().await,
             }
         });
-        let (router, meter, pace, activity) = (self.router.clone(), self.meter.clone(), self.times.pace, watch.activity.clone());
+        let (router, meter, times, activity) = (self.router.clone(), self.meter.clone(), self.times, watch.activity.clone());
         let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(client.clone());
             if let Some(handover) = handover.as_ref().filter(|_| matches!(request.version(), Version::HTTP_10 | Version::HTTP_11)) {
                 request.extensions_mut().insert(handover.clone());
             }
-            let request = request.map(|body| Body::new(Paced::new(body, pace, meter.clone())));
+            let (head, body) = request.into_parts();
+            let body = Lingering::new(Paced::new(body, times.pace, meter.clone()), &head.headers, times.linger);
+            let request = hyper::Request::from_parts(head, Body::new(body));
             let mut under_way = activity.begin();
             let answer = tower_service::Service::call(&mut router.clone(), request);
             async move {

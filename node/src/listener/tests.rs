@@ -15,8 +15,11 @@ const MILLIS: fn(u64) -> Duration = Duration::from_millis;
 const LONG: Times = Times {
     patience: Patience { first: Duration::from_secs(30), between: Duration::from_secs(30) },
     pace: Pace { window: Duration::from_secs(30), bytes_least: 1, idle_max: Duration::from_secs(30) },
+    linger: Bounds { bytes_max: 64 << 20, time_max: Duration::from_secs(30) },
     drain: Duration::from_secs(30),
 };
+
+const REFUSED: &str = "POST /refused HTTP/1.1\r\nhost: localhost\r\n";
 
 struct World {
     address: SocketAddr,
@@ -33,12 +36,13 @@ impl World {
         let meter = Meter::new(None);
         let endless =
             || async { Body::from_stream(futures_util::stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from(vec![0; 64 << 10])))) };
-        let router = Router::new().route("/", get(|| async { "here" })).route("/endless", get(endless)).route(
-            "/whole",
-            post(|request: Request| async {
-                request.into_body().collect().await.map(|_| "whole").map_err(|_| StatusCode::REQUEST_TIMEOUT)
-            }),
-        );
+        let whole =
+            |request: Request| async { request.into_body().collect().await.map(|_| "whole").map_err(|_| StatusCode::REQUEST_TIMEOUT) };
+        let router = Router::new()
+            .route("/", get(|| async { "here" }))
+            .route("/endless", get(endless))
+            .route("/whole", post(whole))
+            .route("/refused", post(|| async { StatusCode::FORBIDDEN }));
         let connections = Connections { times, acceptor: None, admission: None, meter: meter.clone(), router, stop: stopped };
         let served = tokio::spawn(connections.serve(listener));
         Self { address, meter, stop, served }
@@ -180,4 +184,38 @@ async fn draining_does_not_wait_for_ever() {
     }
     world.stop.send(true).unwrap();
     tokio::time::timeout(Duration::from_secs(10), world.served).await.expect("it ends").unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_is_refused_before_its_body_has_come_gets_its_answer_and_the_next_one_too() {
+    let world = World::start(LONG).await;
+    let body = vec![0; 8 << 20];
+    let mut client = world.connect(&format!("{REFUSED}content-length: {}\r\n\r\n", body.len())).await;
+    client.write_all(&body).await.expect("the body is taken");
+    client.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
+    let answers = to_the_end(&mut client).await;
+    assert!(answers.starts_with("HTTP/1.1 403") && answers.ends_with("here"), "{answers}");
+}
+
+#[tokio::test]
+async fn of_a_refused_body_no_more_is_read_than_the_bounds_say() {
+    for linger in [Bounds { bytes_max: 1 << 20, ..LONG.linger }, Bounds { time_max: MILLIS(100), ..LONG.linger }] {
+        let world = World::start(Times { linger, ..LONG }).await;
+        let mut client = world.connect(&format!("{REFUSED}content-length: {}\r\n\r\n", 1_u64 << 40)).await;
+        let sending = async {
+            while client.write_all(&[0; 64 << 10]).await.is_ok() {
+                tokio::time::sleep(MILLIS(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), sending).await.expect("the connection is closed");
+        assert!(world.meter.read() < 32 << 20, "{} B were read", world.meter.read());
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_waits_to_be_asked_for_its_body_is_not_asked_when_it_is_refused() {
+    let world = World::start(LONG).await;
+    let mut client = world.connect(&format!("{REFUSED}expect: 100-continue\r\ncontent-length: 9\r\n\r\n")).await;
+    let answer = to_the_end(&mut client).await;
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
 }
