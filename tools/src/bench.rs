@@ -7,6 +7,7 @@
 //! | `client` | an HTTP/1.1 client that costs little |
 //! | `load` | pushes, pulls and requests in parallel, and how long they took |
 //! | `process` | a server under test: its end, memory and processor time |
+//! | `records` | TLS records whose content nobody wants |
 //! | `servers` | how each server is set up and started |
 //! | `figures` | medians, comparisons, and whether goals hold |
 //!
@@ -17,6 +18,7 @@ mod figures;
 mod load;
 mod polls;
 mod process;
+mod records;
 mod registry;
 mod servers;
 

@@ -76,6 +76,7 @@ pub struct RegistryState {
     uploads: Arc<uploads::Uploads>,
     bodies: Places,
     manifest_kib: Places,
+    referrer_pages: Places,
 }
 
 impl RegistryState {
@@ -85,7 +86,8 @@ impl RegistryState {
         let uploads = Arc::new(uploads::Uploads::new(limits.uploads()));
         let bodies = Places::new(limits.bodies_max);
         let manifest_kib = manifests::places(limits.manifest_bytes_max);
-        Self { store, blobs, gate, guard, uploads, bodies, manifest_kib }
+        let referrer_pages = referrers::places();
+        Self { store, blobs, gate, guard, uploads, bodies, manifest_kib, referrer_pages }
     }
 
     /// Uploads under way.

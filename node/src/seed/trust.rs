@@ -80,8 +80,8 @@ impl Seed {
             }
             let Some((digest, BlobLink { size, .. })) = put.pop() else { continue };
             let (media_type, artifact_type) = (MANIFEST_TYPE.to_owned(), Some(PAYLOAD_TYPE.to_owned()));
-            let manifest = ManifestRecord { digest, media_type, size, subject: Some(subject), artifact_type, annotations, pushed: now };
-            records.push(EvidenceRecord { repository, manifest, blobs: put });
+            let manifest = ManifestRecord { digest, media_type, size, subject: Some(subject), artifact_type, pushed: now };
+            records.push(EvidenceRecord { repository, manifest, annotations, blobs: put });
         }
         Ok(records)
     }

@@ -39,6 +39,8 @@ pub enum Table {
     RepositorySettings,
     /// `repository subject digest` → true.
     Referrer,
+    /// `repository digest` → annotations of a manifest that refers to another.
+    Annotations,
     /// `blob digest` → digest and size of its hash list.
     HashList,
     /// `digest of a list` → digest of the blob that it is of.
@@ -92,6 +94,7 @@ impl Table {
             Self::TagOf => "tag_of",
             Self::RepositorySettings => "repository_settings",
             Self::Referrer => "referrer",
+            Self::Annotations => "annotations",
             Self::HashList => "hash_list",
             Self::ListedBlob => "listed_blob",
             Self::TufFile => "tuf_file",

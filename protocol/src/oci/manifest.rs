@@ -4,7 +4,7 @@
 //!
 //! Not here: whether what it names exists; reading the body, which keeps to the largest manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -42,12 +42,12 @@ pub struct Manifest {
     pub subject: Option<Digest>,
     /// Its annotations, if it has a subject: only listed referrers show them.
     pub annotations: BTreeMap<String, String>,
-    /// What must be in the repository before it: at most [`NAMED_MAX`].
+    /// What must be in the repository before it, each once: at most [`NAMED_MAX`].
     pub named: Vec<Named>,
 }
 
 /// What a manifest names and must be there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Named {
     /// Its digest.
     pub digest: Digest,
@@ -163,10 +163,12 @@ impl Manifest {
             .take(NAMED_MAX + 1)
             .map(|(descriptor, may_be_manifest)| Ok(Named { digest: descriptor.digest()?, size: descriptor.size, may_be_manifest }))
             .collect();
-        let named = named?;
+        let mut named = named?;
         if named.len() > NAMED_MAX {
             return Err(ManifestRefused::TooMany);
         }
+        let mut seen = BTreeSet::new();
+        named.retain(|named| seen.insert(*named));
         let config_type = fields.config.map(|config| config.media_type);
         let artifact_type = [fields.artifact_type, config_type].into_iter().flatten().find(|media_type| !media_type.is_empty());
         let annotations = fields.annotations.filter(|_| subject.is_some()).unwrap_or_default();
@@ -367,11 +369,19 @@ mod tests {
     #[test]
     fn a_manifest_that_names_too_much_is_refused() {
         let layers = |count| {
-            let layer = format!(r#"{{"digest":"{}","size":1}}"#, digest("layer"));
-            format!(r#"{{"layers":[{}]}}"#, vec![layer; count].join(","))
+            let layers: Vec<String> = (0..count).map(|size| format!(r#"{{"digest":"{}","size":{size}}}"#, digest("layer"))).collect();
+            format!(r#"{{"layers":[{}]}}"#, layers.join(","))
         };
         assert_eq!(parse(&layers(NAMED_MAX), Some(OCI)).unwrap().named.len(), NAMED_MAX);
         assert_eq!(parse(&layers(NAMED_MAX + 1), Some(OCI)), Err(ManifestRefused::TooMany));
+    }
+
+    #[test]
+    fn what_is_named_again_is_checked_once() {
+        let entry = |size: u64| format!(r#"{{"digest":"{}","size":{size}}}"#, digest("layer"));
+        let index = format!(r#"{{"manifests":[{}]}}"#, [entry(1), entry(1), entry(2), entry(1)].join(","));
+        let named = parse(&index, Some(OCI)).unwrap().named;
+        assert_eq!(named.iter().map(|named| named.size).collect::<Vec<_>>(), [1, 2], "another size is another claim");
     }
 
     #[test]

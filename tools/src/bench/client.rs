@@ -7,10 +7,12 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, bail};
 use rustix::net::{RecvFlags, recv};
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Interest};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use super::records::Records;
 
 /// Bytes read at once: what the fastest of the servers sends at once.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -40,7 +42,7 @@ pub(super) struct Answer {
 
 enum Socket {
     Plain(TcpStream),
-    Tls(Box<TlsStream<BufReader<TcpStream>>>),
+    Tls(Box<TlsStream<Records>>),
 }
 
 /// An open connection.
@@ -65,10 +67,8 @@ impl Endpoint {
         let socket = match &self.tls {
             None => Socket::Plain(socket),
             Some(tls) => {
-                // rustls reads 4 KiB at a time, and a system call for each would make the client what is measured.
-                let socket = BufReader::with_capacity(BUFFER_BYTES, socket);
-                let stream = tls.connect(ServerName::try_from(HOST)?, socket).await.context("the TLS handshake failed")?;
-                Socket::Tls(Box::new(stream))
+                let stream = tls.connect(ServerName::try_from(HOST)?, Records::new(socket)).await;
+                Socket::Tls(Box::new(stream.context("the TLS handshake failed")?))
             }
         };
         Ok(Connection { socket, buffer: vec![0; BUFFER_BYTES].into(), start: 0, end: 0 })
@@ -146,10 +146,10 @@ impl Connection {
         let mut left = answer.length;
         while left > 0 {
             if self.start == self.end {
-                left -= match &mut self.socket {
-                    Socket::Plain(socket) => forget(socket, &mut self.buffer, left).await?,
-                    Socket::Tls(stream) => skip(stream, left).await?,
-                };
+                match &self.socket {
+                    Socket::Plain(socket) => left -= forget(socket, &mut self.buffer, left).await?,
+                    Socket::Tls(_) => self.more().await?,
+                }
                 continue;
             }
             let bytes = ((self.end - self.start) as u64).min(left);
@@ -157,6 +157,21 @@ impl Connection {
             left -= bytes;
         }
         Ok(answer.length)
+    }
+
+    /// Lets the kernel drop the content of the last answer of this connection; how many bytes it had.
+    pub(super) async fn forget_content(mut self, answer: &Answer) -> Result<u64> {
+        let arrived = (self.end - self.start) as u64;
+        match self.socket {
+            Socket::Tls(stream) if !answer.chunked && arrived <= answer.length => {
+                let (socket, mut session) = stream.into_inner();
+                let decrypted = session.process_new_packets().context("an unreadable record")?.plaintext_bytes_to_read() as u64;
+                let left = answer.length.checked_sub(arrived + decrypted).context("more came than the answer said")?;
+                socket.forget(left, &mut self.buffer).await?;
+                Ok(answer.length)
+            }
+            _ => self.skip_content(answer).await,
+        }
     }
 
     /// Reads the content of an answer to something else than HEAD.
@@ -212,21 +227,13 @@ impl Connection {
 
 /// Lets the kernel drop at most `wanted` bytes that have arrived, without copying them: to copy them would cost as much as to
 /// send them, and the client is not what is measured.
-async fn forget(socket: &TcpStream, buffer: &mut [u8], wanted: u64) -> Result<u64> {
+pub(super) async fn forget(socket: &TcpStream, buffer: &mut [u8], wanted: u64) -> Result<u64> {
     let bytes = buffer.len().min(usize::try_from(wanted).unwrap_or(usize::MAX));
     let forgotten = socket.async_io(Interest::READABLE, || {
         let (_, dropped) = recv(socket, &mut buffer[..bytes], RecvFlags::TRUNC)?;
         Ok(dropped)
     });
     Ok(arrived(forgotten.await)? as u64)
-}
-
-/// Drops at most `wanted` bytes where they were decrypted, without copying them once more.
-async fn skip(stream: &mut TlsStream<BufReader<TcpStream>>, wanted: u64) -> Result<u64> {
-    let decrypted = arrived(stream.fill_buf().await.map(<[u8]>::len))?;
-    let bytes = decrypted.min(usize::try_from(wanted).unwrap_or(usize::MAX));
-    stream.consume(bytes);
-    Ok(bytes as u64)
 }
 
 fn arrived(read: std::io::Result<usize>) -> Result<usize> {

@@ -92,7 +92,7 @@ pub(super) async fn pull(endpoint: &Endpoint, path: &str, bytes: u64, parallel: 
             let mut connection = endpoint.connect().await?;
             connection.send(endpoint.head("GET", &path, "").as_bytes()).await?;
             let answer = connection.answer().await?.expect(200, &path)?;
-            let found = connection.skip_content(&answer).await?;
+            let found = connection.forget_content(&answer).await?;
             anyhow::ensure!(found == bytes, "{path} has {found} bytes instead of {bytes}");
             Ok(())
         });

@@ -75,7 +75,7 @@ pub(super) async fn put(call: &Call<'_>, repository: &RepositoryName, reference:
         check(call, repository, named).await?;
     }
     let size = bytes.len() as u64;
-    let manifest = ManifestRecord { digest, media_type, size, subject, artifact_type, annotations, pushed: wall_time() };
+    let manifest = ManifestRecord { digest, media_type, size, subject, artifact_type, pushed: wall_time() };
     let pushed = Activity {
         tags: tags.clone(),
         media_type: Some(manifest.media_type.clone()),
@@ -83,7 +83,7 @@ pub(super) async fn put(call: &Call<'_>, repository: &RepositoryName, reference:
     };
     call.state.blobs.put(Some(digest), bytes).await?;
     let relied = named.iter().map(|named| Relied { digest: named.digest, may_be_manifest: named.may_be_manifest }).collect();
-    match call.state.store.put_manifest(repository, manifest, relied, &tags).await {
+    match call.state.store.put_manifest(repository, manifest, annotations, relied, &tags).await {
         Err(missing @ MetaError::Missing(_)) => {
             return Err(taken_meanwhile(call, repository, &named).await.unwrap_or_else(|| missing.into()));
         }

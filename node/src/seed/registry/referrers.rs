@@ -3,13 +3,20 @@
 //!
 //! Not here: how subjects are set; see `manifests`.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
 use protocol::digest::Digest;
 use protocol::name::RepositoryName;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::error::Refused;
+use super::places::{Place, Places};
 use super::{Call, header_value};
 use crate::store::meta::ManifestRecord;
 
@@ -23,17 +30,42 @@ const PAGE_REFERRERS_MAX: usize = 256;
 /// they read manifests, which have at most 4 MiB.
 const PAGE_BYTES_MAX: usize = (4 << 20) - 256;
 
-/// Records read at once: each may have annotations of nearly 4 MiB.
-const BATCH: usize = 8;
+/// Records read at once: each takes some 500 bytes.
+const BATCH: usize = 256;
+
+/// Answers with more bytes than [`SMALL_BYTES`] that are made or sent at the same time, over all connections: annotations may
+/// be as large as manifests, and whoever may pull may ask.
+const LARGE_ANSWERS: usize = 4;
+
+/// An answer that needs no place.
+const SMALL_BYTES: usize = 64 << 10;
+
+/// Bytes handed to a connection at once.
+const PART_BYTES: usize = 64 << 10;
+
+/// Places for large answers.
+pub(super) fn places() -> Places {
+    Places::new(LARGE_ANSWERS)
+}
+
+/// A page of descriptors, as it is sent.
+struct Page {
+    /// The descriptors, with commas between them.
+    text: String,
+    count: usize,
+    /// The last of them, if there are more.
+    last: Option<Digest>,
+    /// Held until a large page is sent.
+    place: Option<Place>,
+}
 
 /// `GET /v2/<name>/referrers/<digest>?artifactType=`; `last` is ours, for the next page.
 pub(super) async fn list(call: &Call<'_>, repository: &RepositoryName, subject: &Digest) -> Result<Response, Refused> {
     let wanted = call.query.get("artifactType");
     let last = call.query.digest("last")?;
-    let (manifests, last) =
-        if call.may_see(repository) { page(call, repository, subject, wanted, last).await? } else { (Vec::new(), None) };
-    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
-    let mut response = axum::Json(index).into_response();
+    let page = if call.may_see(repository) { Page::read(call, repository, subject, wanted, last).await? } else { Page::empty() };
+    let last = page.last;
+    let mut response = page.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(INDEX));
     if wanted.is_some() {
@@ -46,42 +78,72 @@ pub(super) async fn list(call: &Call<'_>, repository: &RepositoryName, subject: 
     Ok(response)
 }
 
-/// The descriptors of one page of referrers of the wanted type after `last`, and the last of them if there are more.
-async fn page(
-    call: &Call<'_>,
-    repository: &RepositoryName,
-    subject: &Digest,
-    wanted: Option<&str>,
-    last: Option<Digest>,
-) -> Result<(Vec<Value>, Option<Digest>), Refused> {
-    let (mut page, mut page_bytes, mut page_last) = (Vec::new(), 0, None);
-    let mut read = last;
-    loop {
-        let batch = call.state.store.referrers(repository, subject, read.as_ref(), BATCH).await?;
-        let Some(end) = batch.last() else { return Ok((page, None)) };
-        read = Some(end.digest);
-        for manifest in batch.iter().filter(|manifest| wanted.is_none_or(|wanted| manifest.artifact_type.as_deref() == Some(wanted))) {
-            let descriptor = descriptor(manifest);
-            page_bytes += descriptor.to_string().len() + 1;
-            let is_full = page.len() == PAGE_REFERRERS_MAX || page_bytes > PAGE_BYTES_MAX;
-            if is_full && !page.is_empty() {
-                return Ok((page, page_last));
+impl Page {
+    const fn empty() -> Self {
+        Self { text: String::new(), count: 0, last: None, place: None }
+    }
+
+    /// The descriptors of referrers of the wanted type after `last`.
+    async fn read(
+        call: &Call<'_>,
+        repository: &RepositoryName,
+        subject: &Digest,
+        wanted: Option<&str>,
+        last: Option<Digest>,
+    ) -> Result<Self, Refused> {
+        let mut page = Self::empty();
+        let (mut read, mut page_last) = (last, None);
+        loop {
+            let batch = call.state.store.referrers(repository, subject, read.as_ref(), BATCH).await?;
+            let Some(end) = batch.last() else { return Ok(page) };
+            read = Some(end.digest);
+            for manifest in batch.iter().filter(|manifest| wanted.is_none_or(|wanted| manifest.artifact_type.as_deref() == Some(wanted))) {
+                if page.place.is_none() && page.text.len() + manifest_bytes(manifest) > SMALL_BYTES {
+                    page.place = Some(call.state.referrer_pages.take(repository.org(), 1).await?);
+                }
+                let descriptor = descriptor(manifest, &call.state.store.annotations(repository, &manifest.digest).await?);
+                let is_full = page.count == PAGE_REFERRERS_MAX || page.text.len() + descriptor.len() >= PAGE_BYTES_MAX;
+                if is_full && page.count > 0 {
+                    page.last = page_last;
+                    return Ok(page);
+                }
+                if page.count > 0 {
+                    page.text.push(',');
+                }
+                page.text.push_str(&descriptor);
+                page.count += 1;
+                page_last = Some(manifest.digest);
             }
-            page.push(descriptor);
-            page_last = Some(manifest.digest);
         }
+    }
+
+    fn into_response(self) -> Response {
+        let text = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{}]}}"#, self.text);
+        let length = text.len();
+        let parts = stream::unfold((Bytes::from(text), self.place), |(mut left, place)| async move {
+            let part = left.split_to(left.len().min(PART_BYTES));
+            (!part.is_empty()).then_some((Ok::<_, Infallible>(part), (left, place)))
+        });
+        let mut response = Body::from_stream(parts).into_response();
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        response
     }
 }
 
-fn descriptor(manifest: &ManifestRecord) -> Value {
+/// What the annotations of a manifest can have at most.
+fn manifest_bytes(manifest: &ManifestRecord) -> usize {
+    usize::try_from(manifest.size).unwrap_or(usize::MAX)
+}
+
+fn descriptor(manifest: &ManifestRecord, annotations: &BTreeMap<String, String>) -> String {
     let mut descriptor = json!({ "mediaType": manifest.media_type, "digest": manifest.digest, "size": manifest.size });
     if let Some(artifact_type) = &manifest.artifact_type {
         descriptor["artifactType"] = json!(artifact_type);
     }
-    if !manifest.annotations.is_empty() {
-        descriptor["annotations"] = json!(manifest.annotations);
+    if !annotations.is_empty() {
+        descriptor["annotations"] = json!(annotations);
     }
-    descriptor
+    descriptor.to_string()
 }
 
 /// A query value in which nothing means anything to a query or a `Link` header.

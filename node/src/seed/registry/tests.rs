@@ -2,6 +2,7 @@
 
 mod access;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
@@ -468,7 +469,7 @@ async fn what_a_push_looked_at_and_did_not_send_again_is_left_alone_by_garbage_c
     let by_digest = Reference::Digest(old_manifest);
     let record = world.store.manifest(&repository, &by_digest).await.unwrap().unwrap();
     let record = crate::store::meta::ManifestRecord { pushed: old, ..Arc::unwrap_or_clone(record) };
-    world.store.put_manifest(&repository, record, vec![], &[]).await.unwrap();
+    world.store.put_manifest(&repository, record, BTreeMap::new(), vec![], &[]).await.unwrap();
     let used = || async { world.store.repository_blob(&repository, &layer).await.unwrap().map(|link| link.used) };
 
     let path = format!("/v2/acme/web/blobs/{layer}");

@@ -210,16 +210,12 @@ mod tests {
 
         async fn push(&self, repository: &str, tag: &str, day: u64) -> Digest {
             let digest = Digest::sha256(tag.as_bytes());
-            let manifest = ManifestRecord {
-                digest,
-                media_type: String::new(),
-                size: 1,
-                subject: None,
-                artifact_type: None,
-                annotations: BTreeMap::new(),
-                pushed: at(day),
-            };
-            self.store.put_manifest(&repository.parse().unwrap(), manifest, vec![], &[tag.parse().unwrap()]).await.unwrap();
+            let manifest =
+                ManifestRecord { digest, media_type: String::new(), size: 1, subject: None, artifact_type: None, pushed: at(day) };
+            self.store
+                .put_manifest(&repository.parse().unwrap(), manifest, BTreeMap::new(), vec![], &[tag.parse().unwrap()])
+                .await
+                .unwrap();
             digest
         }
 

@@ -24,7 +24,7 @@ use crate::store::meta::{
 use crate::store::records::{IndexError, Range, Records, Table, key, under};
 use crate::store::writer::Transaction;
 
-/// Records read at once: a manifest's takes some 500 bytes.
+/// Records read at once: each takes some 500 bytes, and a manifest's annotations are a record of their own.
 const PAGE: usize = 1000;
 
 /// The one key of [`Table::Clock`].
@@ -127,7 +127,8 @@ impl EmbeddedStore {
         }
     }
 
-    async fn write_and_tell<T: Send + 'static>(
+    /// Carries out a write and tells what it found.
+    pub(super) async fn write_and_tell<T: Send + 'static>(
         &self,
         operation: impl FnOnce(&mut Transaction<'_>) -> Result<T, MetaError> + Send + 'static,
     ) -> Result<T, MetaError> {

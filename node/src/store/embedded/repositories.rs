@@ -73,13 +73,14 @@ impl RepositoryStore for EmbeddedStore {
         &self,
         repository: &RepositoryName,
         manifest: ManifestRecord,
+        annotations: BTreeMap<String, String>,
         relied: Vec<Relied>,
         tags: &[Tag],
     ) -> Result<(), MetaError> {
         let (repository, tags) = (repository.clone(), tags.to_vec());
         self.write(move |t| {
             rely_on(t, &repository, relied, manifest.pushed)?;
-            put_manifest(t, &repository, &manifest, &tags)
+            put_manifest(t, &repository, &manifest, &annotations, &tags)
         })
         .await
     }
@@ -90,8 +91,12 @@ impl RepositoryStore for EmbeddedStore {
     }
 
     async fn delete_manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), MetaError> {
-        let (repository, digest) = (repository.clone(), *digest);
-        self.write(move |t| delete_manifest(t, &repository, &digest)).await
+        loop {
+            let (repository, digest) = (repository.clone(), *digest);
+            if self.write_and_tell(move |t| delete_manifest(t, &repository, &digest)).await? == Deleted::Whole {
+                return Ok(());
+            }
+        }
     }
 
     async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag, expected: Option<&Digest>) -> Result<(), MetaError> {
@@ -117,6 +122,11 @@ impl RepositoryStore for EmbeddedStore {
     ) -> Result<Option<Vec<(Tag, TagRecord)>>, MetaError> {
         let (repository, last) = (repository.clone(), last.map(ToOwned::to_owned));
         self.read(move |index| tag_records(index, &repository, last.as_deref(), limit)).await
+    }
+
+    async fn annotations(&self, repository: &RepositoryName, digest: &Digest) -> Result<BTreeMap<String, String>, MetaError> {
+        let key = key(&[repository, digest]);
+        Ok(self.read(move |index| index.get(Table::Annotations, &key)).await?.unwrap_or_default())
     }
 
     async fn referrers(
@@ -315,6 +325,7 @@ pub(super) fn put_manifest(
     t: &mut Transaction<'_>,
     repository: &RepositoryName,
     manifest: &ManifestRecord,
+    annotations: &BTreeMap<String, String>,
     tags: &[Tag],
 ) -> Result<(), MetaError> {
     for tag in tags {
@@ -330,6 +341,9 @@ pub(super) fn put_manifest(
         if let Some(subject) = &manifest.subject {
             t.put(Table::Referrer, key(&[repository, subject, &manifest.digest]), &true)?;
         }
+    }
+    if manifest.subject.is_some() && !annotations.is_empty() && !t.contains(Table::Annotations, &stored)? {
+        t.put(Table::Annotations, stored.clone(), annotations)?;
     }
     t.put(Table::Manifest, stored, manifest)?;
     for tag in tags {
@@ -350,17 +364,35 @@ fn manifest(records: &impl Records, repository: &RepositoryName, reference: &Ref
     digest.map_or(Ok(None), |digest| records.get_shared(Table::Manifest, &key(&[repository, &digest])))
 }
 
-fn delete_manifest(t: &mut Transaction<'_>, repository: &RepositoryName, digest: &Digest) -> Result<(), MetaError> {
+/// How far one step of a deletion came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deleted {
+    Whole,
+    /// Tags are left; the manifest goes with the last of them.
+    InPart,
+}
+
+/// Tags that one change of the records removes: each is two of its lines, and a change has at most 15 MiB.
+const TAGS_AT_ONCE: usize = 10_000;
+
+fn delete_manifest(t: &mut Transaction<'_>, repository: &RepositoryName, digest: &Digest) -> Result<Deleted, MetaError> {
     let stored = key(&[repository, digest]);
     let Some(manifest): Option<ManifestRecord> = t.get(Table::Manifest, &stored)? else {
         return Err(MetaError::Missing(format!("manifest {digest} in {repository}")));
     };
     let settings = settings_of(t, repository)?;
-    for tag in tags_of(t, repository, digest, usize::MAX)? {
-        check_attempt(&settings, repository, &tag, digest, Attempt::Delete)?;
-        remove_tag(t, repository, &tag, digest)?;
+    let tags = tags_of(t, repository, digest, usize::MAX)?;
+    for tag in &tags {
+        check_attempt(&settings, repository, tag, digest, Attempt::Delete)?;
     }
-    remove_manifest(t, repository, &manifest)
+    for tag in tags.iter().take(TAGS_AT_ONCE) {
+        remove_tag(t, repository, tag, digest)?;
+    }
+    if tags.len() > TAGS_AT_ONCE {
+        return Ok(Deleted::InPart);
+    }
+    remove_manifest(t, repository, &manifest)?;
+    Ok(Deleted::Whole)
 }
 
 /// Up to `limit` of the tags that point at a manifest.
@@ -378,6 +410,7 @@ pub(super) fn remove_manifest(t: &mut Transaction<'_>, repository: &RepositoryNa
     let ManifestRecord { digest, subject, .. } = manifest;
     if let Some(subject) = subject {
         t.delete(Table::Referrer, key(&[repository, subject, digest]))?;
+        t.delete(Table::Annotations, key(&[repository, digest]))?;
     }
     let_go(t, &Holder::Manifest(repository), digest)?;
     t.delete(Table::Manifest, key(&[repository, digest]))

@@ -71,7 +71,6 @@ fn manifest(text: &str) -> ManifestRecord {
         size: text.len() as u64,
         subject: None,
         artifact_type: None,
-        annotations: BTreeMap::new(),
         pushed: NOW,
     }
 }
@@ -239,8 +238,8 @@ async fn tags_move_and_go_with_their_manifest() {
     let [one, two] = ["one", "two"].map(manifest);
     let tags = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<Tag>>();
     let tagged = |name: &str| Reference::Tag(name.parse().unwrap());
-    store.put_manifest(&repository(), one.clone(), vec![], &tags(&["b", "a", "B"])).await.unwrap();
-    store.put_manifest(&repository(), two.clone(), vec![], &tags(&["b"])).await.unwrap();
+    store.put_manifest(&repository(), one.clone(), BTreeMap::new(), vec![], &tags(&["b", "a", "B"])).await.unwrap();
+    store.put_manifest(&repository(), two.clone(), BTreeMap::new(), vec![], &tags(&["b"])).await.unwrap();
     assert_eq!(store.tags(&repository(), None, 9).await.unwrap().unwrap(), tags(&["B", "a", "b"]));
     assert_eq!(store.tags(&repository(), Some("B"), 1).await.unwrap().unwrap(), tags(&["a"]));
     assert_eq!(store.manifest(&repository(), &tagged("b")).await.unwrap(), Some(two.clone().into()));
@@ -261,7 +260,7 @@ async fn referrers_are_found_by_their_subject() {
     let subject = Digest::sha256(b"subject");
     let mut expected: Vec<_> = ["x", "y"].map(|text| ManifestRecord { subject: Some(subject), ..manifest(text) }).into();
     for referrer in &expected {
-        store.put_manifest(&repository(), referrer.clone(), vec![], &[]).await.unwrap();
+        store.put_manifest(&repository(), referrer.clone(), BTreeMap::new(), vec![], &[]).await.unwrap();
     }
     expected.sort_by_key(|referrer| referrer.digest);
     let listed = async |last: Option<&Digest>, limit| store.referrers(&repository(), &subject, last, limit).await.unwrap();
@@ -270,6 +269,32 @@ async fn referrers_are_found_by_their_subject() {
     assert_eq!(listed(Some(&expected[0].digest), 9).await, expected[1..]);
     store.delete_manifest(&repository(), &expected[0].digest).await.unwrap();
     assert_eq!(listed(None, 9).await, expected[1..]);
+}
+
+#[tokio::test]
+async fn annotations_belong_to_a_manifest_that_refers_to_another_and_go_with_it() {
+    let (_dir, store) = store().await;
+    let annotations: BTreeMap<String, String> = [("a".into(), "b".into())].into();
+    let referrer = ManifestRecord { subject: Some(Digest::sha256(b"subject")), ..manifest("x") };
+    for manifest in [&referrer, &manifest("y")] {
+        store.put_manifest(&repository(), manifest.clone(), annotations.clone(), vec![], &[]).await.unwrap();
+    }
+    assert_eq!(store.annotations(&repository(), &referrer.digest).await.unwrap(), annotations);
+    assert!(store.annotations(&repository(), &manifest("y").digest).await.unwrap().is_empty());
+    store.delete_manifest(&repository(), &referrer.digest).await.unwrap();
+    assert!(store.annotations(&repository(), &referrer.digest).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_manifest_goes_with_more_tags_than_one_change_can_hold() {
+    let (_dir, store) = store().await;
+    let tags: Vec<Tag> = (0..70_000).map(|number| format!("{number:0>120}").parse().unwrap()).collect();
+    for tags in tags.chunks(10_000) {
+        store.put_manifest(&repository(), manifest("x"), BTreeMap::new(), vec![], tags).await.unwrap();
+    }
+    store.delete_manifest(&repository(), &manifest("x").digest).await.unwrap();
+    assert_eq!(store.tags(&repository(), None, 1).await.unwrap().unwrap(), []);
+    assert!(is_missing(&store.delete_manifest(&repository(), &manifest("x").digest).await));
 }
 
 #[tokio::test]
@@ -394,7 +419,7 @@ async fn of_many_writers_one_wins_and_nothing_is_lost() {
             let store = Arc::clone(&store);
             tokio::spawn(async move {
                 let tag = format!("t{n:03}").parse().unwrap();
-                store.put_manifest(&repository(), manifest(&n.to_string()), vec![], &[tag]).await.unwrap();
+                store.put_manifest(&repository(), manifest(&n.to_string()), BTreeMap::new(), vec![], &[tag]).await.unwrap();
                 store.publish_version(&org(), version(1), VersionContent::default(), &timestamp(0), vec![timestamp(n + 1)]).await.is_ok()
             })
         })
@@ -412,7 +437,7 @@ async fn of_many_writers_one_wins_and_nothing_is_lost() {
 #[tokio::test]
 async fn all_of_it_comes_back_from_the_journal_alone() {
     let (dir, store) = store().await;
-    store.put_manifest(&repository(), manifest("one"), vec![], &["1".parse().unwrap()]).await.unwrap();
+    store.put_manifest(&repository(), manifest("one"), BTreeMap::new(), vec![], &["1".parse().unwrap()]).await.unwrap();
     store.publish_version(&org(), version(1), VersionContent::default(), &timestamp(0), vec![timestamp(1)]).await.unwrap();
     let before = all(&store);
     drop(store);
@@ -465,7 +490,7 @@ async fn write_until_killed(dir: &Path) {
     let start = store.tags(&repository(), None, 1_000_000).await.unwrap().map_or(0, |tags| tags.len());
     for number in start.. {
         let tag = format!("{number:06}").parse().unwrap();
-        store.put_manifest(&repository(), manifest(&number.to_string()), vec![], &[tag]).await.unwrap();
+        store.put_manifest(&repository(), manifest(&number.to_string()), BTreeMap::new(), vec![], &[tag]).await.unwrap();
         println!("kept {number}");
     }
 }
@@ -508,7 +533,7 @@ async fn an_index_that_cannot_be_built_stops_writes_until_it_can() {
 async fn an_operation_sees_the_first_records_of_many_as_they_are_after_earlier_changes() {
     let (_dir, store) = store().await;
     for tag in ["a", "b", "c", "d", "e"] {
-        store.put_manifest(&repository(), manifest("m"), vec![], &[tag.parse().unwrap()]).await.unwrap();
+        store.put_manifest(&repository(), manifest("m"), BTreeMap::new(), vec![], &[tag.parse().unwrap()]).await.unwrap();
     }
     store
         .write(|t| {
@@ -533,8 +558,8 @@ async fn tags_of_an_earlier_versions_store_are_found_by_their_manifest() {
     let (dir, store) = store().await;
     let tags: Vec<Tag> = ["a", "b", "c"].map(|tag| tag.parse().unwrap()).into();
     let kept = manifest("kept");
-    store.put_manifest(&repository(), manifest("m"), vec![], &tags[..2]).await.unwrap();
-    store.put_manifest(&repository(), kept.clone(), vec![], &tags[2..]).await.unwrap();
+    store.put_manifest(&repository(), manifest("m"), BTreeMap::new(), vec![], &tags[..2]).await.unwrap();
+    store.put_manifest(&repository(), kept.clone(), BTreeMap::new(), vec![], &tags[2..]).await.unwrap();
     store
         .write(|t| {
             let listed: Vec<(String, bool)> = t.scan(Table::TagOf, Range::all(""))?;

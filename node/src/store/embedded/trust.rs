@@ -109,9 +109,9 @@ fn publish_version(
         let relied = |digest: &Digest| Relied { digest: *digest, may_be_manifest: true };
         rely_on(t, repository, digests.iter().map(relied), *published)?;
     }
-    for EvidenceRecord { repository, manifest, blobs } in &content.evidence {
+    for EvidenceRecord { repository, manifest, annotations, blobs } in &content.evidence {
         blobs.iter().try_for_each(|(digest, link)| link_blob(t, repository, digest, *link))?;
-        put_manifest(t, repository, manifest, &[])?;
+        put_manifest(t, repository, manifest, annotations, &[])?;
     }
     for (platform, statement) in &version.statements {
         let holder = format!("statement of {app} {number} {platform}");

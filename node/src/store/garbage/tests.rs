@@ -90,7 +90,7 @@ impl World {
         let digest = self.file(text.as_bytes()).await;
         let tags: Vec<Tag> = tag.into_iter().map(|tag| tag.parse().unwrap()).collect();
         let relied = named.iter().map(|digest| Relied { digest: *digest, may_be_manifest: true }).collect();
-        self.store.put_manifest(&repository(), record(digest, subject, THEN), relied, &tags).await.unwrap();
+        self.store.put_manifest(&repository(), record(digest, subject, THEN), BTreeMap::new(), relied, &tags).await.unwrap();
         digest
     }
 
@@ -132,7 +132,12 @@ impl World {
         let envelope = self.file(b"envelope").await;
         let artifact = self.file(manifest_text(&[envelope], Some(&manifest)).as_bytes()).await;
         let blobs = vec![(envelope, BlobLink { size: 8, used: THEN })];
-        let evidence = vec![EvidenceRecord { repository: repository(), manifest: record(artifact, Some(manifest), THEN), blobs }];
+        let evidence = vec![EvidenceRecord {
+            repository: repository(),
+            manifest: record(artifact, Some(manifest), THEN),
+            annotations: BTreeMap::new(),
+            blobs,
+        }];
         self.publish_content(number, [manifest, layer], evidence).await;
         [artifact, envelope]
     }
@@ -162,8 +167,7 @@ fn manifest_text(named: &[Digest], subject: Option<&Digest>) -> String {
 }
 
 fn record(digest: Digest, subject: Option<Digest>, pushed: WallTime) -> ManifestRecord {
-    let (media_type, annotations) = ("a/b".into(), BTreeMap::new());
-    ManifestRecord { digest, media_type, size: 1, subject, artifact_type: None, annotations, pushed }
+    ManifestRecord { digest, media_type: "a/b".into(), size: 1, subject, artifact_type: None, pushed }
 }
 
 fn judged_then(subject: Option<Digest>) -> Manifest {
@@ -357,7 +361,10 @@ async fn a_manifest_that_names_what_was_taken_is_refused() {
     world.collect().await;
     let relied = vec![Relied { digest: blob, may_be_manifest: false }];
     let text = manifest_text(&[blob], None);
-    let put = world.store.put_manifest(&repository(), record(Digest::sha256(text.as_bytes()), None, NOW), relied.clone(), &[]).await;
+    let put = world
+        .store
+        .put_manifest(&repository(), record(Digest::sha256(text.as_bytes()), None, NOW), BTreeMap::new(), relied.clone(), &[])
+        .await;
     assert!(matches!(put, Err(MetaError::Missing(_))));
     assert!(matches!(world.store.rely_on(&repository(), relied, NOW).await, Err(MetaError::Missing(_))));
     let link = BlobLink { size: 5, used: NOW };
@@ -370,10 +377,10 @@ async fn what_changed_since_it_was_judged_is_not_taken() {
     let [manifest, layer] = world.image("image", None).await;
     let judged = || Garbage { manifests: [(manifest, judged_then(None))].into(), blobs: [(layer, THEN)].into() };
     let tag = |tag: &str| [tag.parse().unwrap()];
-    world.store.put_manifest(&repository(), record(manifest, None, THEN), vec![], &tag("1")).await.unwrap();
+    world.store.put_manifest(&repository(), record(manifest, None, THEN), BTreeMap::new(), vec![], &tag("1")).await.unwrap();
     assert!(matches!(world.store.sweep(&repository(), judged()).await, Err(MetaError::Conflict(_))), "tagged");
     world.store.delete_tag(&repository(), &"1".parse().unwrap(), None).await.unwrap();
-    world.store.put_manifest(&repository(), record(manifest, None, NOW), vec![], &[]).await.unwrap();
+    world.store.put_manifest(&repository(), record(manifest, None, NOW), BTreeMap::new(), vec![], &[]).await.unwrap();
     assert!(matches!(world.store.sweep(&repository(), judged()).await, Err(MetaError::Conflict(_))), "pushed");
     let relied = vec![Relied { digest: layer, may_be_manifest: false }];
     world.store.rely_on(&repository(), relied, NOW).await.unwrap();
@@ -391,7 +398,7 @@ async fn a_signature_stays_when_its_image_comes_back_before_it_goes() {
     let parts = Garbage { manifests: dead.into(), blobs: BTreeMap::new() }.parts(1);
     assert_eq!(parts.len(), 2);
     assert_eq!(world.store.sweep(&repository(), parts[0].clone()).await.unwrap().manifests.len(), 1);
-    world.store.put_manifest(&repository(), record(image, None, NOW), vec![], &[]).await.unwrap();
+    world.store.put_manifest(&repository(), record(image, None, NOW), BTreeMap::new(), vec![], &[]).await.unwrap();
     assert!(matches!(world.store.sweep(&repository(), parts[1].clone()).await, Err(MetaError::Conflict(_))));
     assert_eq!(world.collect().await.manifests, 0, "marked again, the image keeps its signature");
     assert!(world.has(&signature).await);
@@ -448,7 +455,10 @@ async fn pushes_that_race_with_collection_lose_nothing_that_was_acknowledged() {
                 let manifest = world.young_file(text.as_bytes()).await;
                 let now = clock.read().await;
                 let relied = named.iter().map(|digest| Relied { digest: *digest, may_be_manifest: false }).collect();
-                let put = world.store.put_manifest(&repository(), record(manifest, None, *now), relied, std::slice::from_ref(&tag)).await;
+                let put = world
+                    .store
+                    .put_manifest(&repository(), record(manifest, None, *now), BTreeMap::new(), relied, std::slice::from_ref(&tag))
+                    .await;
                 drop(now);
                 match put {
                     Ok(()) => {}

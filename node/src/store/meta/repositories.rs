@@ -29,8 +29,6 @@ pub struct ManifestRecord {
     pub subject: Option<Digest>,
     /// Its artifact type (distribution-spec, "Listing Referrers"), if any.
     pub artifact_type: Option<String>,
-    /// Its annotations, if it has a subject: only listed referrers show them.
-    pub annotations: BTreeMap<String, String>,
     /// When it was last pushed: for a while after that, garbage collection leaves it alone.
     pub pushed: WallTime,
 }
@@ -90,6 +88,7 @@ pub trait RepositoryStore: Send + Sync {
         &self,
         repository: &RepositoryName,
         manifest: ManifestRecord,
+        annotations: BTreeMap<String, String>,
         relied: Vec<Relied>,
         tags: &[Tag],
     ) -> Result<(), MetaError>;
@@ -111,6 +110,8 @@ pub trait RepositoryStore: Send + Sync {
         last: Option<&str>,
         limit: usize,
     ) -> Result<Option<Vec<(Tag, TagRecord)>>, MetaError>;
+    /// The annotations of a manifest that refers to another. They may be as large as a manifest, so few are to be held at once.
+    async fn annotations(&self, repository: &RepositoryName, digest: &Digest) -> Result<BTreeMap<String, String>, MetaError>;
     /// Up to `limit` of the manifests whose subject is `subject`, after the digest `last`, in digest order.
     async fn referrers(
         &self,

@@ -73,6 +73,8 @@ pub struct EvidenceRecord {
     pub repository: RepositoryName,
     /// The artifact.
     pub manifest: ManifestRecord,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
     /// The blobs that it names.
     pub blobs: Vec<(Digest, BlobLink)>,
 }

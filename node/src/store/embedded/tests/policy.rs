@@ -50,7 +50,9 @@ async fn an_immutable_tag_is_neither_moved_nor_deleted_until_the_setting_is_lift
     let [one, two] = ["one", "two"].map(manifest);
     let signature = tag(&format!("sha256-{}.sig", one.digest.hex()));
     set(&store, "acme/*", serde_json::json!({"immutable": ["*"]})).await;
-    let push = async |manifest: &ManifestRecord, tags: &[Tag]| store.put_manifest(&repository(), manifest.clone(), vec![], tags).await;
+    let push = async |manifest: &ManifestRecord, tags: &[Tag]| {
+        store.put_manifest(&repository(), manifest.clone(), BTreeMap::new(), vec![], tags).await
+    };
     push(&one, &[tag("v1"), signature.clone()]).await.unwrap();
     push(&one, &[tag("v1")]).await.unwrap();
     assert!(is_immutable(&push(&two, &[tag("new"), tag("v1")]).await));
@@ -76,7 +78,7 @@ async fn of_many_pushes_of_an_immutable_tag_one_wins() {
         .map(|n| {
             let (store, manifest) = (Arc::clone(&store), manifest(&n.to_string()));
             tokio::spawn(async move {
-                let pushed = store.put_manifest(&repository(), manifest.clone(), vec![], &[tag("v1")]).await;
+                let pushed = store.put_manifest(&repository(), manifest.clone(), BTreeMap::new(), vec![], &[tag("v1")]).await;
                 assert!(pushed.is_ok() || is_immutable(&pushed));
                 pushed.is_ok().then_some(manifest)
             })
@@ -96,10 +98,10 @@ async fn a_tag_expires_only_as_it_was_seen_and_also_if_it_is_immutable() {
     set(&store, "acme/*", serde_json::json!({"immutable": ["*"]})).await;
     let one = manifest("one");
     let later = ManifestRecord { pushed: NOW.plus_seconds(1), ..one.clone() };
-    store.put_manifest(&repository(), one.clone(), vec![], &[tag("v1")]).await.unwrap();
+    store.put_manifest(&repository(), one.clone(), BTreeMap::new(), vec![], &[tag("v1")]).await.unwrap();
     let seen = TagRecord { digest: one.digest, pushed: NOW };
     assert_eq!(store.tag_records(&repository(), None, usize::MAX).await.unwrap(), Some(vec![(tag("v1"), seen)]));
-    store.put_manifest(&repository(), later, vec![], &[tag("v1")]).await.unwrap();
+    store.put_manifest(&repository(), later, BTreeMap::new(), vec![], &[tag("v1")]).await.unwrap();
     assert!(is_conflict(&store.expire_tag(&repository(), &tag("v1"), seen).await), "the same digest, but pushed again");
     let seen = TagRecord { pushed: NOW.plus_seconds(1), ..seen };
     store.expire_tag(&repository(), &tag("v1"), seen).await.unwrap();
