@@ -26,6 +26,7 @@ pub mod trust;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use protocol::statement::TrustToken;
 
+use crate::descriptors;
 use crate::telemetry::{self, LogFormat};
 
 /// Peer-to-peer edge content distribution: push an image once, sign it, roll it out; each site's WAN carries one copy.
@@ -124,6 +125,7 @@ pub fn without_empty_variables() -> std::io::Result<()> {
 /// With what failed, why, and what to do.
 pub fn run(cli: Cli, token: TrustToken) -> anyhow::Result<()> {
     telemetry::start_logging(cli.log);
+    descriptors::raise();
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {

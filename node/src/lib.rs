@@ -13,7 +13,7 @@
 //! | [`api`] | bodies of the control API |
 //! | [`listener`] | HTTP servers |
 //! | [`control`] | what commands on the same machine ask of a running node |
-//! | [`clock`], [`files`], [`telemetry`] | the system's clocks, small durable files, logs and signals |
+//! | [`clock`], [`files`], [`descriptors`], [`telemetry`] | the system's clocks, small durable files, open files, logs and signals |
 
 pub mod api;
 pub mod cli;
@@ -21,6 +21,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod demo;
+pub mod descriptors;
 pub mod device;
 pub mod files;
 pub mod gzip;

@@ -31,6 +31,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
+use crate::descriptors;
 use crate::transport::admission::Admission;
 use crate::transport::identity::DeviceLeaf;
 use crate::transport::meter::{Meter, Metered, Patience};
@@ -61,7 +62,7 @@ const PACE: Pace = Pace { window: Duration::from_secs(60), bytes_least: 60 << 10
 /// What is still read of a body whose request was answered before. A gigabit link has 1 MiB under way in 8 ms, and clients that
 /// listen while they send stop then; five seconds are for the others, and for links with a long way.
 const LINGER: Bounds = Bounds { bytes_max: 16 << 20, time_max: Duration::from_secs(5) };
-/// Open connections of one listener; each costs some tens of KiB.
+/// Open connections of one listener, if there are descriptors for them; each costs some tens of KiB.
 const CONNECTIONS_MAX: u32 = 4096;
 /// Requests that are under way when the process is told to stop have this long to end.
 pub const DRAIN_TIME: Duration = Duration::from_secs(20);
@@ -135,7 +136,8 @@ struct Connections {
 
 impl Connections {
     async fn serve(mut self, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
+        let most = descriptors::connections(CONNECTIONS_MAX);
+        let places = Arc::new(Semaphore::new(most as usize));
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -161,7 +163,7 @@ impl Connections {
             });
         }
         drop(listener);
-        if tokio::time::timeout(self.times.drain, places.acquire_many(CONNECTIONS_MAX)).await.is_err() {
+        if tokio::time::timeout(self.times.drain, places.acquire_many(most)).await.is_err() {
             tracing::warn!(seconds = self.times.drain.as_secs(), "requests were still under way when the time to drain was over");
         }
     }

@@ -12,10 +12,12 @@
 
 pub mod clock;
 mod named;
+mod search;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use named::named;
+pub use search::Search;
 
 use crate::digest::Digest;
 use crate::time::WallTime;

@@ -9,6 +9,7 @@
 //! | `uploads` | push of blobs: whole, streamed, in chunks, mounted |
 //! | `places` | what is taken in at the same time, and by whom |
 //! | `manifests` | push, pull and deletion of manifests |
+//! | `kept` | what may not be deleted by its digest |
 //! | `tags`, `referrers`, `catalog` | lists |
 //! | `warning` | what clients show to people beside an answer |
 //! | [`described`] | what a request was about, for the logs |
@@ -23,6 +24,7 @@ mod blobs;
 mod catalog;
 pub(in crate::seed) mod described;
 mod error;
+mod kept;
 mod manifests;
 mod path;
 mod places;

@@ -160,6 +160,7 @@ impl Run<'_> {
     async fn sweep(&mut self, repository: &RepositoryName, versions: &BTreeSet<Digest>) -> anyhow::Result<()> {
         for _ in 0..TRIES {
             let content = self.store.repository_content(repository).await?;
+            let held = content.manifests.len() + content.blobs.len();
             let mut marking = Marking::new(content, versions, self.options.lease, self.now);
             while let Some(manifest) = marking.poll_read() {
                 let bytes = self.read(&manifest, MANIFEST_BYTES_MOST as u64).await;
@@ -172,8 +173,10 @@ impl Run<'_> {
                     return Ok(());
                 }
             };
+            let is_emptied = held == garbage.manifests.len() + garbage.blobs.len();
             match self.take(repository, garbage).await {
                 Err(MetaError::Conflict(reason)) => tracing::debug!(reason, "a repository is marked again"),
+                Ok(()) if is_emptied && !self.options.dry_run => return Ok(self.store.forget_repository(repository).await?),
                 taken => return Ok(taken?),
             }
         }

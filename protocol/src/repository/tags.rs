@@ -41,16 +41,20 @@ pub enum Attempt {
     MoveTo(Digest),
     /// Remove it.
     Delete,
+    /// Remove this from the repository, which what it names leads to.
+    DeletePart(Digest),
 }
 
 /// The tag stays where it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "tag {tag} of {repository} is immutable (setting of {pattern}): it names {current} and cannot be {}; use another tag, \
-     or lift it with `hedgerow repo set {repository} --immutable off`, which needs a key with scope admin",
+    "tag {tag} of {repository} is immutable (setting of {pattern}): it names {current} and {}; use another tag, \
+     or lift it with `hedgerow repo set {repository} --immutable off`, which \
+     needs a key with scope admin",
     match attempt {
-        Attempt::MoveTo(digest) => format!("moved to {digest}"),
-        Attempt::Delete => "deleted".to_owned(),
+        Attempt::MoveTo(digest) => format!("cannot be moved to {digest}"),
+        Attempt::Delete => "cannot be deleted".to_owned(),
+        Attempt::DeletePart(digest) => format!("needs {digest}, which cannot be deleted"),
     }
 )]
 pub struct TagImmutable {

@@ -135,6 +135,9 @@ fn a_retired_version_is_gone_and_says_why_and_its_statement_stays() {
     let refused = retire().failed();
     assert!(refused.contains("hedgerow rollout start acme/web --version N --group all"), "{refused}");
     assert_eq!(ask(&seed, "GET", version).status, 200);
+    let digest = ask(&seed, "HEAD", "/v2/acme/web/manifests/1").header("docker-content-digest").unwrap().to_owned();
+    let denied = ask(&seed, "DELETE", &format!("/v2/acme/web/manifests/{digest}"));
+    assert_eq!((denied.status, denied.text().contains("hedgerow app retire")), (403, true), "{}", denied.text());
 
     seed.start_rollout("acme/web", 2);
     retire().succeeded();

@@ -15,7 +15,7 @@ use protocol::name::RepositoryName;
 use protocol::oci::range::{self, Requested};
 
 use super::error::Refused;
-use super::{CONTENT_DIGEST, Call, empty, header_value};
+use super::{CONTENT_DIGEST, Call, empty, header_value, kept};
 use crate::listener::handover::PART_BYTES_MAX;
 use crate::seed::activity::{Activity, ActivityKind};
 use crate::store::blobs::Content;
@@ -103,6 +103,7 @@ pub(super) async fn delete(call: &Call<'_>, repository: &RepositoryName, blob: &
     if !call.caller.owns(repository) {
         return Err(Refused::BlobUnknown(*blob));
     }
+    kept::check(call, repository, blob).await?;
     match call.state.store.unlink_blob(repository, blob).await {
         Ok(()) => {
             call.record.did(Activity { digest: Some(*blob), ..Activity::in_repository(ActivityKind::BlobDelete, repository) });

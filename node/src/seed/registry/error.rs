@@ -70,6 +70,10 @@ pub(super) enum Refused {
     ManifestBlobUnknown(Digest),
     #[error("{0}")]
     Denied(Box<TagImmutable>),
+    #[error(
+        "{digest} belongs to a version that devices may fetch from {repository}; retire that first (`hedgerow app retire`), and what devices reported goes 90 days later by itself"
+    )]
+    OfVersion { digest: Digest, repository: RepositoryName },
     #[error("{0}")]
     TooManyTags(String),
     #[error("a blob may have at most {0} bytes here; split the layer")]
@@ -111,7 +115,7 @@ impl Refused {
             Self::ManifestUnknown(_) => (StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
             Self::ManifestInvalid(_) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
             Self::ManifestBlobUnknown(_) => (StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN"),
-            Self::Denied(_) => (StatusCode::FORBIDDEN, "DENIED"),
+            Self::Denied(_) | Self::OfVersion { .. } => (StatusCode::FORBIDDEN, "DENIED"),
             Self::TooManyTags(_) => (StatusCode::URI_TOO_LONG, "UNSUPPORTED"),
             Self::TooOften(_) | Self::TooManyUploads(_) | Self::NoPlace => (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS"),
             Self::NotAudited(_) => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),

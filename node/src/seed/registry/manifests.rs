@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use super::error::Refused;
 use super::places::Places;
-use super::{CONTENT_DIGEST, Call, blobs, empty, header_value, warning};
+use super::{CONTENT_DIGEST, Call, blobs, empty, header_value, kept, warning};
 use crate::clock::wall_time;
 use crate::seed::activity::{Activity, ActivityKind};
 use crate::store::meta::{ManifestRecord, MetaError, Relied};
@@ -202,6 +202,7 @@ pub(super) async fn delete(call: &Call<'_>, repository: &RepositoryName, referen
             (call.state.store.delete_tag(repository, tag, None).await, activity)
         }
         Reference::Digest(digest) => {
+            kept::check(call, repository, digest).await?;
             let activity = Activity { digest: Some(*digest), ..Activity::in_repository(ActivityKind::ManifestDelete, repository) };
             (call.state.store.delete_manifest(repository, digest).await, activity)
         }

@@ -405,6 +405,30 @@ async fn an_immutable_tag_is_denied_another_digest_and_says_why() {
     }
 }
 
+#[tokio::test]
+async fn what_an_immutable_tag_leads_to_cannot_be_deleted_and_everything_else_can() {
+    let world = World::start().await;
+    let settings = serde_json::from_str(r#"{"immutable":["v*"]}"#).unwrap();
+    world.store.put_repository_settings(&"acme".parse().unwrap(), &"acme/*".parse().unwrap(), Some(settings)).await.unwrap();
+    let [kept, free] = [world.push("acme/web", b"kept").await, world.push("acme/web", b"free").await];
+    let [kept_image, free_image] =
+        [kept, free].map(|layer| serde_json::json!({ "layers": [{ "mediaType": "a/l", "digest": layer, "size": 4 }] }));
+    let [kept_digest, free_digest] = [&kept_image, &free_image].map(|image| Digest::sha256(image.to_string().as_bytes()));
+    let index = serde_json::json!({ "manifests": [{ "digest": kept_digest, "size": kept_image.to_string().len() }] });
+    for (reference, manifest) in [(kept_digest.to_string(), &kept_image), ("latest".into(), &free_image), ("v1".into(), &index)] {
+        assert_eq!(world.put_manifest(&format!("/v2/acme/web/manifests/{reference}"), manifest).await.status(), 201);
+    }
+    for path in [format!("blobs/{kept}"), format!("manifests/{kept_digest}")] {
+        let answer = send(world.ask("DELETE", &format!("/v2/acme/web/{path}"))).await;
+        assert_eq!(answer.status(), 403, "{path}");
+        let body = answer.text().await.unwrap();
+        assert!(body.contains("tag v1 of acme/web is immutable") && body.contains("cannot be deleted"), "{body}");
+    }
+    for path in [format!("blobs/{free}"), format!("manifests/{free_digest}")] {
+        assert_eq!(send(world.ask("DELETE", &format!("/v2/acme/web/{path}"))).await.status(), 202, "{path}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn skopeo_copies_an_image_in_and_out() {
     let world = World::start().await;

@@ -80,6 +80,20 @@ impl GarbageStore for EmbeddedStore {
         self.write_and_tell(move |t| sweep(t, &repository, garbage)).await
     }
 
+    async fn forget_repository(&self, repository: &RepositoryName) -> Result<(), MetaError> {
+        let repository = repository.clone();
+        self.write(move |t| {
+            let within = under(&[&repository]);
+            for table in [Table::Manifest, Table::RepositoryBlob, Table::Tag] {
+                if !t.raw_scan(table, Range { limit: 1, ..Range::all(&within) })?.is_empty() {
+                    return Ok(());
+                }
+            }
+            t.delete(Table::Repository, repository.to_string())
+        })
+        .await
+    }
+
     async fn held(&self, digests: Vec<Digest>, count_max: usize) -> Result<Vec<Held>, MetaError> {
         self.read(move |index| {
             let held = |digest: &Digest| {

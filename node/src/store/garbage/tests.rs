@@ -355,6 +355,21 @@ async fn files_stay_while_they_are_held() {
 }
 
 #[tokio::test]
+async fn a_repository_ends_with_the_last_thing_in_it_and_the_next_push_makes_it_anew() {
+    let world = World::new().await;
+    let names = async || world.store.repositories(&repository().org(), None, 9).await.unwrap();
+    world.blob("layer").await;
+    world.store.forget_repository(&repository()).await.unwrap();
+    assert_eq!(names().await, [repository()], "it has a blob");
+    world.collect().await;
+    assert_eq!(names().await, []);
+    assert_eq!(world.store.tags(&repository(), None, 9).await.unwrap(), None);
+    world.image("image", Some("1")).await;
+    world.collect().await;
+    assert_eq!(names().await, [repository()]);
+}
+
+#[tokio::test]
 async fn a_manifest_that_names_what_was_taken_is_refused() {
     let world = World::new().await;
     let blob = world.blob("layer").await;

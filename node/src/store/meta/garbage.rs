@@ -53,6 +53,8 @@ pub trait GarbageStore: Send + Sync {
     /// Takes garbage out of a repository: a conflict, and nothing is taken, if a manifest was pushed or tagged since it was
     /// judged, or the one that it refers to is there and is not taken with it. A blob that was used since then stays. What was taken comes back.
     async fn sweep(&self, repository: &RepositoryName, garbage: Garbage) -> Result<Garbage, MetaError>;
+    /// Ends a repository, if it has nothing any more; the next push makes it anew.
+    async fn forget_repository(&self, repository: &RepositoryName) -> Result<(), MetaError>;
 
     /// By how many records each of these digests is held, each counted up to `count_max`.
     async fn held(&self, digests: Vec<Digest>, count_max: usize) -> Result<Vec<Held>, MetaError>;
