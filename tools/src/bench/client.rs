@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, bail};
 use rustix::net::{RecvFlags, recv};
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -218,11 +218,20 @@ impl Connection {
         let free = &mut self.buffer[self.end..];
         let read = match &mut self.socket {
             Socket::Plain(socket) => socket.read(free).await,
-            Socket::Tls(stream) => stream.read(free).await,
+            Socket::Tls(stream) => one_record(stream, free).await,
         };
         self.end += arrived(read)?;
         Ok(())
     }
+}
+
+/// Reads what one record holds, and nothing of the next.
+async fn one_record(stream: &mut TlsStream<Records>, into: &mut [u8]) -> std::io::Result<usize> {
+    let content = stream.fill_buf().await?;
+    let bytes = content.len().min(into.len());
+    into[..bytes].copy_from_slice(&content[..bytes]);
+    stream.consume(bytes);
+    Ok(bytes)
 }
 
 /// Lets the kernel drop at most `wanted` bytes that have arrived, without copying them: to copy them would cost as much as to

@@ -37,7 +37,7 @@ impl Records {
     /// Drops whole records with this much content. What was read before must have ended with a record.
     pub(super) async fn forget(mut self, mut content: u64, scratch: &mut [u8]) -> Result<()> {
         if (self.arrived, self.left) != (0, 0) {
-            bail!("a record was begun");
+            bail!("a record was begun: {} of 5 bytes of its header, {} left", self.arrived, self.left);
         }
         while content > 0 {
             self.socket.read_exact(&mut self.header).await?;
