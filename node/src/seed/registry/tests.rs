@@ -1,6 +1,7 @@
 //! The registry over a real socket, request by request as the clients in the field send them.
 
 mod access;
+mod uploads;
 
 use std::collections::BTreeMap;
 use std::path::Path;
