@@ -6,6 +6,7 @@
 use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Serialize};
 
+use super::signed::{self, Format, Unreadable};
 use crate::envelope::{Envelope, EnvelopeRefused};
 use crate::name::{AppName, DeviceId, OrgName};
 use crate::time::WallTime;
@@ -48,6 +49,10 @@ pub struct Grant {
     pub counter: u64,
     /// From this moment on it is refused, in seconds since 1970.
     pub not_after: WallTime,
+}
+
+impl Format for Grant {
+    const FORMAT: u32 = FORMAT;
 }
 
 /// Who may grant for an app, as the organisation's verified metadata says it.
@@ -134,6 +139,15 @@ pub enum GrantRefused {
     TooLong(WallTime),
 }
 
+impl From<Unreadable> for GrantRefused {
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Malformed(detail) => Self::Malformed(detail),
+            Unreadable::OtherFormat { found, .. } => Self::OtherFormat(found),
+        }
+    }
+}
+
 impl GrantRefused {
     /// A short name of the reason, for metrics and reports.
     pub const fn reason(&self) -> &'static str {
@@ -172,12 +186,7 @@ impl AcceptedGrant {
             return Err(GrantRefused::NotAllowed);
         }
         let payload = signed_payload(bytes, authority)?;
-        let malformed = |error: serde_json::Error| GrantRefused::Malformed(error.to_string());
-        let super::Formatted { format } = serde_json::from_slice(&payload).map_err(malformed)?;
-        if format != FORMAT {
-            return Err(GrantRefused::OtherFormat(format));
-        }
-        let grant: Grant = serde_json::from_slice(&payload).map_err(malformed)?;
+        let grant: Grant = signed::read(&payload)?;
         if grant.org != authority.org || grant.app != authority.app {
             return Err(GrantRefused::OtherApp { org: grant.org, app: grant.app });
         }

@@ -12,7 +12,7 @@ use protocol::digest::Digest;
 use protocol::gossip::message::{Documents, Heads};
 use protocol::name::AppName;
 use protocol::rollout::DeviceReport;
-use protocol::statement::revocation::RevocationsRefused;
+use protocol::statement::refused::DocumentRefused;
 use protocol::statement::version::{AcceptedStatement, VersionName};
 use protocol::time::WallTime;
 use tokio::sync::mpsc;
@@ -46,13 +46,11 @@ pub(super) enum Answer {
 pub(super) struct Clerk {
     parts: Parts,
     etag: Option<String>,
-    /// The list of revoked keys that was taken last, as signed.
-    revocations: Option<String>,
 }
 
 impl Clerk {
     pub(super) const fn new(parts: Parts) -> Self {
-        Self { parts, etag: None, revocations: None }
+        Self { parts, etag: None }
     }
 
     pub(super) async fn run(mut self, mut errands: mpsc::Receiver<Errand>, answers: mpsc::Sender<Answer>) {
@@ -154,7 +152,7 @@ impl Clerk {
         let forgotten = match trusted {
             Ok(forgotten) => forgotten,
             Err(error) => {
-                let refused = error.downcast_ref::<RevocationsRefused>();
+                let refused = error.downcast_ref::<DocumentRefused>();
                 let (document, reason) = refused.map_or(("trust", "not_taken"), |refused| ("revocations", refused.reason()));
                 return self.refuse_state(document, reason, &format!("{error:#}"));
             }
@@ -171,9 +169,9 @@ impl Clerk {
     async fn take_heard(&mut self, documents: Documents) -> Vec<Input> {
         if let Some(envelope) = &documents.revocations {
             let Parts { identity, repository, .. } = &self.parts;
-            match identity.learn_revocations(envelope.as_bytes(), &repository.online_key(), repository.revocations_since()).await {
-                Ok(_) => self.revocations = documents.revocations.clone(),
-                Err(error) => tracing::warn!(error = format!("{error:#}"), "a neighbour's list of revoked keys is not taken"),
+            let taken = identity.learn_revocations(envelope.as_bytes(), &repository.online_key(), repository.revocations_since()).await;
+            if let Err(error) = taken {
+                tracing::warn!(error = format!("{error:#}"), "a neighbour's list of revoked keys is not taken");
             }
         }
         if documents.states.is_empty() {
@@ -207,9 +205,9 @@ impl Clerk {
         let Parts { progress, identity, shared, .. } = &self.parts;
         let counters = progress.states.keys().filter_map(|group| Some((group.clone(), progress.counters.desired(group)?.counter)));
         let heads = Heads { states: counters.collect(), revocations: identity.revocations() };
-        let is_news = shared.borrow().heads != heads || shared.borrow().revocations != self.revocations;
+        let is_news = shared.borrow().heads != heads;
         if is_news {
-            let (states, revocations) = (progress.states.clone(), self.revocations.clone());
+            let (states, revocations) = (progress.states.clone(), identity.revocation_list());
             shared.send_replace(Arc::new(Shared { heads, states, revocations }));
         }
     }
@@ -246,16 +244,22 @@ impl Clerk {
     async fn take_trust(&mut self, revocations: Option<Digest>) -> anyhow::Result<Option<Input>> {
         let Parts { identity, repository, client, metrics, .. } = &self.parts;
         let authorities = identity.learn_root(repository.root(), repository.timestamp_expires()).context("the authorities of the root");
-        let forgotten = match revocations {
-            None => identity.revoked_keys(),
-            Some(digest) if identity.knows_revocations(&digest) => 0,
-            Some(_) => {
-                let envelope = client.revocations().await?;
-                let forgotten = identity.learn_revocations(&envelope, &repository.online_key(), repository.revocations_since()).await?;
-                self.revocations = String::from_utf8(envelope).ok();
-                forgotten
-            }
+        let taken = match revocations {
+            None => Ok(identity.revoked_keys()),
+            Some(digest) if identity.knows_revocations(&digest) => Ok(0),
+            Some(_) => self.take_revocations().await,
         };
+        let is_older = |error: &anyhow::Error| {
+            matches!(error.downcast_ref(), Some(DocumentRefused::OlderCounter { .. } | DocumentRefused::OtherContent(_)))
+        };
+        let is_behind = revocations.is_none() || taken.as_ref().is_err_and(is_older);
+        for list in identity.forgotten_lists(is_behind) {
+            match client.give_back_revocations(list).await {
+                Ok(()) => tracing::info!(event = "revocations_given_back", "the seed has forgotten a list of revoked keys, and has it again"),
+                Err(error) => tracing::warn!(error = format!("{error:#}"), "the seed does not take back a list of revoked keys"),
+            }
+        }
+        let forgotten = taken?;
         authorities?;
         if forgotten == 0 {
             return Ok(None);
@@ -264,6 +268,13 @@ impl Clerk {
         let (document, reason) = ("revocations", "forgotten_keys");
         metrics.count_refused_document(document, reason);
         Ok(Some(Input::DocumentRefused { document, reason }))
+    }
+
+    /// How many keys that were revoked before the seed's newest list does not name.
+    async fn take_revocations(&self) -> anyhow::Result<usize> {
+        let Parts { identity, repository, client, .. } = &self.parts;
+        let envelope = client.revocations().await?;
+        identity.learn_revocations(&envelope, &repository.online_key(), repository.revocations_since()).await
     }
 
     async fn accept_statement(&mut self, name: VersionName, digest: Digest) -> Vec<Input> {
