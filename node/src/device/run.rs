@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use protocol::statement::TrustToken;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::endpoint::{Catalogue, EndpointState};
@@ -108,7 +108,8 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
     };
     let told = control::Sources::of(&neighbourhood, &identity, swarm_addr, config.discovery.mdns);
     let (handle, news, mut swarm) = swarm::start(parts);
-    servers.spawn(crate::control::serve(config.data.clone(), control::router(told, handle.clone()), stop.subscribe()));
+    let (grants_in, grants) = mpsc::channel(1);
+    servers.spawn(crate::control::serve(config.data.clone(), control::router(told, handle.clone(), grants_in), stop.subscribe()));
     serve_https(&config, swarm_addr, &identity, &handle, &mut servers, &stop).await?;
     let (shared, heard) = neighbourhood.start(&quic_endpoint, handle.clone(), &identity)?;
     let ready = Ready::of(&config, &enrolment, progress.ports, swarm_addr);
@@ -136,6 +137,7 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
         hinter: neighbourhood.hinter.clone(),
         shared,
         heard,
+        grants,
         labels: config.labels,
         activation,
     };

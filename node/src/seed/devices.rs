@@ -99,7 +99,11 @@ async fn revocations(State(seed): State<Arc<Seed>>, Extension(identity): Extensi
     Ok(([(CONTENT_TYPE, "application/json")], list.envelope).into_response())
 }
 
-async fn give_back(State(seed): State<Arc<Seed>>, Extension(identity): Extension<DeviceIdentity>, body: Bytes) -> Result<StatusCode, Refused> {
+async fn give_back(
+    State(seed): State<Arc<Seed>>,
+    Extension(identity): Extension<DeviceIdentity>,
+    body: Bytes,
+) -> Result<StatusCode, Refused> {
     seed.take_back_revocations(&identity, &body).await?;
     Ok(StatusCode::NO_CONTENT)
 }

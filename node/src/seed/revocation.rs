@@ -56,8 +56,14 @@ impl Seed {
         };
         let (key_sha256, revoked) = (known.key_sha256, wall_time());
         tracing::info!(event = "device_revoked", %org, %device, reason = revoke.reason, "the key of a device was revoked");
-        let record =
-            RevokedKeyRecord { key_sha256, org: org.clone(), device: Some(device.clone()), revoked, leaf_until: None, reason: revoke.reason };
+        let record = RevokedKeyRecord {
+            key_sha256,
+            org: org.clone(),
+            device: Some(device.clone()),
+            revoked,
+            leaf_until: None,
+            reason: revoke.reason,
+        };
         self.store.revoke_keys(vec![record]).await?;
         self.admission.revoke_also(&key_sha256);
         self.sign_revocations(org).await?;
@@ -78,7 +84,8 @@ impl Seed {
             tracing::warn!(event = "revocations_refused", %org, %device, reason = refused.reason(), "a list is not taken back: {refused}");
             Refused::new(StatusCode::BAD_REQUEST, refused.reason(), refused.to_string())
         })?;
-        let known: BTreeSet<Digest> = self.store.revoked_keys().await?.into_iter().filter(|key| key.org == *org).map(|key| key.key_sha256).collect();
+        let known: BTreeSet<Digest> =
+            self.store.revoked_keys().await?.into_iter().filter(|key| key.org == *org).map(|key| key.key_sha256).collect();
         let (revoked, reason) = (wall_time(), Some("a device gave back the list that names it".to_owned()));
         let record = |key_sha256| {
             let (org, reason) = (org.clone(), reason.clone());

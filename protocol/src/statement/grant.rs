@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::signed::{self, Format, Unreadable};
 use crate::envelope::{Envelope, EnvelopeRefused};
-use crate::name::{AppName, DeviceId, OrgName};
+use crate::name::{AppName, DeviceId, GroupName, OrgName};
 use crate::time::WallTime;
 
 /// The DSSE payload type of a grant.
@@ -77,8 +77,8 @@ pub struct GrantAuthority {
 pub struct Holder<'a> {
     /// The device.
     pub device: &'a DeviceId,
-    /// Its group for the app.
-    pub group: &'a str,
+    /// Its group for the app; none if its version is pinned.
+    pub group: Option<&'a GroupName>,
 }
 
 /// Why a grant is not acted on.
@@ -166,6 +166,20 @@ impl GrantRefused {
     }
 }
 
+/// The app that the envelope `bytes` is about, as it says itself: by it the keys are found that must have signed it.
+///
+/// # Errors
+/// When it is no envelope of a grant.
+pub fn app_named(bytes: &[u8]) -> Result<AppName, GrantRefused> {
+    #[derive(Deserialize)]
+    struct About {
+        app: AppName,
+    }
+    let payload = Envelope::open_by(bytes, PAYLOAD_TYPE, |_, _, _| true).map_err(GrantRefused::Envelope)?;
+    let about: About = serde_json::from_slice(&payload).map_err(|error| GrantRefused::Malformed(error.to_string()))?;
+    Ok(about.app)
+}
+
 /// A grant that passed every check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcceptedGrant(Grant);
@@ -191,7 +205,7 @@ impl AcceptedGrant {
             return Err(GrantRefused::OtherApp { org: grant.org, app: grant.app });
         }
         let is_for_holder = match &grant.subject {
-            Subject::Group(group) => group == holder.group,
+            Subject::Group(group) => holder.group.is_some_and(|own| own.as_str() == group),
             Subject::Device(device) => device == holder.device,
         };
         if !is_for_holder {
@@ -273,8 +287,8 @@ mod tests {
     }
 
     fn accept_as(bytes: &[u8], authority: &GrantAuthority, newest: Option<u64>) -> Result<AcceptedGrant, &'static str> {
-        let device = "d1".parse().unwrap();
-        let holder = Holder { device: &device, group: "all" };
+        let (device, group) = ("d1".parse().unwrap(), GroupName::all());
+        let holder = Holder { device: &device, group: Some(&group) };
         AcceptedGrant::accept(bytes, authority, holder, newest, NOW).map_err(|refused| refused.reason())
     }
 
@@ -322,5 +336,7 @@ mod tests {
         assert_eq!(accept(&Grant { version: 1, ..grant() }), Err("below_floor"));
         assert_eq!(accept(&Grant { format: 2, ..grant() }), Err("other_format"));
         assert_eq!(accept_as(b"{}", &authority(), None), Err("malformed"));
+        assert_eq!(app_named(&seal(&grant(), &[9])).unwrap(), grant().app);
+        assert_eq!(app_named(b"{}").unwrap_err().reason(), "malformed");
     }
 }

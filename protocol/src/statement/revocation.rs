@@ -243,7 +243,10 @@ mod tests {
         assert_eq!(accept(&list(), None, list().expires), Err(DocumentRefused::Expired(list().expires)));
         let forward = RevocationList { counter: Counter { epoch: 2, n: 0 }, ..list() };
         assert_eq!(accept(&forward, None, NOW), Err(DocumentRefused::OtherEpoch { found: 2, delegated: 1 }));
-        assert_eq!(accept(&RevocationList { format: 9, ..list() }, None, NOW), Err(DocumentRefused::OtherFormat { found: 9, known: FORMAT }));
+        assert_eq!(
+            accept(&RevocationList { format: 9, ..list() }, None, NOW),
+            Err(DocumentRefused::OtherFormat { found: 9, known: FORMAT })
+        );
         let keys = (0..=KEYS_MAX).map(|n| Digest::sha256(&n.to_be_bytes())).collect();
         assert_eq!(accept(&RevocationList { keys, ..list() }, None, NOW), Err(DocumentRefused::TooManyKeys(KEYS_MAX + 1)));
     }

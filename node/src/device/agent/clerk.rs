@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
+use protocol::agent::documents::{Offer, Reader, RefusedDocument, Taken};
 use protocol::agent::{Input, Refusal, RoleTerms};
 use protocol::digest::Digest;
 use protocol::gossip::message::{Documents, Heads};
@@ -18,7 +19,6 @@ use protocol::time::WallTime;
 use tokio::sync::mpsc;
 
 use super::Parts;
-use super::documents::{self, Offer, Taken};
 use crate::api::DeviceStateAnswer;
 use crate::device::gossip::documents::Shared;
 use crate::device::seed_client::StateAnswer;
@@ -44,7 +44,7 @@ pub(super) enum Answer {
 }
 
 pub(super) struct Clerk {
-    parts: Parts,
+    pub(super) parts: Parts,
     etag: Option<String>,
 }
 
@@ -58,9 +58,8 @@ impl Clerk {
             Some(clerk) => clerk,
             None => return,
         };
-        if let Some(inputs) = self.resume() {
-            let _ = answers.send(Answer::Inputs(inputs)).await;
-        }
+        let resumed = self.resume();
+        let _ = answers.send(Answer::Inputs(resumed)).await;
         loop {
             self.share();
             let inputs = tokio::select! {
@@ -75,6 +74,7 @@ impl Clerk {
                     None => return,
                 },
                 Some(documents) = self.parts.heard.recv() => self.take_heard(documents).await,
+                Some(grant) = self.parts.grants.recv() => self.apply(grant).await,
             };
             if answers.send(Answer::Inputs(inputs)).await.is_err() {
                 return;
@@ -106,19 +106,24 @@ impl Clerk {
     }
 
     /// Goes on with the documents of the last run: the seed may be out of reach.
-    fn resume(&mut self) -> Option<Vec<Input>> {
-        self.parts.progress.assignment.as_ref()?;
-        let Taken { state, refused, .. } = self.take_documents(Offer::default());
-        Some(refused.into_iter().chain(self.roles(state.as_ref())).chain(state).collect())
+    fn resume(&mut self) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        if self.parts.progress.assignment.is_some() {
+            let Taken { state, refused, .. } = self.take_documents(Offer::default());
+            inputs.extend(told(&refused).chain(self.roles(state.as_ref())).chain(state));
+        }
+        inputs.extend(self.granted());
+        inputs
     }
 
-    fn take_documents(&mut self, offer: Offer<'_>) -> Taken {
+    pub(super) fn take_documents(&mut self, offer: Offer<'_>) -> Taken {
         let Parts { repository, enrolment, progress, metrics, identity, .. } = &mut self.parts;
-        let taken = documents::take(progress, &repository.online_key(), &enrolment.device, offer, identity.time().now);
-        for input in &taken.refused {
-            if let Input::DocumentRefused { document, reason } = input {
-                metrics.count_refused_document(document, reason);
-            }
+        let online = repository.online_key();
+        let taken = progress.kept().take(Reader { online: &online, device: &enrolment.device, now: identity.time().now }, offer);
+        for RefusedDocument { document, refused } in &taken.refused {
+            let (reason, error) = (refused.reason(), refused.to_string());
+            tracing::error!(event = "state_refused", document, reason, error, "what the seed says is not acted on");
+            metrics.count_refused_document(document, reason);
         }
         taken
     }
@@ -128,7 +133,7 @@ impl Clerk {
         let answer = self.parts.client.state(self.etag.as_deref(), self.parts.port, self.parts.site.as_deref(), &lan).await;
         self.parts.identity.keep_time().await;
         match answer {
-            Ok(StateAnswer::Unchanged) => vec![Input::Polled],
+            Ok(StateAnswer::Unchanged) => self.end_grants().await.into_iter().chain([Input::Polled]).collect(),
             Ok(StateAnswer::Changed { etag, state }) => self.take_state(etag, *state).await,
             Err(error) => {
                 tracing::warn!(event = "poll_failed", error = format!("{error:#}"), "the seed cannot be asked; trying again");
@@ -161,8 +166,8 @@ impl Clerk {
         let offer = Offer { assignment: Some(&answer.assignment), states: &answer.states };
         let Some((inputs, complete)) = self.take_and_keep(offer).await else { return vec![Input::PollFailed] };
         self.etag = if complete { etag } else { None };
-        let polled = if complete { Input::Polled } else { Input::PollFailed };
-        inputs.into_iter().chain(forgotten).chain([polled]).collect()
+        let (ended, polled) = if complete { (self.end_grants().await, Input::Polled) } else { (Vec::new(), Input::PollFailed) };
+        inputs.into_iter().chain(forgotten).chain(ended).chain([polled]).collect()
     }
 
     /// Takes documents that a neighbour handed over: they are checked as if they came from the seed.
@@ -197,7 +202,7 @@ impl Clerk {
             self.parts.progress = before;
             return None;
         }
-        Some((refused.into_iter().chain(self.roles(state.as_ref())).chain(state).collect(), complete))
+        Some((told(&refused).chain(self.roles(state.as_ref())).chain(state).collect(), complete))
     }
 
     /// Shows the documents in force to those who tell neighbours of them.
@@ -228,7 +233,7 @@ impl Clerk {
     }
 
     /// None while no role of the app is here: then no version of it was accepted either.
-    fn role(&self, app: &AppName) -> Option<Input> {
+    pub(super) fn role(&self, app: &AppName) -> Option<Input> {
         let (floor, expires) = self.parts.repository.terms(app).ok()?;
         let terms = RoleTerms { floor: Some(floor).filter(|floor| *floor > 0), expires };
         Some(Input::Role { app: app.clone(), terms })
@@ -255,7 +260,9 @@ impl Clerk {
         let is_behind = revocations.is_none() || taken.as_ref().is_err_and(is_older);
         for list in identity.forgotten_lists(is_behind) {
             match client.give_back_revocations(list).await {
-                Ok(()) => tracing::info!(event = "revocations_given_back", "the seed has forgotten a list of revoked keys, and has it again"),
+                Ok(()) => {
+                    tracing::info!(event = "revocations_given_back", "the seed has forgotten a list of revoked keys, and has it again")
+                }
                 Err(error) => tracing::warn!(error = format!("{error:#}"), "the seed does not take back a list of revoked keys"),
             }
         }
@@ -317,10 +324,15 @@ impl Clerk {
         }
     }
 
-    async fn keep_progress(&self) -> anyhow::Result<()> {
+    pub(super) async fn keep_progress(&self) -> anyhow::Result<()> {
         let (dir, progress) = (self.parts.dir.clone(), self.parts.progress.clone());
         tokio::task::spawn_blocking(move || dir.keep_progress(&progress)).await.context("writing was interrupted")?
     }
+}
+
+/// What the machine is told of documents that were refused.
+fn told(refused: &[RefusedDocument]) -> impl Iterator<Item = Input> {
+    refused.iter().map(|RefusedDocument { document, refused }| Input::DocumentRefused { document, reason: refused.reason() })
 }
 
 /// A statement that says something impossible stays so; everything else may be put right, here or by the operator.

@@ -111,7 +111,12 @@ pub(super) fn router(web: Arc<Web>) -> Router {
 }
 
 /// A connection may outlive what its certificate was good for when it was made.
-async fn let_in(State(web): State<Arc<Web>>, Extension(from): Extension<Client>, request: Request, next: Next) -> Result<Response, StatusCode> {
+async fn let_in(
+    State(web): State<Arc<Web>>,
+    Extension(from): Extension<Client>,
+    request: Request,
+    next: Next,
+) -> Result<Response, StatusCode> {
     let leaf = from.device.ok_or(StatusCode::FORBIDDEN)?;
     web.credentials.admission().refusal(&leaf, Purpose::Blobs).map_err(|_| StatusCode::FORBIDDEN)?;
     Ok(next.run(request).await)
