@@ -261,7 +261,7 @@ impl Clerk {
         for list in identity.forgotten_lists(is_behind) {
             match client.give_back_revocations(list).await {
                 Ok(()) => {
-                    tracing::info!(event = "revocations_given_back", "the seed has forgotten a list of revoked keys, and has it again")
+                    tracing::info!(event = "revocations_given_back", "the seed has forgotten a list of revoked keys, and has it again");
                 }
                 Err(error) => tracing::warn!(error = format!("{error:#}"), "the seed does not take back a list of revoked keys"),
             }

@@ -55,7 +55,7 @@ pub(super) fn enroll(t: &mut Transaction<'_>, secret_sha256: &Digest, device: &D
     if admitted != Admitted::Again {
         labels.extend(token.labels);
     }
-    t.put(Table::Device, stored, &DeviceRecord { labels, pins, leaf_until, ..device.clone() })?;
+    t.put(Table::Device, stored, &DeviceRecord { leaf_until, labels, pins, ..device.clone() })?;
     Ok(admitted)
 }
 
