@@ -125,7 +125,7 @@ fn a_start_is_kept_before_it_begins_and_goes_on_after_a_crash() {
 fn a_grant_takes_the_place_of_the_documents_until_it_ends_also_when_they_are_over_and_nothing_below_the_floor() {
     let (mut agent, known) = running_one();
     agent.handle_input(START, signed_floor(Some(1)));
-    let waiting = || rollout("r-3", &known[2], staged("0%,1h,100%"), Some(&known[0]));
+    let waiting = || rollout("r-2", &known[1], staged("0%,1h,100%"), Some(&known[0]));
     agent.handle_input(START, waiting());
     assert_eq!(activated(&settle(&mut agent, START, &known)), NOTHING);
     let granted = || Input::Granted(vec![Granted { grant: documents::tests::accepted(1), statement: known[2].digest() }]);
