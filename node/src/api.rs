@@ -249,6 +249,9 @@ pub struct EnrolRequest {
     pub platform: Platform,
     /// The certificate request, PEM.
     pub request: String,
+    /// SHA-256 of the root metadata that the token names, with which the answer then begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_sha256: Option<Digest>,
 }
 
 /// The answer to [`EnrolRequest`].
@@ -264,6 +267,9 @@ pub struct Enrolled {
     pub authority: String,
     /// The organisation's root metadata, to be checked against the token.
     pub root: String,
+    /// The roots that came after it, one by one, the newest last: the token may be older than they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub later_roots: Vec<String>,
 }
 
 /// `POST /api/v1/device/renew`, on the device listener, with the certificate that is to be renewed, which may have expired.

@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 
+use crate::device::agent::grants::GrantApplied;
 use crate::seed::garbage::Collector;
 use crate::store::garbage::Report;
 use crate::store::journal::extent::Extent;
@@ -177,6 +178,14 @@ impl Client {
     /// With what the node says.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         Ok(answered(self.http.get(format!("http://localhost/{path}")).send().await).await?.json().await?)
+    }
+
+    /// Applies a grant on a device.
+    ///
+    /// # Errors
+    /// With why it does not count there.
+    pub async fn apply_grant(&self, envelope: String) -> anyhow::Result<GrantApplied> {
+        Ok(answered(self.http.post("http://localhost/grant").body(envelope).send().await).await?.json().await?)
     }
 
     /// Collects garbage.

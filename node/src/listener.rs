@@ -32,7 +32,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::descriptors;
-use crate::transport::admission::Admission;
+use crate::transport::admission::{Admission, Anchors};
 use crate::transport::identity::DeviceLeaf;
 use crate::transport::meter::{Meter, Metered, Patience};
 use handover::{FileSocket, Handover};
@@ -110,7 +110,8 @@ pub async fn serve(
     connections.serve(listener).await;
 }
 
-/// Serves `router` to devices as [`serve`] does; a connection whose device is revoked is closed at once.
+/// Serves `router` to devices as [`serve`] does; a connection whose device would not be let in any more, because its key is
+/// revoked or its authority removed, is closed at once.
 pub async fn serve_devices(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
@@ -175,9 +176,13 @@ impl Connections {
             // A meter with a rate parts what is written together.
             let handover = (!self.meter.has_rate()).then(|| socket.handover());
             let (socket, watch) = self.metered(socket);
-            return self.serve_requests(socket, Client { address, device: None }, handover, watch).await;
+            return self.serve_requests(socket, Client { address, device: None }, handover, watch, None).await;
         };
         let (socket, watch) = self.metered(socket);
+        let trusted = self.admission.clone().map(|admission| {
+            let anchors = admission.anchors();
+            (admission, anchors)
+        });
         let handshake = tokio::select! {
             handshake = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(socket)) => handshake,
             _ = self.stop.wait_for(|stop| *stop) => return,
@@ -190,7 +195,7 @@ impl Connections {
                     socket.be_patient(self.times.patience);
                 }
                 let device = device_of(&stream);
-                self.serve_requests(stream, Client { address, device }, None, watch).await;
+                self.serve_requests(stream, Client { address, device }, None, watch, trusted).await;
             }
             Ok(Err(error)) => tracing::debug!(%address, %error, "a TLS handshake failed"),
             Err(_) => tracing::debug!(%address, "a TLS handshake took too long"),
@@ -210,12 +215,13 @@ impl Connections {
         client: Client,
         handover: Option<Handover>,
         mut watch: Watch,
+        trusted: Option<(Arc<Admission>, Arc<Anchors>)>,
     ) {
         let address = client.address;
-        let (admission, device) = (self.admission.clone(), client.device.clone());
-        let mut revoked = pin!(async move {
-            match (&admission, &device) {
-                (Some(admission), Some(leaf)) => admission.revocation_of(&leaf.identity.node).await,
+        let device = client.device.clone();
+        let mut excluded = pin!(async move {
+            match (trusted, &device) {
+                (Some((admission, anchors)), Some(leaf)) => admission.exclusion_of(leaf, anchors).await,
                 _ => std::future::pending().await,
             }
         });
@@ -262,8 +268,8 @@ impl Connections {
                         connection.as_mut().graceful_shutdown();
                     }
                 },
-                () = revoked.as_mut() => {
-                    tracing::warn!(event = "connection_closed", %address, reason = "revoked", "the key of the device was revoked; its connection was closed");
+                reason = excluded.as_mut() => {
+                    tracing::warn!(event = "connection_closed", %address, reason, "the device would not be let in any more; its connection was closed");
                     return;
                 }
                 _ = self.stop.wait_for(|stop| *stop), if !stopping => {

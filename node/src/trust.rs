@@ -32,9 +32,9 @@
 //! | the same, after that root | | bring back older top-level targets, or a lower floor, with an older role | `with_a_raised_epoch_timestamp_and_snapshot_begin_anew_and_what_people_signed_does_not_go_back` |
 //! | the same, with a clock that is ahead | hold devices until a new root raises the epoch | close the way to that root; start anything staged early | `hostile::a_seed_whose_clock_was_weeks_ahead_is_reached_again_and_a_raised_epoch_puts_the_devices_right`, `neither_a_floor_nor_a_clock_that_is_ahead_closes_the_way_to_the_seed` |
 //! | the same, revoking devices | keep devices of a site from sharing, until a new root ends its lists | | `a_list_of_a_new_epoch_forgets_nobody_before_their_certificates_are_over` |
-//! | a backup of yesterday | be put in force by a raised epoch | make devices accept a key again that was revoked since | `hostile::yesterdays_backup_is_restored_and_with_a_raised_epoch_every_device_goes_on_and_no_revoked_key_comes_back` |
+//! | a backup of yesterday | be put in force by a raised epoch | make devices accept a key again that was revoked since, nor the seed once a device has given it its list back | `hostile::yesterdays_backup_is_restored_and_with_a_raised_epoch_every_device_goes_on_and_the_seed_learns_again_whom_it_revoked`, `a_list_that_is_given_back_counts_however_old_unless_the_root_ended_it_or_another_key_signed_it` |
 //! | a mirror or the network | withhold | forge, replay | `forged_metadata_is_refused_and_changes_nothing`, `no_role_goes_back_with_hashes_or_without` |
-//! | an app's key | sign versions and grants of its apps; raise and lower their floors | speak for another app; sign any more once it was rotated out | `the_role_of_one_app_cannot_speak_for_another`, `a_stolen_app_key_is_rotated_out_and_signs_nothing_any_more` |
+//! | an app's key | sign versions and grants of its apps; raise and lower their floors | speak for another app; sign any more once it was rotated out | `the_role_of_one_app_cannot_speak_for_another`, `a_stolen_app_key_is_rotated_out_and_signs_nothing_any_more`, `without_the_roots_word_no_grant_counts`, `a_grant_takes_the_place_of_the_documents_until_it_ends_also_when_they_are_over_and_nothing_below_the_floor` |
 //! | the targets key | give apps to other keys | sign a root; change the online key | `the_keys_of_the_top_level_targets_change_with_a_root_and_new_targets` |
 //! | fewer root keys than the threshold | nothing | change the root | `two_people_make_a_root_of_two_keys_and_both_must_sign_from_then_on`, `a_new_root_is_signed_by_the_old_keys_and_by_its_own` |
 //! | a device's key | be that device, until it is revoked | stay in the swarm after, not even between devices without a WAN; come back with an old seed | `identity::a_revocation_holds_between_devices_that_have_lost_the_wan_since`, `a_revocation_list_holds_after_a_restart_and_no_older_one_takes_its_place` |
@@ -66,7 +66,7 @@ pub mod updater;
 pub(crate) mod fixture;
 
 pub use change::TrustChange;
-pub use client::{VerifiedRepository, newest_root};
+pub use client::{VerifiedRepository, last_root, newest_root};
 pub use key_file::KeyError;
 pub use metadata::statement_digest;
 pub use online_key::OnlineSigner;
@@ -75,7 +75,7 @@ pub use publication::{
     CheckedEvidence, CheckedPublication, NewVersion, Publication, PublicationRefused, check_publication, prepare_version,
 };
 pub use refused::TrustRefused;
-pub use repository::{RepositoryFiles, new_repository, renewal_due};
+pub use repository::{RepositoryFiles, new_repository, renewal_due, roots_from};
 pub use rules::{PublishedVersions, check_target};
 pub use source::{MetadataSource, SourceError, StoredMetadata};
 pub use updater::{AnyRoot, Refreshed, RootRules, Updater};

@@ -3,6 +3,7 @@
 //!
 //! | module | decides |
 //! |---|---|
+//! | [`documents`] | which signed documents are in force |
 //! | [`content`] | which blobs are wanted, and when a version is whole |
 //! | [`wanted`] | which version of an app the signed documents ask for, and whether it may be started now |
 //! | [`record`] | what of it survives a crash |
@@ -14,6 +15,7 @@
 //! Not here: who brings the bytes, which [`crate::swarm`] decides; how a version is started, which the driver does.
 
 pub mod content;
+pub mod documents;
 pub mod freshness;
 mod moment;
 pub mod record;
@@ -35,6 +37,7 @@ use crate::statement::version::{AcceptedStatement, VersionName};
 use crate::time::floor::CheckedTime;
 use crate::time::{Instant, WallTime};
 use content::{Content, Proof, STATEMENTS_MAX};
+use documents::Granted;
 use freshness::Freshness;
 use moment::Heard;
 use record::{Record, Release};
@@ -102,6 +105,9 @@ pub enum Input {
         /// The desired states.
         states: Vec<AcceptedDesiredState>,
     },
+    /// These grants are in force, and no others: each takes the place of what the documents say of its app. Where one has ended, the
+    /// documents follow.
+    Granted(Vec<Granted>),
     /// A signed document was refused.
     DocumentRefused {
         /// Its kind, one word.
@@ -285,6 +291,7 @@ pub struct Agent {
     next_poll: Option<Instant>,
     failures: u32,
     apps: BTreeMap<AppName, Wanted>,
+    granted: Vec<Granted>,
     roles: BTreeMap<AppName, RoleTerms>,
     heard: Heard,
     content: Content,
@@ -306,6 +313,7 @@ impl Agent {
             next_poll: None,
             failures: 0,
             apps: BTreeMap::new(),
+            granted: Vec::new(),
             roles: BTreeMap::new(),
             heard: Heard::default(),
             content: Content::default(),
@@ -324,6 +332,7 @@ impl Agent {
             Input::Polled => self.on_polled(now),
             Input::PollFailed => self.on_poll_failed(now.monotonic),
             Input::StateAccepted { assignment, states } => self.on_state(&assignment, &states),
+            Input::Granted(granted) => self.on_granted(granted),
             Input::DocumentRefused { document, reason } => self.reporting.note_refused(document, reason),
             Input::Role { app, terms } => drop(self.roles.insert(app, terms)),
             Input::RolesExpire { at } => self.freshness.on_roles(at),
@@ -399,7 +408,8 @@ impl Agent {
     }
 
     fn on_state(&mut self, assignment: &AcceptedAssignment, states: &[AcceptedDesiredState]) {
-        let wanted = wanted::resolve(assignment, states, &self.settings.platform, &self.settings.device);
+        let mut wanted = wanted::resolve(assignment, states, &self.settings.platform, &self.settings.device);
+        wanted.extend(self.granted.iter().map(wanted::granted));
         for (app, wanted) in &wanted {
             let known = self.apps.get(app).is_some_and(|known| known.version == wanted.version && known.target.is_none());
             if wanted.target.is_none() && !known {
@@ -410,6 +420,15 @@ impl Agent {
         }
         self.start.forget_troubles(|app| self.apps.get(app).zip(wanted.get(app)).is_some_and(|(known, new)| known.asks_the_same(new)));
         self.apps = wanted;
+    }
+
+    fn on_granted(&mut self, granted: Vec<Granted>) {
+        self.granted = granted;
+        for (app, wanted) in self.granted.iter().map(wanted::granted) {
+            self.start
+                .forget_troubles(|troubled| *troubled != app || self.apps.get(&app).is_some_and(|known| known.asks_the_same(&wanted)));
+            self.apps.insert(app, wanted);
+        }
     }
 
     fn jitter(&mut self, limit: Duration) -> Duration {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`route`] | what a path under `/v2/` names, and references to manifests |
 //! | [`range`] | `Range` of downloads |
+//! | [`none_match`] | `If-None-Match` of downloads |
 //! | [`content_range`] | `Content-Range` of uploads |
 //! | [`manifest`] | what a manifest names |
 //! | [`credentials`] | the `Authorization` header, and access keys |
@@ -18,6 +19,7 @@ pub mod authority;
 pub mod content_range;
 pub mod credentials;
 pub mod manifest;
+pub mod none_match;
 pub mod range;
 pub mod route;
 pub mod scope;

@@ -8,7 +8,7 @@
 //! | [`revocation::RevocationList`] | the same | which device keys nobody talks to any more |
 //! | [`grant::Grant`] | the app's key | which version a group or device may run without asking the seed |
 //!
-//! [`counters`] keeps documents of the online key from going back, [`renewal`] says when they are signed anew, [`floor`] which
+//! `signed` is the shape that they share; [`counters`] keeps documents of the online key from going back, [`renewal`] says when they are signed anew, [`floor`] which
 //! version of an app is the least that may be started; [`refused`] names the reasons.
 //!
 //! Not here: the TUF library, which lives in `node::trust` and holds the one [`TrustToken`].
@@ -22,15 +22,10 @@ pub mod grant;
 pub mod refused;
 pub mod renewal;
 pub mod revocation;
+pub(crate) mod signed;
 pub mod version;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// The part of every document that is read first: the rest may look different in another format.
-#[derive(serde::Deserialize)]
-struct Formatted {
-    format: u32,
-}
 
 /// The right to call a TUF-verified target an [`version::AcceptedStatement`]. There is one a process, made in `main` and
 /// handed to the code that runs the TUF library.

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | [`peers`] | `peers` |
 //! | [`doctor`] | `doctor` |
+//! | [`grant`] | `grant` |
 //!
 //! Not here: how a device works; see [`crate::device`].
 
 pub mod doctor;
+pub mod grant;
 pub mod peers;
 
 use std::path::PathBuf;
@@ -35,6 +37,9 @@ pub enum Command {
     Run(Run),
     /// Show the peers that are connected.
     Peers(peers::Peers),
+    /// Apply a grant on a device that cannot ask its seed: the version that it names may run until its time is over, or until the
+    /// seed is reached and says otherwise.
+    Grant(grant::Grant),
     /// Look for what keeps the device from working, and say what to do.
     Doctor(doctor::Doctor),
     /// Show what the running device's swarm is doing: peers, rates, who serves whom, blobs on their way.
@@ -178,6 +183,7 @@ impl Command {
             Self::Enroll(enroll) => enroll.run().await,
             Self::Run(run) => run.run(token).await,
             Self::Peers(peers) => peers.run().await,
+            Self::Grant(grant) => grant.run().await,
             Self::Doctor(doctor) => doctor.run().await,
             Self::Swarm(swarm) => swarm.run().await,
         }

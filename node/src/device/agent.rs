@@ -4,12 +4,12 @@
 //! | module | holds |
 //! |---|---|
 //! | [`clerk`] | what is said to the seed, and what is believed of its answers |
-//! | [`documents`] | the signed documents in force |
+//! | [`grants`] | grants that somebody on this machine applies |
 //!
 //! Not here: decisions.
 
 mod clerk;
-mod documents;
+pub mod grants;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -42,6 +42,7 @@ use crate::store::blobs::BlobStore;
 use crate::transport::discovery::hints::Hinter;
 use crate::trust::VerifiedRepository;
 use clerk::{Answer, Clerk, Errand};
+use grants::Apply;
 
 /// Answers that may wait for the driver, which reads them whatever the clerk does.
 const ANSWERS_MAX: usize = 16;
@@ -88,6 +89,8 @@ pub struct Parts {
     pub shared: watch::Sender<Arc<Shared>>,
     /// Documents that neighbours handed over.
     pub heard: mpsc::Receiver<Documents>,
+    /// Grants that somebody on this machine applies.
+    pub grants: mpsc::Receiver<Apply>,
     /// Signs reports.
     pub signer: ReportSigner,
     /// The device's own labels.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /peers` | the connected peers |
 //! | `GET /swarm` | what the swarm is doing now: a [`SwarmStatus`] |
+//! | `POST /grant` | applies a grant: a [`GrantApplied`] |
 //! | `GET /health` | what a running device knows of its surroundings, for `device doctor` |
 //!
 //! Not here: the socket, see [`crate::control`]; what is made of the answers, see `cli::device`.
@@ -14,13 +15,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use protocol::name::DeviceId;
 use protocol::site::Surroundings;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::agent::grants::{Apply, GrantApplied};
 use super::gossip::Gossiping;
 use super::identity::Identity;
 use super::neighbourhood::Neighbourhood;
@@ -126,13 +128,26 @@ impl Sources {
 }
 
 /// The routes.
-pub fn router(sources: Sources, swarm: SwarmHandle) -> Router {
+pub fn router(sources: Sources, swarm: SwarmHandle, grants: mpsc::Sender<Apply>) -> Router {
     let swarm = Router::new().route("/swarm", get(swarm_status)).with_state(swarm);
+    let grants = Router::new().route("/grant", post(apply_grant)).with_state(grants);
     Router::new()
         .route("/peers", get(|State(sources): State<Sources>| async move { Json(sources.peers()) }))
         .route("/health", get(|State(sources): State<Sources>| async move { Json(sources.health()) }))
         .with_state(sources)
         .merge(swarm)
+        .merge(grants)
+}
+
+async fn apply_grant(State(grants): State<mpsc::Sender<Apply>>, envelope: String) -> Result<Json<GrantApplied>, (StatusCode, String)> {
+    let stopping = || (StatusCode::SERVICE_UNAVAILABLE, "the device is stopping".to_owned());
+    let (tell, told) = oneshot::channel();
+    grants.send(Apply { envelope, tell }).await.map_err(|_| stopping())?;
+    match told.await {
+        Ok(Ok(applied)) => Ok(Json(applied)),
+        Ok(Err(refused)) => Err((StatusCode::BAD_REQUEST, refused)),
+        Err(_) => Err(stopping()),
+    }
 }
 
 async fn swarm_status(State(swarm): State<SwarmHandle>) -> Result<Json<SwarmStatus>, StatusCode> {

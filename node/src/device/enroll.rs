@@ -24,6 +24,7 @@ use crate::transport::device_key::{DeviceKey, KEY_FILE, KeyType};
 use crate::transport::identity::DeviceIdentity;
 use crate::transport::pkcs11::KeyPlace;
 use crate::transport::tls;
+use crate::trust::last_root;
 
 const TOKEN_PREFIX: &str = "hgt1_";
 
@@ -137,9 +138,15 @@ pub async fn enroll(
         Some(device) => device,
         None => format!("d-{}", hex::encode(&key.node_id().0[..6])).parse()?,
     };
-    let request = EnrolRequest { secret: token.secret.clone(), device, platform: platform.clone(), request: certificate_request(&key)? };
+    let request = EnrolRequest {
+        secret: token.secret.clone(),
+        device,
+        platform: platform.clone(),
+        request: certificate_request(&key)?,
+        root_sha256: Some(token.root_sha256),
+    };
     let enrolled = ask(&token, &request).await?;
-    check(&token, &key, &enrolled)?;
+    let root = check(&token, &key, &enrolled)?;
     let enrolment = Enrolment {
         format: 0,
         org: enrolled.org,
@@ -148,7 +155,7 @@ pub async fn enroll(
         device_url: token.device_url,
         key: key_source.place(),
     };
-    kept.keep_enrolment(enrolment, &enrolled.certificate, &enrolled.authority, &enrolled.root)?;
+    kept.keep_enrolment(enrolment, &enrolled.certificate, &enrolled.authority, &root)?;
     kept.enrolment()
 }
 
@@ -181,19 +188,22 @@ fn unreachable(device_url: &str, error: &str, now: WallTime) -> String {
     format!("the seed at {device_url} cannot be reached")
 }
 
-/// The seed is trusted with nothing that the token or the key can prove.
-fn check(token: &Token, key: &DeviceKey, enrolled: &Enrolled) -> anyhow::Result<()> {
+/// The seed is trusted with nothing that the token or the key can prove. The newest root: the one that the token names, or the
+/// last that follows it, if the token is older.
+fn check(token: &Token, key: &DeviceKey, enrolled: &Enrolled) -> anyhow::Result<String> {
     if Digest::sha256(&single_certificate(&enrolled.authority)?) != token.ca_sha256 {
         bail!("the seed sent another CA certificate than the token names; do not use this seed");
     }
     if Digest::sha256(enrolled.root.as_bytes()) != token.root_sha256 {
         bail!("the seed sent another root of trust than the token names; do not use this seed");
     }
+    let root = last_root(&enrolled.org, enrolled.root.as_bytes(), &enrolled.later_roots);
+    let root = root.context("the seed sent roots of trust that do not follow the one that the token names; do not use this seed")?;
     let identity = DeviceIdentity::from_certificate(&single_certificate(&enrolled.certificate)?)?;
     if identity.node != key.node_id() || identity.org != enrolled.org || identity.device != enrolled.device {
         bail!("the seed sent a certificate for another device or key");
     }
-    Ok(())
+    String::from_utf8(root).context("the root of trust is no text")
 }
 
 #[cfg(test)]

@@ -131,6 +131,17 @@ impl Identity {
         self.learnt().revocations.as_ref().map_or(0, |held| held.refused().count())
     }
 
+    /// The newest revocation list that was accepted, as signed.
+    pub fn revocation_list(&self) -> Option<String> {
+        self.learnt().revocations.as_ref().and_then(HeldRevocations::newest).map(str::to_owned)
+    }
+
+    /// Revocation lists, as signed, that the seed seems to have forgotten; `is_behind` if its newest is older than the one in
+    /// force here, or it has none.
+    pub fn forgotten_lists(&self, is_behind: bool) -> Vec<String> {
+        self.learnt().revocations.iter().flat_map(|held| held.forgotten(is_behind)).map(str::to_owned).collect()
+    }
+
     /// Takes the seed's revocation list; lists of epochs before `since` do not count any more. It is in force at once, also while
     /// the disk is full; one that cannot be kept is taken again with the next answer. How many keys were revoked before that the
     /// seed does not know of any more.

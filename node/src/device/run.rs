@@ -12,9 +12,10 @@ use prometheus_client::registry::Registry;
 use protocol::statement::TrustToken;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::agent::grants::Apply;
 use super::endpoint::{Catalogue, EndpointState};
 use super::hook::Hook;
 use super::identity::Identity;
@@ -87,9 +88,9 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
     let metrics = Arc::new(DeviceMetrics::default());
     let catalogue = Arc::new(RwLock::new(Catalogue::default()));
     let (stop, stopped) = watch::channel(false);
-    let endpoint_router = endpoint::router(EndpointState { catalogue: catalogue.clone(), blobs: blobs.clone() });
     let mut servers = JoinSet::new();
-    servers.spawn(listener::serve(registry_listener, None, Meter::new(None), endpoint_router, stopped.clone()));
+    let offered = endpoint::router(EndpointState { catalogue: catalogue.clone(), blobs: blobs.clone() });
+    servers.spawn(listener::serve(registry_listener, None, Meter::new(None), offered, stopped.clone()));
     servers.spawn(listener::serve(metrics_listener, None, Meter::new(None), metrics_router(&metrics, &identity), stopped.clone()));
 
     let mut neighbourhood = Neighbourhood::enter(&config, swarm_addr)?;
@@ -106,9 +107,8 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
         neighbours: neighbourhood.neighbours.clone(),
         others: neighbourhood.others.clone(),
     };
-    let told = control::Sources::of(&neighbourhood, &identity, swarm_addr, config.discovery.mdns);
     let (handle, news, mut swarm) = swarm::start(parts);
-    servers.spawn(crate::control::serve(config.data.clone(), control::router(told, handle.clone()), stop.subscribe()));
+    let grants = answer_commands(&config, &neighbourhood, &identity, swarm_addr, &handle, &mut servers, &stop);
     serve_https(&config, swarm_addr, &identity, &handle, &mut servers, &stop).await?;
     let (shared, heard) = neighbourhood.start(&quic_endpoint, handle.clone(), &identity)?;
     let ready = Ready::of(&config, &enrolment, progress.ports, swarm_addr);
@@ -136,6 +136,7 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
         hinter: neighbourhood.hinter.clone(),
         shared,
         heard,
+        grants,
         labels: config.labels,
         activation,
     };
@@ -160,6 +161,23 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
     while servers.join_next().await.is_some() {}
     quic_endpoint.wait_idle().await;
     telemetry::ended_by_itself(ended)
+}
+
+/// Answers commands on this machine; the grants that they apply.
+fn answer_commands(
+    config: &DeviceConfig,
+    neighbourhood: &Neighbourhood,
+    identity: &Arc<Identity>,
+    swarm_addr: SocketAddr,
+    handle: &swarm::SwarmHandle,
+    servers: &mut JoinSet<()>,
+    stop: &watch::Sender<bool>,
+) -> mpsc::Receiver<Apply> {
+    let told = control::Sources::of(neighbourhood, identity, swarm_addr, config.discovery.mdns);
+    let (grants_in, grants) = mpsc::channel(1);
+    let router = control::router(told, handle.clone(), grants_in);
+    servers.spawn(crate::control::serve(config.data.clone(), router, stop.subscribe()));
+    grants
 }
 
 /// Serves peers that QUIC does not reach.

@@ -13,7 +13,7 @@ use futures_util::TryStreamExt as _;
 use protocol::digest::Digest;
 use protocol::envelope::{ENVELOPE_BYTES_MAX, Envelope};
 use protocol::time::WallTime;
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, DATE, ETAG, IF_NONE_MATCH, RANGE};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, DATE, ETAG, IF_NONE_MATCH, RANGE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
 use tokio::io::AsyncRead;
@@ -213,6 +213,16 @@ impl SeedClient {
     pub async fn revocations(&self) -> anyhow::Result<Vec<u8>> {
         let response = self.http().get(format!("{}/api/v1/device/revocations", self.base)).timeout(CONTROL_TIME).send().await?;
         bounded(checked(response).await?, ENVELOPE_BYTES_MAX).await
+    }
+
+    /// Gives back a list of revoked keys, as signed, that the seed has forgotten.
+    ///
+    /// # Errors
+    /// When the seed does not take it.
+    pub async fn give_back_revocations(&self, envelope: String) -> anyhow::Result<()> {
+        let request = self.http().post(format!("{}/api/v1/device/revocations", self.base)).timeout(CONTROL_TIME);
+        checked(request.header(CONTENT_TYPE, "application/json").body(envelope).send().await?).await?;
+        Ok(())
     }
 
     async fn optional(&self, path: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, SourceError> {

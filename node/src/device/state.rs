@@ -5,7 +5,7 @@
 //! | `device.json` | who the device is and which seed it belongs to, written by enrolment |
 //! | `device.key`, `device.pem`, `ca.pem` | its key (0600), its certificate, the CA it trusts |
 //! | `root.json` | the organisation's root metadata, checked against the token |
-//! | `progress.json` | counters, assignment, desired states and ports |
+//! | `progress.json` | counters, assignment, desired states, grants and ports |
 //! | `activation.json` | what was started of each app, and what failed |
 //! | `revoked.json` | the keys that are refused, and the newest revocation list that was accepted |
 //! | `time.json` | the floor of the clock, and the epoch under which it was reached |
@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use protocol::agent::documents::{Kept, KeptGrant};
 use protocol::agent::record::Record;
 use protocol::name::{AppName, DeviceId, GroupName, OrgName, Platform};
 use protocol::statement::counters::Counters;
@@ -75,6 +76,9 @@ pub struct Progress {
     /// The desired state with that counter; it counts no longer, as no assignment stands behind it.
     #[serde(default, skip_serializing, rename = "desired")]
     _desired: IgnoredAny,
+    /// The grants that were applied.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub grants: BTreeMap<AppName, KeptGrant>,
     /// When all that the seed said was accepted last, in seconds since 1970, to the hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fresh_at: Option<WallTime>,
@@ -84,6 +88,14 @@ pub struct Progress {
     /// Ports that the system chose at the first start, kept ever after.
     #[serde(default)]
     pub ports: Ports,
+}
+
+impl Progress {
+    /// The documents in it.
+    pub const fn kept(&mut self) -> Kept<'_> {
+        let Self { counters, assignment, states, grants, .. } = self;
+        Kept { counters, assignment, states, grants }
+    }
 }
 
 /// Keys that are refused.

@@ -15,6 +15,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use futures_util::TryStreamExt as _;
 use protocol::digest::Digest;
+use protocol::envelope::ENVELOPE_BYTES_MAX;
 use protocol::name::OrgName;
 use protocol::oci::range::{self, Requested};
 use protocol::rollout::signed;
@@ -39,7 +40,7 @@ pub fn router(seed: Arc<Seed>) -> Router {
     Router::new()
         .route("/api/v1/device/state", get(state))
         .route("/api/v1/device/report", post(report))
-        .route("/api/v1/device/revocations", get(revocations))
+        .route("/api/v1/device/revocations", get(revocations).post(give_back).layer(DefaultBodyLimit::max(ENVELOPE_BYTES_MAX)))
         .route("/api/v1/device/blobs/{digest}", get(blob))
         .route("/tuf/{org}/{*path}", get(metadata))
         .layer(DefaultBodyLimit::max(REPORT_BYTES_MAX))
@@ -96,6 +97,15 @@ async fn revocations(State(seed): State<Arc<Seed>>, Extension(identity): Extensi
     let missing = || Refused::new(StatusCode::NOT_FOUND, "missing", format!("no key of {} was ever revoked", identity.org));
     let list = seed.store.revocation_list(&identity.org).await?.ok_or_else(missing)?;
     Ok(([(CONTENT_TYPE, "application/json")], list.envelope).into_response())
+}
+
+async fn give_back(
+    State(seed): State<Arc<Seed>>,
+    Extension(identity): Extension<DeviceIdentity>,
+    body: Bytes,
+) -> Result<StatusCode, Refused> {
+    seed.take_back_revocations(&identity, &body).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Who else is at the site is a hint of the moment and changes with every device that comes and goes: it is not part of it.

@@ -30,6 +30,7 @@ use crate::listener::Client;
 use crate::store::meta::{DeviceRecord, TokenRecord};
 use crate::transport::ca::IssuedLeaf;
 use crate::transport::identity::{DeviceIdentity, DeviceLeaf};
+use crate::trust::{StoredMetadata, roots_from};
 
 /// The largest enrolment: a token, a certificate request and names. Strangers may send this much.
 pub const BYTES_MAX: usize = 16 << 10;
@@ -151,8 +152,8 @@ impl Seed {
         let now = wall_time();
         let secret_sha256 = Token::secret_sha256(&request.secret);
         let org = self.store.check_token(&secret_sha256, now).await?.org;
-        let root = self.current_root(&org).await.map_err(|error| Refused::failed(error.as_ref()))?;
-        let issued = self.issue(&request.request, &org, &request.device, &root, None)?;
+        let (root, later_roots) = self.roots(&org, request.root_sha256).await?;
+        let issued = self.issue(&request.request, &org, &request.device, later_roots.last().unwrap_or(&root), None)?;
         let key_sha256 = Digest::Sha256(issued.leaf.identity.node.0);
         let record = DeviceRecord {
             org: org.clone(),
@@ -160,6 +161,7 @@ impl Seed {
             platform: request.platform,
             key_sha256,
             enrolled: now,
+            leaf_until: Some(issued.leaf.validity.until),
             labels: Labels::new(),
             pins: BTreeMap::new(),
         };
@@ -169,7 +171,17 @@ impl Seed {
         self.metrics.count_enrolment();
         tracing::info!(event = "device_enrolled", %org, device = %request.device, "device enrolled");
         let authority = self.authorities.current().pem().to_owned();
-        Ok(Enrolled { org, device: request.device, certificate: issued.pem, authority, root })
+        Ok(Enrolled { org, device: request.device, certificate: issued.pem, authority, root, later_roots })
+    }
+
+    /// The root that a token names, and those after it; without such a root the newest alone.
+    async fn roots(&self, org: &OrgName, named: Option<Digest>) -> Result<(String, Vec<String>), Refused> {
+        let failed = |error: &anyhow::Error| Refused::failed(error.as_ref());
+        let Some(named) = named else { return Ok((self.current_root(org).await.map_err(|error| failed(&error))?, Vec::new())) };
+        let source = StoredMetadata { store: self.store.as_ref(), org };
+        let mut roots = roots_from(&source, &named).await.map_err(|error| Refused::failed(&error))?.into_iter();
+        let first = roots.next().ok_or_else(|| failed(&anyhow::anyhow!("{org} has no root metadata")))?;
+        Ok((first, roots.collect()))
     }
 
     /// Signs the next certificate of a device, for the key on record.
@@ -184,8 +196,9 @@ impl Seed {
             let message = "the certificate request is for another key than the one on record; enrol the device anew to change its key";
             return Err(Refused::new(StatusCode::FORBIDDEN, "other_key", message));
         }
-        let until = issued.leaf.validity.until.as_unix_seconds();
-        tracing::info!(event = "certificate_renewed", %org, %device, until, "a device has a new certificate");
+        let until = issued.leaf.validity.until;
+        self.store.note_leaf(org, device, &Digest::Sha256(node.0), until).await?;
+        tracing::info!(event = "certificate_renewed", %org, %device, until = until.as_unix_seconds(), "a device has a new certificate");
         Ok(Renewed { certificate: issued.pem })
     }
 

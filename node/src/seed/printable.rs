@@ -9,6 +9,11 @@ pub const PATH_BYTES_MAX: usize = 512;
 /// The most of a user agent that is logged, in bytes: those of docker have some 200.
 pub const USER_AGENT_BYTES_MAX: usize = 256;
 
+/// The most of a `Host` that is logged, in bytes: a name of DNS, a colon and a port.
+pub const HOST_BYTES_MAX: usize = 259;
+/// The most of a method that is logged, in bytes: the longest that is registered (RFC 9110 §16.1) has 17.
+pub const METHOD_BYTES_MAX: usize = 32;
+
 /// Stands at the end of what was cut.
 const CUT: &str = "...";
 

@@ -37,7 +37,10 @@ const BLOBS: &str = "blobs";
 /// Folder of what is still arriving, in the data directory and so on the same file system as the blobs.
 const UPLOADS: &str = "uploads";
 
-/// After this time a temporary file of an earlier process is removed: the same as the lease of an upload.
+/// How the names of files start that only this process can go on with.
+const ARRIVING: &str = "blob-";
+
+/// After this time another file that was left in [`UPLOADS`] is removed: the same as the lease of an upload.
 const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The blobs of one data directory. Clones share it.
@@ -70,6 +73,9 @@ pub enum IngestError {
     /// An earlier write of the same blob failed, or was given up half-way; nothing more can be added to it.
     #[error("an earlier part of the blob could not be written; send it again from the start")]
     Broken,
+    /// The blob is whole and has its name.
+    #[error("all bytes of the blob arrived, and it takes no more; end the upload without a body")]
+    Ended,
     /// The file system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -97,14 +103,15 @@ impl IngestError {
     pub fn is_storage_full(&self) -> bool {
         match self {
             Self::Io { source, .. } => matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded),
-            Self::Mismatch(_) | Self::TooLarge | Self::Broken => false,
+            Self::Mismatch(_) | Self::TooLarge | Self::Broken | Self::Ended => false,
         }
     }
 }
 
 impl BlobStore {
-    /// Opens the blobs of the data directory `dir`, makes the folders that are missing and removes temporary files that
-    /// are older than a day.
+    /// Opens the blobs of the data directory `dir`, makes the folders that are missing and removes what earlier processes
+    /// left half-written: at once what was arriving, because nobody can go on with it, other files after a day. The caller
+    /// holds the directory's lock, and nothing arrives there yet.
     ///
     /// # Errors
     /// When the file system refuses.
@@ -117,7 +124,7 @@ impl BlobStore {
         for folder in [dir, &blobs] {
             sync_dir(folder).map_err(IngestError::io("sync", folder))?;
         }
-        remove_leftovers(&uploads).map_err(IngestError::io("clean up", &uploads))?;
+        remove_leftovers(&uploads, &[ARRIVING]).map_err(IngestError::io("clean up", &uploads))?;
         let (readers, small) = (serve::Readers::default(), small::SmallBlobs::default());
         let (naming, held) = (Arc::default(), Arc::default());
         Ok(Self { shared: Arc::new(Shared { blobs, uploads, readers, small, naming, held }) })
@@ -242,25 +249,6 @@ impl BlobStore {
         .await
     }
 
-    /// Removes a blob; false if it was not here.
-    ///
-    /// # Errors
-    /// When the file system refuses.
-    pub async fn remove(&self, blob: &Digest) -> Result<bool, IngestError> {
-        let (store, blob) = (self.clone(), *blob);
-        run(move || {
-            let path = store.path(&blob);
-            let removed = match fs::remove_file(&path) {
-                Ok(()) => sync_parent(&path).map(|()| true),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-                Err(error) => Err(IngestError::io("remove", &path)(error)),
-            };
-            store.shared.small.forget(&blob);
-            removed
-        })
-        .await
-    }
-
     fn must_have_room(&self) -> Result<(), IngestError> {
         let uploads = &self.shared.uploads;
         super::room::for_blobs(uploads).map_err(IngestError::io("write to", uploads))
@@ -268,7 +256,7 @@ impl BlobStore {
 
     fn temporary(&self) -> Result<tempfile::NamedTempFile, IngestError> {
         let uploads = &self.shared.uploads;
-        tempfile::Builder::new().prefix("blob-").tempfile_in(uploads).map_err(IngestError::io("create a file in", uploads))
+        tempfile::Builder::new().prefix(ARRIVING).tempfile_in(uploads).map_err(IngestError::io("create a file in", uploads))
     }
 
     /// Gives a verified and synced file its digest's name, durably.
@@ -299,12 +287,15 @@ fn sync_parent(path: &Path) -> Result<(), IngestError> {
     path.parent().map_or(Ok(()), |folder| sync_dir(folder).map_err(IngestError::io("sync", folder)))
 }
 
-fn remove_leftovers(uploads: &Path) -> io::Result<()> {
+/// Removes files that are old, and those whose names start with one of `dead` however young they are.
+fn remove_leftovers(uploads: &Path, dead: &[&str]) -> io::Result<()> {
     for entry in fs::read_dir(uploads)? {
-        let path = entry?.path();
+        let entry = entry?;
+        let (path, name) = (entry.path(), entry.file_name());
+        let is_dead = name.to_str().is_some_and(|name| dead.iter().any(|start| name.starts_with(start)));
         let removed = fs::metadata(&path).and_then(|metadata| {
             let age = SystemTime::now().duration_since(metadata.modified()?).unwrap_or_default();
-            let left = metadata.is_file() && age > LEFTOVER_AGE;
+            let left = metadata.is_file() && (is_dead || age > LEFTOVER_AGE);
             if left { fs::remove_file(&path).map(|()| true) } else { Ok(false) }
         });
         match removed {
@@ -351,8 +342,7 @@ mod tests {
             assert_eq!(store.size(&wanted).await.unwrap(), Some(5));
             assert_eq!(store.read(&wanted, 5).await.unwrap().unwrap(), "hedge");
             assert_eq!(store.read(&wanted, 4).await.unwrap_err().kind(), io::ErrorKind::FileTooLarge);
-            assert!(store.remove(&wanted).await.unwrap());
-            assert!(!store.remove(&wanted).await.unwrap());
+            store.removal().await.unwrap().remove([wanted].into()).await.unwrap();
             assert!(store.open_read(&wanted).await.unwrap().is_none());
         }
         assert_eq!(store.put(None, Bytes::from_static(b"row")).await.unwrap().blob(), Digest::sha256(b"row"));
@@ -403,6 +393,16 @@ mod tests {
         file.set_modified(SystemTime::now() - LEFTOVER_AGE - Duration::from_secs(60)).unwrap();
         drop(BlobStore::open(dir.path()).unwrap());
         assert!(young.exists() && !old.exists());
+    }
+
+    #[tokio::test]
+    async fn what_was_arriving_when_a_process_died_is_gone_when_the_next_one_starts() {
+        let (dir, store) = store();
+        let died = store.temporary().unwrap().keep().unwrap().1;
+        store.clean_up().await.unwrap();
+        assert!(died.exists(), "it arrives still");
+        drop(BlobStore::open(dir.path()).unwrap());
+        assert!(!died.exists());
     }
 
     #[test]

@@ -199,7 +199,8 @@ impl Journal {
     /// Writes one record, durably.
     ///
     /// # Errors
-    /// When it cannot be written; it is as if it had never been tried. After a failed fsync every later call fails too.
+    /// When it cannot be written; it is as if it had never been tried. Not so after a failed fsync: every later call fails,
+    /// and the next [`Journal::open`] may find the record, or not.
     pub fn append(&mut self, changes: &[Change]) -> Result<Position, JournalError> {
         if let Some(reason) = &self.poisoned {
             return Err(JournalError::Poisoned(reason.clone()));

@@ -124,14 +124,28 @@ impl Admission {
         self.revoked.read().unwrap_or_else(PoisonError::into_inner).contains(node)
     }
 
-    /// Ends when the key of `node` is revoked.
-    pub async fn revocation_of(&self, node: &NodeId) {
+    /// Ends when a device would not be let in any more that was let in under the authorities `vouched`: its key is revoked, or
+    /// other authorities are trusted, none of which signed its certificate. That its time ends is looked at with each request.
+    /// Which of the two it was, in a word.
+    pub async fn exclusion_of(&self, leaf: &DeviceLeaf, mut vouched: Arc<Anchors>) -> &'static str {
         let mut changed = self.changed.subscribe();
-        while !self.is_revoked(node) {
+        loop {
+            let anchors = self.anchors();
+            if self.is_revoked(&leaf.identity.node) {
+                return "revoked";
+            }
+            if !Arc::ptr_eq(&anchors, &vouched) && !self.is_signed_by(&anchors, leaf) {
+                return "authority_removed";
+            }
+            vouched = anchors;
             if changed.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    fn is_signed_by(&self, anchors: &Anchors, leaf: &DeviceLeaf) -> bool {
+        anchors.clients.verify_client_cert(&leaf.certificate, &[], self.moment(leaf)).is_ok()
     }
 
     /// Is told of every change of what is trusted and revoked.
@@ -169,8 +183,13 @@ impl Admission {
     /// to now. Whether it is still good for something is checked after.
     pub(super) fn leaf(&self, certificate: &CertificateDer<'_>) -> Result<(DeviceLeaf, UnixTime), rustls::Error> {
         let leaf = DeviceLeaf::from_certificate(certificate).map_err(|_| CertificateError::ApplicationVerificationFailure)?;
+        let at = self.moment(&leaf);
+        Ok((leaf, at))
+    }
+
+    fn moment(&self, leaf: &DeviceLeaf) -> UnixTime {
         let at = self.clock.read().now.min(leaf.validity.until).max(leaf.validity.from);
-        Ok((leaf, UnixTime::since_unix_epoch(Duration::from_secs(at.as_unix_seconds()))))
+        UnixTime::since_unix_epoch(Duration::from_secs(at.as_unix_seconds()))
     }
 
     /// Refuses what is of another organisation, revoked, or not good for `purpose`; a refused device of the own organisation

@@ -11,6 +11,10 @@ use protocol::time::WallTime;
 use protocol::time::floor::{Bounds, KeptFloor};
 use quinn::Endpoint;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsConnector;
 
 use super::admission::{Admission, Anchors};
 use super::authorities::{Authorities, CertificatesByAuthority};
@@ -19,8 +23,10 @@ use super::certificate::CurrentCertificate;
 use super::credentials::DeviceCredentials;
 use super::device_key::{DeviceKey, KeyType};
 use super::identity::DEVICE_DNS_NAME;
+use super::meter::Meter;
 use super::{quic, tls};
 use crate::clock::{TrustedClock, wall_time};
+use crate::listener::serve_devices;
 
 const LIFE_SECONDS: u64 = 3_600;
 const DAY: u64 = 86_400;
@@ -116,6 +122,31 @@ async fn an_expired_certificate_is_let_in_in_its_grace_and_not_after() {
 }
 
 #[tokio::test]
+async fn a_connection_over_https_ends_when_the_authority_of_its_device_is_removed() {
+    let (world, other) = (World::new(), World::new());
+    let [dialling, listening] = ["one", "two"].map(|name| world.device("acme", name, 0));
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let (admission, server) = (listening.admission().clone(), Arc::new(listening.peer_server(&[b"http/1.1"]).unwrap()));
+    let (_stop, stopped) = watch::channel(false);
+    tokio::spawn(serve_devices(socket, server, admission.clone(), Meter::new(None), axum::Router::new(), stopped));
+    let connector = TlsConnector::from(Arc::new(dialling.peer_client(b"http/1.1").unwrap()));
+    let socket = TcpStream::connect(address).await.unwrap();
+    let mut connection = connector.connect(DEVICE_DNS_NAME.try_into().unwrap(), socket).await.unwrap();
+    let [own, foreign] = [&world, &other].map(|world| world.authorities.current().certificate().clone());
+    admission.trust(Anchors::new(vec![own, foreign.clone()]).unwrap());
+    connection.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    connection.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 404", "another authority beside its own changes nothing");
+
+    admission.trust(Anchors::new(vec![foreign]).unwrap());
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(20), connection.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "it was closed");
+}
+
+#[tokio::test]
 async fn a_revoked_key_is_refused_by_whoever_dials_or_is_dialled_and_both_know_why() {
     let world = World::new();
     let [stolen, own] = ["stolen", "own"].map(|name| world.device("acme", name, 0));
@@ -162,8 +193,8 @@ async fn devices_of_two_authorities_meet_while_both_are_trusted_and_a_new_certif
 /// resumed.
 async fn visit(address: SocketAddr, config: Arc<rustls::ClientConfig>) -> (Vec<u8>, Option<rustls::HandshakeKind>) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let socket = tokio::net::TcpStream::connect(address).await.unwrap();
-    let connector = tokio_rustls::TlsConnector::from(config);
+    let socket = TcpStream::connect(address).await.unwrap();
+    let connector = TlsConnector::from(config);
     let mut stream = connector.connect("127.0.0.1".try_into().unwrap(), socket).await.unwrap();
     stream.write_all(b"?").await.unwrap();
     stream.read_exact(&mut [0]).await.unwrap();
@@ -182,7 +213,7 @@ async fn seed(authorities: &Authorities) -> (SocketAddr, Vec<Vec<u8>>) {
     let clock = Arc::new(TrustedClock::of_seed());
     let admission = Arc::new(Admission::new(authorities.anchors().unwrap(), clock));
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls::device_listener(Arc::new(shown), admission).unwrap()));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {

@@ -94,17 +94,52 @@ impl RootRules for RootsOf {
 /// # Errors
 /// When a root on the way does not verify, or the source fails.
 pub async fn newest_root(org: &OrgName, anchor: &[u8], source: &dyn MetadataSource) -> Result<Vec<u8>, TrustRefused> {
-    let rules = RootsOf(org.clone());
-    let mut trusted = TrustedMetadataSet::from_root(anchor).map_err(|error| TrustRefused::of("root.json", error))?;
-    rules.check(None, trusted.root())?;
+    let mut roots = RootChain::from(org, anchor)?;
     for _ in 0..ROOT_ROTATIONS_MAX {
-        let before = trusted.root().clone();
-        let name = metadata::versioned("root", before.version.saturating_add(1));
-        let Some(next) = source::find(source, &name, ROOT_BYTES_MAX).await? else { break };
-        trusted.update_root(&next).map_err(|error| TrustRefused::of(&name, error))?;
-        rules.check(Some(&before), trusted.root())?;
+        let Some(next) = source::find(source, &roots.next_name(), ROOT_BYTES_MAX).await? else { break };
+        roots.follow(&next)?;
     }
-    Ok(trusted.root_bytes().to_vec())
+    Ok(roots.newest())
+}
+
+/// The last of the roots `later` of `org`, of which the first follows `anchor` and each other one the one before it (TUF 1.0
+/// §5.3), expired or not; `anchor` itself if there is none.
+///
+/// # Errors
+/// When one does not verify.
+pub fn last_root(org: &OrgName, anchor: &[u8], later: &[String]) -> Result<Vec<u8>, TrustRefused> {
+    let mut roots = RootChain::from(org, anchor)?;
+    later.iter().try_for_each(|next| roots.follow(next.as_bytes()))?;
+    Ok(roots.newest())
+}
+
+/// Roots that follow each other.
+struct RootChain {
+    rules: RootsOf,
+    trusted: TrustedMetadataSet,
+}
+
+impl RootChain {
+    fn from(org: &OrgName, anchor: &[u8]) -> Result<Self, TrustRefused> {
+        let rules = RootsOf(org.clone());
+        let trusted = TrustedMetadataSet::from_root(anchor).map_err(|error| TrustRefused::of("root.json", error))?;
+        rules.check(None, trusted.root())?;
+        Ok(Self { rules, trusted })
+    }
+
+    fn next_name(&self) -> String {
+        metadata::versioned("root", self.trusted.root().version.saturating_add(1))
+    }
+
+    fn follow(&mut self, next: &[u8]) -> Result<(), TrustRefused> {
+        let (name, before) = (self.next_name(), self.trusted.root().clone());
+        self.trusted.update_root(next).map_err(|error| TrustRefused::of(&name, error))?;
+        self.rules.check(Some(&before), self.trusted.root())
+    }
+
+    fn newest(&self) -> Vec<u8> {
+        self.trusted.root_bytes().to_vec()
+    }
 }
 
 impl VerifiedRepository {

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use ed25519_dalek::VerifyingKey;
+use protocol::digest::Digest;
 use protocol::name::{AppName, OrgName};
 use protocol::time::WallTime;
 use protocol::time::floor::AHEAD_SECONDS_MAX;
@@ -114,6 +115,24 @@ impl RepositoryFiles {
     pub(super) fn online_versions(&self) -> Result<(u64, u64), TrustRefused> {
         Ok((parsed::<Timestamp>(&self.timestamp)?.version, parsed::<Snapshot>(&self.snapshot)?.version))
     }
+}
+
+/// The root that `source` has with the SHA-256 `first`, and those after it, the newest last; the newest alone if it has no such.
+///
+/// # Errors
+/// When one cannot be read.
+pub async fn roots_from(source: &dyn MetadataSource, first: &Digest) -> Result<Vec<String>, TrustRefused> {
+    let (mut roots, mut is_found) = (Vec::new(), false);
+    for version in 1..ROOT_ROTATIONS_MAX {
+        let name = metadata::versioned("root", version);
+        let Some(bytes) = source::find(source, &name, ROOT_BYTES_MAX).await? else { break };
+        if !is_found {
+            roots.clear();
+            is_found = Digest::sha256(&bytes) == *first;
+        }
+        roots.push(file(name, bytes)?.content);
+    }
+    Ok(roots)
 }
 
 /// Whether the online files should be renewed at `now`: the timestamp is older than

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::RoleTerms;
+use super::documents::Granted;
 use super::moment::Moment;
 use super::record::{Record, Release};
 use crate::digest::Digest;
@@ -33,6 +34,8 @@ pub struct Wanted {
     before: Option<Release>,
     /// After this moment the documents that say so count no longer: nothing is started by them.
     expires: WallTime,
+    /// Whether a grant says so, which bounds itself: the app's role may have expired on a device that is cut off.
+    is_granted: bool,
 }
 
 /// Which version an app shall run now, and from when on that may be another one without a new document.
@@ -64,6 +67,7 @@ pub(super) fn resolve(
                 position: position(&desired.rollout, device),
                 before: desired.before.as_ref().and_then(|before| release(before.version, &before.statements)),
                 expires: state.expires.min(assignment.expires),
+                is_granted: false,
             };
             wanted.insert(app.clone(), found);
         }
@@ -71,15 +75,27 @@ pub(super) fn resolve(
     for (app, assigned) in &assignment.apps {
         if let Assigned::Pin(pin) = assigned {
             let (version, target) = (pin.version, release(pin.version, &pin.statements));
-            let (activation, expires) = (Activation::default(), assignment.expires);
-            let found = Wanted { rollout: None, version, target, activation, position: 0, before: None, expires };
-            wanted.insert(app.clone(), found);
+            wanted.insert(app.clone(), Wanted::at_once(version, target, assignment.expires));
         }
     }
     wanted
 }
 
+/// What an app shall have by a grant.
+pub(super) fn granted(granted: &Granted) -> (AppName, Wanted) {
+    let grant = granted.grant.grant();
+    let target = Release { version: grant.version, statement: granted.statement };
+    let wanted = Wanted { is_granted: true, ..Wanted::at_once(grant.version, Some(target), grant.not_after) };
+    (grant.app.clone(), wanted)
+}
+
 impl Wanted {
+    /// A version without a rollout.
+    fn at_once(version: u64, target: Option<Release>, expires: WallTime) -> Self {
+        let activation = Activation::default();
+        Self { rollout: None, version, target, activation, position: 0, before: None, expires, is_granted: false }
+    }
+
     /// Whether `other` differs in its expiry at most.
     pub(super) fn asks_the_same(&self, other: &Self) -> bool {
         Self { expires: other.expires, ..self.clone() } == *other
@@ -116,7 +132,8 @@ impl Wanted {
         if !allowed(&target) {
             return Goal { release: running, next: None };
         }
-        let in_force = moment.is_before(self.expires) && role.is_none_or(|role| moment.is_before(role.expires));
+        let signed = self.is_granted || role.is_none_or(|role| moment.is_before(role.expires));
+        let in_force = moment.is_before(self.expires) && signed;
         if !in_force {
             return Goal { release: running.or_else(|| record.good.filter(allowed)), next: None };
         }

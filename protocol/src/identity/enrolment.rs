@@ -78,14 +78,27 @@ pub enum TokenRefused {
     Revoked,
 }
 
+impl Terms {
+    /// Whether the token still counts at `now`, before anything else of the applicant is looked at. One whose uses are gone is
+    /// looked at further: a device whose answer was lost asks again.
+    ///
+    /// # Errors
+    /// With what ended it first: its uses, or its time.
+    pub fn check_time(&self, now: WallTime) -> Result<(), TokenRefused> {
+        match self.expires <= now {
+            true if self.uses_left == 0 => Err(TokenRefused::Used),
+            true => Err(TokenRefused::Expired),
+            false => Ok(()),
+        }
+    }
+}
+
 /// Whether `terms` let `applicant` in at `now`; `known` is the key that its name was enrolled with.
 ///
 /// # Errors
 /// With the reason why not.
 pub fn admit(terms: &Terms, applicant: &Applicant, known: Option<&Digest>, now: WallTime) -> Result<Admitted, TokenRefused> {
-    if terms.expires <= now {
-        return Err(if terms.uses_left == 0 { TokenRefused::Used } else { TokenRefused::Expired });
-    }
+    terms.check_time(now)?;
     if applicant.is_revoked {
         return Err(TokenRefused::Revoked);
     }

@@ -99,10 +99,8 @@ struct Fields {
     media_type: Option<String>,
     artifact_type: Option<String>,
     config: Option<Descriptor>,
-    #[serde(default)]
-    layers: Descriptors,
-    #[serde(default)]
-    manifests: Descriptors,
+    layers: Option<Descriptors>,
+    manifests: Option<Descriptors>,
     subject: Option<Descriptor>,
     #[serde(default)]
     annotations: Option<Annotations>,
@@ -153,10 +151,11 @@ impl Manifest {
         let fields: Fields = serde_json::from_slice(bytes).map_err(|error| ManifestRefused::Malformed(cut(&error.to_string())))?;
         let media_type = media_type(fields.media_type.as_deref(), content_type)?;
         let subject = fields.subject.as_ref().map(Descriptor::digest).transpose()?;
-        if fields.layers.too_many || fields.manifests.too_many {
+        let (layers, manifests) = (fields.layers.unwrap_or_default(), fields.manifests.unwrap_or_default());
+        if layers.too_many || manifests.too_many {
             return Err(ManifestRefused::TooMany);
         }
-        let (layers, manifests) = (&fields.layers.first, &fields.manifests.first);
+        let (layers, manifests) = (&layers.first, &manifests.first);
         let blobs = fields.config.iter().chain(layers).filter(|descriptor| descriptor.is_distributable());
         let named = blobs.map(|descriptor| (descriptor, false)).chain(manifests.iter().map(|descriptor| (descriptor, true)));
         let named: Result<Vec<Named>, ManifestRefused> = named
@@ -316,6 +315,13 @@ mod tests {
             assert_eq!(pushed("{}", Some(bad)), Err(ManifestRefused::BadType), "{bad}");
         }
         assert_eq!(pushed(r#"{"mediaType":""}"#, None), Err(ManifestRefused::BadType));
+    }
+
+    #[test]
+    fn what_go_writes_for_nothing_is_nothing() {
+        let nothing = r#"{"config":null,"layers":null,"manifests":null,"subject":null,"annotations":null}"#;
+        assert_eq!(parse(nothing, Some(OCI)), parse("{}", Some(OCI)));
+        assert_eq!(parse(nothing, Some(OCI)).unwrap().named, []);
     }
 
     #[test]

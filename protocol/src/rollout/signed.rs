@@ -11,6 +11,7 @@ use crate::device_key::{DeviceKey, KEY_BYTES_MAX};
 use crate::digest::Digest;
 use crate::envelope::{Envelope, EnvelopeRefused};
 use crate::name::{DeviceId, OrgName};
+use crate::statement::signed::{self, Format, Unreadable};
 
 /// The DSSE payload type of a report.
 pub const PAYLOAD_TYPE: &str = "application/vnd.hedgerow.device-report+json";
@@ -26,6 +27,10 @@ struct Signed {
     org: OrgName,
     device: DeviceId,
     report: DeviceReport,
+}
+
+impl Format for Signed {
+    const FORMAT: u32 = FORMAT;
 }
 
 /// Why a report is not believed.
@@ -51,6 +56,15 @@ pub enum ReportRefused {
     /// It is beyond a limit.
     #[error(transparent)]
     TooLarge(#[from] ReportTooLarge),
+}
+
+impl From<Unreadable> for ReportRefused {
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Malformed(detail) => Self::Malformed(detail),
+            Unreadable::OtherFormat { found, .. } => Self::OtherFormat(found),
+        }
+    }
 }
 
 impl ReportRefused {
@@ -94,10 +108,7 @@ pub fn open(bytes: &[u8], org: &OrgName, device: &DeviceId, key_sha256: &Digest)
         let Ok(key) = STANDARD.decode(keyid) else { return false };
         key_sha256.same_algorithm(&key) == *key_sha256 && DeviceKey::from_der(&key).is_ok_and(|key| key.signed(signed, signature))
     })?;
-    let signed: Signed = serde_json::from_slice(&payload).map_err(|error| ReportRefused::Malformed(error.to_string()))?;
-    if signed.format != FORMAT {
-        return Err(ReportRefused::OtherFormat(signed.format));
-    }
+    let signed: Signed = signed::read(&payload)?;
     if signed.org != *org || signed.device != *device {
         return Err(ReportRefused::OtherDevice { org: signed.org, device: signed.device });
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::counters::{self, Counters, Document};
 use super::desired::{Counter, OnlineKey};
 use super::refused::DocumentRefused;
+use super::signed::Format;
 use crate::digest::Digest;
 use crate::name::{AppName, DeviceId, GroupName, OrgName, Platform};
 use crate::time::WallTime;
@@ -81,9 +82,12 @@ impl Assignment {
     }
 }
 
+impl Format for Assignment {
+    const FORMAT: u32 = FORMAT;
+}
+
 impl Document for Assignment {
     const PAYLOAD_TYPE: &'static str = PAYLOAD_TYPE;
-    const FORMAT: u32 = FORMAT;
 
     fn org(&self) -> &OrgName {
         &self.org

@@ -8,11 +8,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::desired::{Counter, OnlineKey};
 use super::refused::DocumentRefused;
+use super::signed::{self, Format};
 use crate::digest::Digest;
 use crate::envelope::Envelope;
 use crate::name::{GroupName, OrgName};
@@ -75,10 +75,8 @@ impl Counters {
 }
 
 /// What every document of the online key says.
-pub(super) trait Document: DeserializeOwned {
+pub(super) trait Document: Format {
     const PAYLOAD_TYPE: &'static str;
-    /// The newest format that is read; all from 1 on are.
-    const FORMAT: u32;
 
     fn org(&self) -> &OrgName;
     fn counter(&self) -> Counter;
@@ -88,12 +86,7 @@ pub(super) trait Document: DeserializeOwned {
 /// The document in the envelope `bytes` and its SHA-256, if the online key signed it.
 pub(super) fn open<D: Document>(bytes: &[u8], online: &OnlineKey) -> Result<(D, Digest), DocumentRefused> {
     let payload = Envelope::open(bytes, D::PAYLOAD_TYPE, &online.key)?;
-    let malformed = |error: serde_json::Error| DocumentRefused::Malformed(error.to_string());
-    let super::Formatted { format } = serde_json::from_slice(&payload).map_err(malformed)?;
-    if !(1..=D::FORMAT).contains(&format) {
-        return Err(DocumentRefused::OtherFormat { found: format, known: D::FORMAT });
-    }
-    let document: D = serde_json::from_slice(&payload).map_err(malformed)?;
+    let document: D = signed::read(&payload)?;
     if *document.org() != online.org {
         return Err(DocumentRefused::ForeignOrg(document.org().clone()));
     }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::assignment::AcceptedAssignment;
 use super::counters::{self, Counters, Document};
 use super::refused::DocumentRefused;
+use super::signed::Format;
 use crate::digest::Digest;
 use crate::name::{AppName, GroupName, OrgName, Platform, RolloutId};
 use crate::rollout::steps::Steps;
@@ -142,9 +143,12 @@ pub struct OnlineKey {
     pub key: VerifyingKey,
 }
 
+impl Format for DesiredState {
+    const FORMAT: u32 = FORMAT;
+}
+
 impl Document for DesiredState {
     const PAYLOAD_TYPE: &'static str = PAYLOAD_TYPE;
-    const FORMAT: u32 = FORMAT;
 
     fn org(&self) -> &OrgName {
         &self.org

@@ -6,8 +6,9 @@
 use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Serialize};
 
+use super::signed::{self, Format, Unreadable};
 use crate::envelope::{Envelope, EnvelopeRefused};
-use crate::name::{AppName, DeviceId, OrgName};
+use crate::name::{AppName, DeviceId, GroupName, OrgName};
 use crate::time::WallTime;
 
 /// The DSSE payload type of a grant.
@@ -50,6 +51,10 @@ pub struct Grant {
     pub not_after: WallTime,
 }
 
+impl Format for Grant {
+    const FORMAT: u32 = FORMAT;
+}
+
 /// Who may grant for an app, as the organisation's verified metadata says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrantAuthority {
@@ -72,8 +77,8 @@ pub struct GrantAuthority {
 pub struct Holder<'a> {
     /// The device.
     pub device: &'a DeviceId,
-    /// Its group for the app.
-    pub group: &'a str,
+    /// Its group for the app; none if its version is pinned.
+    pub group: Option<&'a GroupName>,
 }
 
 /// Why a grant is not acted on.
@@ -134,6 +139,15 @@ pub enum GrantRefused {
     TooLong(WallTime),
 }
 
+impl From<Unreadable> for GrantRefused {
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Malformed(detail) => Self::Malformed(detail),
+            Unreadable::OtherFormat { found, .. } => Self::OtherFormat(found),
+        }
+    }
+}
+
 impl GrantRefused {
     /// A short name of the reason, for metrics and reports.
     pub const fn reason(&self) -> &'static str {
@@ -150,6 +164,20 @@ impl GrantRefused {
             Self::TooLong(_) => "too_long",
         }
     }
+}
+
+/// The app that the envelope `bytes` is about, as it says itself: by it the keys are found that must have signed it.
+///
+/// # Errors
+/// When it is no envelope of a grant.
+pub fn app_named(bytes: &[u8]) -> Result<AppName, GrantRefused> {
+    #[derive(Deserialize)]
+    struct About {
+        app: AppName,
+    }
+    let payload = Envelope::open_by(bytes, PAYLOAD_TYPE, |_, _, _| true).map_err(GrantRefused::Envelope)?;
+    let about: About = serde_json::from_slice(&payload).map_err(|error| GrantRefused::Malformed(error.to_string()))?;
+    Ok(about.app)
 }
 
 /// A grant that passed every check.
@@ -172,17 +200,12 @@ impl AcceptedGrant {
             return Err(GrantRefused::NotAllowed);
         }
         let payload = signed_payload(bytes, authority)?;
-        let malformed = |error: serde_json::Error| GrantRefused::Malformed(error.to_string());
-        let super::Formatted { format } = serde_json::from_slice(&payload).map_err(malformed)?;
-        if format != FORMAT {
-            return Err(GrantRefused::OtherFormat(format));
-        }
-        let grant: Grant = serde_json::from_slice(&payload).map_err(malformed)?;
+        let grant: Grant = signed::read(&payload)?;
         if grant.org != authority.org || grant.app != authority.app {
             return Err(GrantRefused::OtherApp { org: grant.org, app: grant.app });
         }
         let is_for_holder = match &grant.subject {
-            Subject::Group(group) => group == holder.group,
+            Subject::Group(group) => holder.group.is_some_and(|own| own.as_str() == group),
             Subject::Device(device) => device == holder.device,
         };
         if !is_for_holder {
@@ -264,8 +287,8 @@ mod tests {
     }
 
     fn accept_as(bytes: &[u8], authority: &GrantAuthority, newest: Option<u64>) -> Result<AcceptedGrant, &'static str> {
-        let device = "d1".parse().unwrap();
-        let holder = Holder { device: &device, group: "all" };
+        let (device, group) = ("d1".parse().unwrap(), GroupName::all());
+        let holder = Holder { device: &device, group: Some(&group) };
         AcceptedGrant::accept(bytes, authority, holder, newest, NOW).map_err(|refused| refused.reason())
     }
 
@@ -313,5 +336,7 @@ mod tests {
         assert_eq!(accept(&Grant { version: 1, ..grant() }), Err("below_floor"));
         assert_eq!(accept(&Grant { format: 2, ..grant() }), Err("other_format"));
         assert_eq!(accept_as(b"{}", &authority(), None), Err("malformed"));
+        assert_eq!(app_named(&seal(&grant(), &[9])).unwrap(), grant().app);
+        assert_eq!(app_named(b"{}").unwrap_err().reason(), "malformed");
     }
 }

@@ -7,8 +7,10 @@ use crate::name::{DeviceId, GroupName, OrgName};
 use crate::time::WallTime;
 
 use super::desired::Counter;
+use super::revocation::KEYS_MAX;
+use super::signed::Unreadable;
 
-/// Why a desired state or an assignment is not acted on.
+/// Why a desired state, an assignment or a revocation list is not acted on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentRefused {
     /// The envelope is broken, of another type, or not signed by the online key.
@@ -59,6 +61,18 @@ pub enum DocumentRefused {
     /// The device remembers counters of so many groups that it takes no further one.
     #[error("this device remembers the counters of {0} groups and takes no further one in this epoch")]
     TooManyGroups(usize),
+    /// It names more keys than a revocation list may.
+    #[error("the document names {0} keys, more than {KEYS_MAX}")]
+    TooManyKeys(usize),
+}
+
+impl From<Unreadable> for DocumentRefused {
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Malformed(detail) => Self::Malformed(detail),
+            Unreadable::OtherFormat { found, known } => Self::OtherFormat { found, known },
+        }
+    }
 }
 
 impl DocumentRefused {
@@ -76,6 +90,7 @@ impl DocumentRefused {
             Self::OtherContent(_) => "other_content",
             Self::Expired(_) => "expired",
             Self::TooManyGroups(_) => "too_many_groups",
+            Self::TooManyKeys(_) => "too_many_keys",
         }
     }
 }

@@ -14,16 +14,17 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::counters::Seen;
+use super::counters::{self, Document, Seen};
 use super::desired::{Counter, OnlineKey};
+use super::refused::DocumentRefused;
 use super::renewal::DOCUMENT_SECONDS;
+use super::signed::Format;
 use crate::digest::Digest;
-use crate::envelope::{Envelope, EnvelopeRefused};
 use crate::identity::standing::GRACE_SECONDS;
 use crate::name::OrgName;
 use crate::time::WallTime;
 
-pub use held::{Earlier, HeldRevocations};
+pub use held::{Earlier, HeldRevocations, SignedList};
 
 /// The DSSE payload type of a revocation list.
 pub const PAYLOAD_TYPE: &str = "application/vnd.hedgerow.revocations+json";
@@ -38,8 +39,8 @@ pub const KEYS_MAX: usize = 10_240;
 /// The longest life of a device certificate, in seconds.
 pub const LEAF_SECONDS_MAX: u64 = 90 * 86_400;
 
-/// A key stays on the list for this long, in seconds: after it, no certificate of it is accepted by anybody. The seed itself
-/// never forgets it.
+/// A key of which no certificate is known stays on the list for this long, in seconds: after it, none that was signed before it
+/// was revoked is accepted by anybody. The seed itself never forgets it.
 pub const LISTED_SECONDS: u64 = LEAF_SECONDS_MAX + GRACE_SECONDS;
 
 /// The revoked keys of an organisation.
@@ -90,75 +91,51 @@ pub struct Listed {
     pub left_out: usize,
 }
 
-/// What has to stand on a list at `now`, of the keys that were ever revoked, and when each was.
-pub fn listed(revoked: impl IntoIterator<Item = (Digest, WallTime)>, now: WallTime) -> Listed {
-    let mut due: Vec<(WallTime, Digest)> = revoked.into_iter().filter(|(_, at)| is_listed(*at, now)).map(|(key, at)| (at, key)).collect();
+/// A key that was revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// SHA-256 of the key.
+    pub key: Digest,
+    /// When it was revoked.
+    pub at: WallTime,
+    /// Until when the last certificate of it is valid; a clock that was ahead may have signed a late one. None if none is known.
+    pub leaf_until: Option<WallTime>,
+}
+
+impl Revoked {
+    /// Whether it still has to stand on a list at `now`: a peer might accept a certificate of it.
+    pub fn is_listed(&self, now: WallTime) -> bool {
+        let until = self.leaf_until.map_or(self.at.plus_seconds(LISTED_SECONDS), |until| until.plus_seconds(GRACE_SECONDS));
+        now <= until
+    }
+}
+
+/// What has to stand on a list at `now`, of the keys that were ever revoked.
+pub fn listed(revoked: impl IntoIterator<Item = Revoked>, now: WallTime) -> Listed {
+    let mut due: Vec<(WallTime, Digest)> =
+        revoked.into_iter().filter(|revoked| revoked.is_listed(now)).map(|revoked| (revoked.at, revoked.key)).collect();
     due.sort_unstable_by(|one, other| other.cmp(one));
     let left_out = due.len().saturating_sub(KEYS_MAX);
     Listed { keys: due.into_iter().take(KEYS_MAX).map(|(_, key)| key).collect(), left_out }
 }
 
-/// Whether a key that was revoked at `revoked` still has to stand on a list at `now`.
-pub fn is_listed(revoked: WallTime, now: WallTime) -> bool {
-    now <= revoked.plus_seconds(LISTED_SECONDS)
+impl Format for RevocationList {
+    const FORMAT: u32 = FORMAT;
 }
 
-/// Why a revocation list is not taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RevocationsRefused {
-    /// The envelope is broken, of another type, or not signed by the online key.
-    #[error(transparent)]
-    Envelope(#[from] EnvelopeRefused),
-    /// Signed, but not JSON of the expected shape.
-    #[error("the revocation list cannot be read: {0}")]
-    Malformed(String),
-    /// Written in a format this program does not know.
-    #[error("the revocation list has format {0}, this program reads {FORMAT}; update it")]
-    OtherFormat(u32),
-    /// It belongs to another organisation.
-    #[error("the revocation list belongs to organisation {0}")]
-    ForeignOrg(OrgName),
-    /// Its epoch is not the one that the root delegates.
-    #[error("the revocation list has epoch {found}, the root delegates epoch {delegated}")]
-    OtherEpoch {
-        /// What the document says.
-        found: u64,
-        /// What the root says.
-        delegated: u64,
-    },
-    /// It is older than one that was accepted before.
-    #[error("the revocation list has counter {}.{}, older than {}.{} accepted before", found.epoch, found.n, accepted.epoch, accepted.n)]
-    OlderCounter {
-        /// What the document says.
-        found: Counter,
-        /// The newest accepted before.
-        accepted: Counter,
-    },
-    /// Another list with the same counter was accepted before.
-    #[error("the revocation list has the counter {}.{} of another one that was accepted before", .0.epoch, .0.n)]
-    OtherContent(Counter),
-    /// Its time is over.
-    #[error("the revocation list expired at {0}")]
-    Expired(WallTime),
-    /// It has more keys than a list may have.
-    #[error("the revocation list has {0} keys, more than {KEYS_MAX}")]
-    TooMany(usize),
-}
+impl Document for RevocationList {
+    const PAYLOAD_TYPE: &'static str = PAYLOAD_TYPE;
 
-impl RevocationsRefused {
-    /// A short name of the reason, for metrics and reports.
-    pub const fn reason(&self) -> &'static str {
-        match self {
-            Self::Envelope(EnvelopeRefused::BadSignature) => "bad_signature",
-            Self::Envelope(EnvelopeRefused::Malformed | EnvelopeRefused::OtherType(_)) | Self::Malformed(_) => "malformed",
-            Self::OtherFormat(_) => "other_format",
-            Self::ForeignOrg(_) => "foreign_org",
-            Self::OtherEpoch { .. } => "other_epoch",
-            Self::OlderCounter { .. } => "older_counter",
-            Self::OtherContent(_) => "other_content",
-            Self::Expired(_) => "expired",
-            Self::TooMany(_) => "too_many",
-        }
+    fn org(&self) -> &OrgName {
+        &self.org
+    }
+
+    fn counter(&self) -> Counter {
+        self.counter
+    }
+
+    fn expires(&self) -> WallTime {
+        self.expires
     }
 }
 
@@ -166,7 +143,9 @@ impl RevocationsRefused {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcceptedRevocations {
     list: RevocationList,
-    digest: Digest,
+    seen: Seen,
+    /// As it was signed.
+    envelope: String,
 }
 
 impl AcceptedRevocations {
@@ -174,52 +153,42 @@ impl AcceptedRevocations {
     ///
     /// # Errors
     /// With the reason why the list must not be taken.
-    pub fn accept(bytes: &[u8], online: &OnlineKey, newest: Option<&Seen>, now: WallTime) -> Result<Self, RevocationsRefused> {
-        let payload = Envelope::open(bytes, PAYLOAD_TYPE, &online.key)?;
-        let malformed = |error: serde_json::Error| RevocationsRefused::Malformed(error.to_string());
-        let super::Formatted { format } = serde_json::from_slice(&payload).map_err(malformed)?;
-        if format != FORMAT {
-            return Err(RevocationsRefused::OtherFormat(format));
-        }
-        let list: RevocationList = serde_json::from_slice(&payload).map_err(malformed)?;
-        if list.org != online.org {
-            return Err(RevocationsRefused::ForeignOrg(list.org));
-        }
-        if list.counter.epoch != online.epoch {
-            return Err(RevocationsRefused::OtherEpoch { found: list.counter.epoch, delegated: online.epoch });
-        }
-        let digest = Digest::sha256(&payload);
-        if let Some(accepted) = newest {
-            if list.counter < accepted.counter {
-                return Err(RevocationsRefused::OlderCounter { found: list.counter, accepted: accepted.counter });
-            }
-            if list.counter == accepted.counter && accepted.digest.is_some_and(|known| known != digest) {
-                return Err(RevocationsRefused::OtherContent(list.counter));
-            }
-        }
-        if list.expires <= now {
-            return Err(RevocationsRefused::Expired(list.expires));
-        }
-        if list.keys.len() > KEYS_MAX {
-            return Err(RevocationsRefused::TooMany(list.keys.len()));
-        }
-        Ok(Self { list, digest })
+    pub fn accept(bytes: &[u8], online: &OnlineKey, newest: Option<&Seen>, now: WallTime) -> Result<Self, DocumentRefused> {
+        let (list, digest) = open(bytes, online)?;
+        let seen = counters::check_order(&list, digest, online, newest, now)?;
+        Ok(Self { list, seen, envelope: String::from_utf8_lossy(bytes).into_owned() })
     }
 
     /// What was accepted.
     pub const fn list(&self) -> &RevocationList {
         &self.list
     }
+}
 
-    /// The SHA-256 of what was signed.
-    pub const fn digest(&self) -> Digest {
-        self.digest
+fn open(bytes: &[u8], online: &OnlineKey) -> Result<(RevocationList, Digest), DocumentRefused> {
+    let (list, digest) = counters::open::<RevocationList>(bytes, online)?;
+    if list.keys.len() > KEYS_MAX {
+        return Err(DocumentRefused::TooManyKeys(list.keys.len()));
     }
+    Ok((list, digest))
+}
+
+/// A list that a device gives back to its seed, which does not know it: it was signed after the backup that the seed was restored
+/// from. What the seed's own key signed counts, old or expired, unless the root says that lists of before the epoch `since` do
+/// not: then the key was in other hands.
+///
+/// # Errors
+/// With the reason why it does not count.
+pub fn give_back(bytes: &[u8], online: &OnlineKey, since: u64) -> Result<RevocationList, DocumentRefused> {
+    let (list, _) = open(bytes, online)?;
+    let found = list.counter.epoch;
+    if found < since { Err(DocumentRefused::OtherEpoch { found, delegated: online.epoch }) } else { Ok(list) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::envelope::Envelope;
     use ed25519_dalek::{Signer, SigningKey};
 
     const NOW: WallTime = WallTime::from_unix_seconds(1_000);
@@ -228,7 +197,7 @@ mod tests {
         RevocationList::next(Some(Counter { epoch: 1, n: 4 }), &"acme".parse().unwrap(), 1, NOW, BTreeSet::from([Digest::sha256(b"k")]))
     }
 
-    fn accept(list: &RevocationList, newest: Option<&Seen>, now: WallTime) -> Result<AcceptedRevocations, RevocationsRefused> {
+    fn accept(list: &RevocationList, newest: Option<&Seen>, now: WallTime) -> Result<AcceptedRevocations, DocumentRefused> {
         let key = SigningKey::from_bytes(&[7; 32]);
         let envelope = Envelope::seal(PAYLOAD_TYPE, &serde_json::to_vec(list).unwrap(), "online", |bytes| key.sign(bytes));
         let online = OnlineKey { org: "acme".parse().unwrap(), epoch: 1, key: key.verifying_key() };
@@ -246,11 +215,11 @@ mod tests {
     #[test]
     fn a_list_is_accepted_again_and_a_newer_one_but_no_older_one() {
         let at = |n, digest| Some(Seen { counter: Counter { epoch: 1, n }, digest });
-        let same = accept(&list(), None, NOW).unwrap().digest();
+        let same = list().digest();
         for newest in [None, at(4, Some(Digest::sha256(b"x"))), at(5, None), at(5, Some(same))] {
             assert_eq!(accept(&list(), newest.as_ref(), NOW).unwrap().list(), &list());
         }
-        let refused = RevocationsRefused::OlderCounter { found: list().counter, accepted: Counter { epoch: 1, n: 6 } };
+        let refused = DocumentRefused::OlderCounter { found: list().counter, accepted: Counter { epoch: 1, n: 6 } };
         assert_eq!(accept(&list(), at(6, None).as_ref(), NOW), Err(refused));
         let other = at(5, Some(Digest::sha256(b"another list")));
         assert_eq!(accept(&list(), other.as_ref(), NOW).unwrap_err().reason(), "other_content");
@@ -258,25 +227,28 @@ mod tests {
 
     #[test]
     fn of_more_keys_than_a_list_has_room_for_the_newest_stand_on_it() {
-        let at = |n: usize| (Digest::sha256(&n.to_be_bytes()), NOW.plus_seconds(n as u64));
+        let at = |n: usize| Revoked { key: Digest::sha256(&n.to_be_bytes()), at: NOW.plus_seconds(n as u64), leaf_until: None };
         let all = listed((0..KEYS_MAX).map(at), NOW);
         assert_eq!((all.keys.len(), all.left_out), (KEYS_MAX, 0));
         let more = listed((0..KEYS_MAX + 2).map(at), NOW);
         assert_eq!((more.keys.len(), more.left_out), (KEYS_MAX, 2));
-        assert!(more.keys.contains(&at(KEYS_MAX + 1).0) && !more.keys.contains(&at(1).0));
+        assert!(more.keys.contains(&at(KEYS_MAX + 1).key) && !more.keys.contains(&at(1).key));
         assert_eq!(listed([at(0)], NOW.plus_seconds(LISTED_SECONDS + 1)), Listed::default());
     }
 
     #[test]
     fn foreign_expired_too_long_and_other_epochs_are_refused() {
         let foreign = RevocationList { org: "evil".parse().unwrap(), ..list() };
-        assert_eq!(accept(&foreign, None, NOW), Err(RevocationsRefused::ForeignOrg(foreign.org.clone())));
-        assert_eq!(accept(&list(), None, list().expires), Err(RevocationsRefused::Expired(list().expires)));
+        assert_eq!(accept(&foreign, None, NOW), Err(DocumentRefused::ForeignOrg(foreign.org.clone())));
+        assert_eq!(accept(&list(), None, list().expires), Err(DocumentRefused::Expired(list().expires)));
         let forward = RevocationList { counter: Counter { epoch: 2, n: 0 }, ..list() };
-        assert_eq!(accept(&forward, None, NOW), Err(RevocationsRefused::OtherEpoch { found: 2, delegated: 1 }));
-        assert_eq!(accept(&RevocationList { format: 9, ..list() }, None, NOW), Err(RevocationsRefused::OtherFormat(9)));
+        assert_eq!(accept(&forward, None, NOW), Err(DocumentRefused::OtherEpoch { found: 2, delegated: 1 }));
+        assert_eq!(
+            accept(&RevocationList { format: 9, ..list() }, None, NOW),
+            Err(DocumentRefused::OtherFormat { found: 9, known: FORMAT })
+        );
         let keys = (0..=KEYS_MAX).map(|n| Digest::sha256(&n.to_be_bytes())).collect();
-        assert_eq!(accept(&RevocationList { keys, ..list() }, None, NOW), Err(RevocationsRefused::TooMany(KEYS_MAX + 1)));
+        assert_eq!(accept(&RevocationList { keys, ..list() }, None, NOW), Err(DocumentRefused::TooManyKeys(KEYS_MAX + 1)));
     }
 
     #[test]
@@ -300,7 +272,31 @@ mod tests {
 
     #[test]
     fn a_key_leaves_the_list_when_no_certificate_of_it_is_accepted_any_more() {
-        assert!(is_listed(NOW, NOW.plus_seconds(180 * 86_400)));
-        assert!(!is_listed(NOW, NOW.plus_seconds(180 * 86_400 + 1)));
+        const DAY: u64 = 86_400;
+        let unknown = Revoked { key: Digest::sha256(b"k"), at: NOW, leaf_until: None };
+        assert!(unknown.is_listed(NOW.plus_seconds(180 * DAY)));
+        assert!(!unknown.is_listed(NOW.plus_seconds(180 * DAY + 1)));
+        for life in [20, 400] {
+            let known = Revoked { leaf_until: Some(NOW.plus_seconds(life * DAY)), ..unknown };
+            assert!(known.is_listed(NOW.plus_seconds((life + 90) * DAY)), "also if a clock that was ahead signed it");
+            assert!(!known.is_listed(NOW.plus_seconds((life + 90) * DAY + 1)));
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_given_back_counts_however_old_unless_the_root_ended_it_or_another_key_signed_it() {
+        let sealed = |key: u8, list: &RevocationList| {
+            let key = SigningKey::from_bytes(&[key; 32]);
+            serde_json::to_vec(&Envelope::seal(PAYLOAD_TYPE, &list.payload(), "online", |bytes| key.sign(bytes))).unwrap()
+        };
+        let key = SigningKey::from_bytes(&[7; 32]).verifying_key();
+        let online = OnlineKey { org: "acme".parse().unwrap(), epoch: 3, key };
+        let old = RevocationList { expires: WallTime::default(), ..list() };
+        assert_eq!(give_back(&sealed(7, &old), &online, 0), Ok(old.clone()));
+        assert_eq!(give_back(&sealed(7, &old), &online, 1), Ok(old.clone()));
+        assert_eq!(give_back(&sealed(7, &old), &online, 2), Err(DocumentRefused::OtherEpoch { found: 1, delegated: 3 }));
+        assert_eq!(give_back(&sealed(8, &old), &online, 0).unwrap_err().reason(), "bad_signature");
+        let foreign = RevocationList { org: "evil".parse().unwrap(), ..old };
+        assert_eq!(give_back(&sealed(7, &foreign), &online, 0).unwrap_err().reason(), "foreign_org");
     }
 }

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::TrustToken;
+use super::signed::{self, Format, Unreadable};
 use crate::digest::Digest;
 use crate::geometry::{BLOB_BYTES_MAX, UNIT_BYTES};
 use crate::hash_list::list_bytes;
@@ -133,6 +134,15 @@ pub enum StatementRefused {
     ImpossibleHashList(Digest),
 }
 
+impl From<Unreadable> for StatementRefused {
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Malformed(detail) => Self::Malformed(detail),
+            Unreadable::OtherFormat { found, .. } => Self::OtherFormat(found),
+        }
+    }
+}
+
 /// A version of an app, as coordinates.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct VersionName {
@@ -149,6 +159,10 @@ impl VersionName {
     }
 }
 
+impl Format for VersionStatement {
+    const FORMAT: u32 = FORMAT;
+}
+
 impl VersionStatement {
     /// The coordinates of the version.
     pub fn name(&self) -> VersionName {
@@ -163,12 +177,7 @@ impl VersionStatement {
         if bytes.len() > STATEMENT_BYTES_MAX {
             return Err(StatementRefused::TooLarge("more than 4 MiB"));
         }
-        let malformed = |error: serde_json::Error| StatementRefused::Malformed(error.to_string());
-        let super::Formatted { format } = serde_json::from_slice(bytes).map_err(malformed)?;
-        if format != FORMAT {
-            return Err(StatementRefused::OtherFormat(format));
-        }
-        let statement: Self = serde_json::from_slice(bytes).map_err(malformed)?;
+        let statement: Self = signed::read(bytes)?;
         statement.check_content()?;
         Ok(statement)
     }

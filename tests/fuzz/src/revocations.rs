@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use protocol::statement::desired::OnlineKey;
-use protocol::statement::revocation::{AcceptedRevocations, RevocationList};
+use protocol::statement::revocation::{AcceptedRevocations, RevocationList, give_back};
 use protocol::time::WallTime;
 
 /// The only list that this key ever signed, in `corpus/revocations/signed`.
@@ -20,6 +20,10 @@ pub fn run(data: &[u8]) {
     let online = OnlineKey { org: "acme".parse().expect("a name"), epoch: 1, key: *KEY };
     match AcceptedRevocations::accept(data, &online, None, WallTime::from_unix_seconds(1_000)) {
         Ok(accepted) => assert_eq!(serde_json::to_string(accepted.list()).expect("JSON"), SIGNED),
+        Err(refused) => super::assert_short(&refused, data.len()),
+    }
+    match give_back(data, &online, 0) {
+        Ok(list) => assert_eq!(serde_json::to_string(&list).expect("JSON"), SIGNED),
         Err(refused) => super::assert_short(&refused, data.len()),
     }
     if let Ok(list) = serde_json::from_slice::<RevocationList>(data) {

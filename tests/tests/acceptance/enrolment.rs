@@ -168,6 +168,23 @@ fn a_device_refuses_a_seed_whose_root_or_ca_is_not_the_one_in_its_token() {
     }
 }
 
+#[test]
+fn a_token_that_is_older_than_the_newest_root_enrols_a_device_that_begins_with_that_one() {
+    let seed = Seed::start();
+    let layout = Layout::write(&seed.scratch("image"), "1.0", &[("amd64", &[&Layer::random(1, 1_000)])]);
+    seed.publish("acme/web", &layout);
+    let token = seed.token(&seed.org());
+    seed.run_operator(&["trust", "rotate", "acme", "root", "--json"]).json();
+    seed.run_operator(&["trust", "set", "acme", "--raise-epoch", "--json"]).json();
+    let mut device = Device::unknown("late");
+    Outcome::of(device.enrol_command(&token).args(["--platform", "linux-amd64"])).json();
+    let kept: Value = serde_json::from_slice(&fs::read(device.data().join("root.json")).unwrap()).unwrap();
+    assert_eq!((&kept["signed"]["version"], &kept["signed"]["x-hedgerow"]["online"]["epoch"]), (&3.into(), &2.into()));
+    device.run(&[]);
+    seed.start_rollout("acme/web", 1);
+    seed.await_done("acme/web", 1);
+}
+
 fn decode(token: &str) -> Value {
     let encoded = token.strip_prefix("hgt1_").expect("a token begins so");
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(encoded).expect("a token is base64")).expect("a token is JSON")

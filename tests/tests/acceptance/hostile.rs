@@ -141,9 +141,9 @@ fn after_a_fast_forward_a_new_root_with_another_online_key_lets_every_device_go_
 }
 
 #[test]
-fn yesterdays_backup_is_restored_and_with_a_raised_epoch_every_device_goes_on_and_no_revoked_key_comes_back() {
+fn yesterdays_backup_is_restored_and_with_a_raised_epoch_every_device_goes_on_and_the_seed_learns_again_whom_it_revoked() {
     let (mut seed, one, _) = seed_and_device();
-    let [two, stolen] = ["two", "stolen"].map(|name| Device::start(&seed, name));
+    let [two, mut stolen] = ["two", "stolen"].map(|name| Device::start(&seed, name));
     seed.await_done("acme/web", 3);
     let backup = seed.scratch("backup");
     assert!(seed.stop().success());
@@ -152,7 +152,7 @@ fn yesterdays_backup_is_restored_and_with_a_raised_epoch_every_device_goes_on_an
     goes_on(&seed, 2, 2, 3);
     seed.run_operator(&["fleet", "revoke", "stolen", "--org", ORG, "--json"]).json();
     wait::until("both to take the list", || [&one, &two].iter().all(|device| !device.log.events("revocations").is_empty()));
-    drop(stolen);
+    assert!(stolen.stop().success());
 
     assert!(seed.stop().success());
     fs::remove_dir_all(seed.data()).unwrap();
@@ -161,6 +161,11 @@ fn yesterdays_backup_is_restored_and_with_a_raised_epoch_every_device_goes_on_an
     for device in [&one, &two] {
         wait::until("the old documents to be refused", || !device.log.events("state_refused").is_empty());
     }
+    wait::until("the seed to be given back its list", || !seed.log.events("revocations_taken_back").is_empty());
+    stolen.run(&[]);
+    wait::until("the seed to refuse the revoked key again", || {
+        stolen.log.events("poll_failed").iter().any(|event| event["error"].as_str().is_some_and(|error| error.contains("evoked")))
+    });
     let raised = seed.run_operator(&["trust", "set", ORG, "--raise-epoch", "--json"]).json();
     assert!(raised["changes"].to_string().contains("from 1 to 2"), "{raised}");
     assert_eq!(seed.publish("acme/web", &layout(&seed, 3)), 2, "the number of a version that the backup does not know");
@@ -170,8 +175,9 @@ fn yesterdays_backup_is_restored_and_with_a_raised_epoch_every_device_goes_on_an
             let app = show(&seed, device)["apps"]["web"].clone();
             app["version"] == 2 && app["state"] == "stored"
         });
-        wait::until("the seed to be told of the key that it forgot", || {
-            show(&seed, device)["refused"]["revocations/forgotten_keys"].as_u64() >= Some(1)
+        wait::until("the seed to be told of what it forgot", || {
+            let refused = show(&seed, device)["refused"].clone();
+            refused.as_object().is_some_and(|refused| !refused.is_empty())
         });
     }
     let third = layout(&seed, 3);

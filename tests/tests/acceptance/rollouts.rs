@@ -9,6 +9,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tests::device::Device;
 use tests::image::{Layer, Layout};
+use tests::process::Outcome;
+use tests::program;
 use tests::seed::Seed;
 use tests::wait;
 
@@ -96,6 +98,43 @@ fn devices_fetch_at_once_and_start_step_by_step_and_a_pause_stops_the_clock() {
         listed["rollouts"][1]["state"] == "done"
     });
     assert_eq!(listed["rollouts"][0]["version"], 1, "{listed}");
+}
+
+#[test]
+fn a_grant_decides_on_a_device_that_cannot_ask_until_the_seed_is_heard_again() {
+    let (mut seed, _layouts) = seed_with(2);
+    let mut kiosk = Kiosk::start(&seed, "one", "false");
+    for version in 1..=2 {
+        seed.start_rollout("acme/web", version);
+        seed.await_done("acme/web", 1);
+        await_devices(&seed, "healthy", 1);
+    }
+    let grant = |device: &str, file: &str| {
+        let file = seed.scratch(file);
+        let arguments = ["app", "grant", "acme/web", "--version", "1", "--device", device, "--json", "--out"];
+        seed.run_operator(&[&arguments[..], &[file.to_str().unwrap()]].concat()).json();
+        file
+    };
+    let (older, newer, other) = (grant("one", "older"), grant("one", "newer"), grant("two", "other"));
+    let data = kiosk.device.data();
+    let apply = |file: &PathBuf| Outcome::of(program::hedgerow().args(["device", "grant", "--json", "--data"]).arg(&data).arg(file));
+    assert!(apply(&newer).failed().contains("allows no grants"));
+    seed.run_operator(&["trust", "set", "acme", "--grants", "allow", "--json"]).json();
+    let root = data.join("trust/root.json");
+    wait::until("the device to have the new root", || fs::read_to_string(&root).is_ok_and(|root| root.contains("\"grants\":true")));
+
+    assert!(seed.stop().success());
+    assert!(apply(&other).failed().contains("another device"));
+    assert_eq!(apply(&newer).json()["version"], 1);
+    wait::until("the granted version to start", || kiosk.starts() == ["1", "2", "1"]);
+    assert!(apply(&older).failed().contains("accepted before"));
+    assert!(kiosk.device.stop().success());
+    kiosk.run();
+    wait::throughout(Duration::from_secs(4), "it stays after a restart", || kiosk.starts() == ["1", "2", "1"]);
+
+    seed.run(&[]);
+    wait::until("the seed's word to count again", || kiosk.starts() == ["1", "2", "1", "2"]);
+    assert_eq!(kiosk.device.log.events("grants_ended").len(), 1);
 }
 
 #[test]

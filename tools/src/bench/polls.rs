@@ -1,9 +1,12 @@
-//! `cargo tools bench polls`: what polls of devices cost a seed, on kept connections and with a handshake each.
+//! `cargo tools bench polls`: what polls of devices cost a seed, on kept connections and with a handshake each, and what
+//! their reports do.
 //!
 //! One device's certificate stands for all: a seed does the same work for each. What is counted is the processor time of the
 //! seed alone, so that the client may share the machine.
 //!
 //! Not here: polls that bring something new.
+
+mod reports;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,12 +28,16 @@ use super::load::block_on;
 use super::process::Process;
 use crate::cargo::{Workspace, stdout_of};
 use crate::shipped::HEDGEROW;
+use reports::Reporter;
 
 /// Connections at the same time: enough that the seed always has work.
 const PARALLEL: usize = 32;
 /// The fleet that the last figure is for, and how often each of its devices polls.
 const DEVICES: f64 = 1_000_000.0;
 const INTERVAL_SECONDS: f64 = 300.0;
+/// The reports that the figure for them is for: those of a thousand devices, one a minute.
+const REPORTS_A_SECOND: f64 = 1_000.0 / 60.0;
+const ORG: &str = "bench";
 
 /// Measure the seed's polls: handshakes and kept connections, by the second and core
 #[derive(clap::Args)]
@@ -61,33 +68,37 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let hedgerow = args.binary.clone().map_or_else(|| HEDGEROW.build(workspace), Ok)?;
     let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(&workspace.target)?;
     let (process, endpoint) = set_up(&hedgerow, dir.path())?;
-    let (mut kept, mut handshakes) = (Vec::new(), Vec::new());
+    let (mut kept, mut handshakes, mut reports) = (Vec::new(), Vec::new(), Vec::new());
+    let (time, mut reporter) = (Duration::from_secs(args.seconds), Reporter::open(&dir.path().join(DEVICE))?);
     for _ in 0..args.runs {
         for (way, figures) in [(Way::Kept, &mut kept), (Way::Handshake, &mut handshakes)] {
-            figures.push(per_core(&process, &endpoint, way, Duration::from_secs(args.seconds))?);
+            figures.push(per_core(&process, &endpoint, way, time)?);
         }
+        reports.push(reporter.cost(&process, &endpoint, time)?);
     }
     process.stop()?;
-    let (kept, handshakes) = (median(&kept), median(&handshakes));
+    let (kept, handshakes, report) = (median(&kept), median(&handshakes), median(&reports));
+    let reporting = REPORTS_A_SECOND * report;
     let cores = |per_core: f64| DEVICES / INTERVAL_SECONDS / per_core;
     if args.json {
         println!(
             "{}",
-            json!({"kept_per_core_second": kept, "handshakes_per_core_second": handshakes, "million_kept_cores": cores(kept), "million_handshake_cores": cores(handshakes)})
+            json!({"kept_per_core_second": kept, "handshakes_per_core_second": handshakes, "million_kept_cores": cores(kept), "million_handshake_cores": cores(handshakes), "report_microseconds": report * 1e6, "thousand_reporting_cores": reporting})
         );
     } else {
         println!("unchanged polls a second and core, kept connections   {kept:.0}");
         println!("the same, each with a full mutual TLS handshake        {handshakes:.0}");
         println!("a million devices, every {INTERVAL_SECONDS} s: {:.2} cores kept, {:.2} with handshakes", cores(kept), cores(handshakes));
+        println!("a report {:.0} us; those of a thousand devices, every 60 s: {:.2} % of a core", report * 1e6, reporting * 100.0);
     }
     Ok(())
 }
 
 /// A seed that runs, and its device listener as an enrolled device sees it.
 fn set_up(hedgerow: &Path, dir: &Path) -> Result<(Process, Endpoint)> {
-    let (data, keys, device) = (dir.join("data"), dir.join("keys"), dir.join("device"));
+    let (data, keys, device) = (dir.join("data"), dir.join("keys"), dir.join(DEVICE));
     let mut init = Command::new(hedgerow);
-    init.args(["seed", "init", "--json", "--org", "bench", "--host", HOST, "--listen", "127.0.0.1:0", "--device-listen", "127.0.0.1:0"]);
+    init.args(["seed", "init", "--json", "--org", ORG, "--host", HOST, "--listen", "127.0.0.1:0", "--device-listen", "127.0.0.1:0"]);
     let made: Value = serde_json::from_str(&stdout_of(init.arg("--data").arg(&data).arg("--keys").arg(&keys))?)?;
     let text = |key: &str| made.get(key).and_then(Value::as_str).with_context(|| format!("`seed init` tells no {key}"));
     let mut run = Command::new(hedgerow);
@@ -98,9 +109,7 @@ fn set_up(hedgerow: &Path, dir: &Path) -> Result<(Process, Endpoint)> {
     std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line)?;
     process.check()?;
     let mut token = Command::new(hedgerow);
-    token
-        .args(["fleet", "token", "--json", "--org", "bench", "--url", text("url")?, "--access-key", text("access_key")?, "--keys"])
-        .arg(&keys);
+    token.args(["fleet", "token", "--json", "--org", ORG, "--url", text("url")?, "--access-key", text("access_key")?, "--keys"]).arg(&keys);
     let token: Value = serde_json::from_str(&stdout_of(&mut token)?)?;
     let token = token.get("token").and_then(Value::as_str).context("`fleet token` tells no token")?;
     stdout_of(Command::new(hedgerow).args(["device", "enroll", "--json", "--token", token, "--data"]).arg(&device))?;
@@ -156,6 +165,9 @@ fn per_core(process: &Process, endpoint: &Endpoint, way: Way, time: Duration) ->
         Ok(float(polls.load(Ordering::Relaxed)) / (process.cpu_seconds()? - before))
     })
 }
+
+/// The data directory of the device.
+const DEVICE: &str = "device";
 
 const PATH: &str = "/api/v1/device/state?port=0";
 

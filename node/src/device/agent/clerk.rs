@@ -7,18 +7,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
+use protocol::agent::documents::{Offer, Reader, RefusedDocument, Taken};
 use protocol::agent::{Input, Refusal, RoleTerms};
 use protocol::digest::Digest;
 use protocol::gossip::message::{Documents, Heads};
 use protocol::name::AppName;
 use protocol::rollout::DeviceReport;
-use protocol::statement::revocation::RevocationsRefused;
+use protocol::statement::refused::DocumentRefused;
 use protocol::statement::version::{AcceptedStatement, VersionName};
 use protocol::time::WallTime;
 use tokio::sync::mpsc;
 
 use super::Parts;
-use super::documents::{self, Offer, Taken};
 use crate::api::DeviceStateAnswer;
 use crate::device::gossip::documents::Shared;
 use crate::device::seed_client::StateAnswer;
@@ -44,15 +44,13 @@ pub(super) enum Answer {
 }
 
 pub(super) struct Clerk {
-    parts: Parts,
+    pub(super) parts: Parts,
     etag: Option<String>,
-    /// The list of revoked keys that was taken last, as signed.
-    revocations: Option<String>,
 }
 
 impl Clerk {
     pub(super) const fn new(parts: Parts) -> Self {
-        Self { parts, etag: None, revocations: None }
+        Self { parts, etag: None }
     }
 
     pub(super) async fn run(mut self, mut errands: mpsc::Receiver<Errand>, answers: mpsc::Sender<Answer>) {
@@ -60,9 +58,8 @@ impl Clerk {
             Some(clerk) => clerk,
             None => return,
         };
-        if let Some(inputs) = self.resume() {
-            let _ = answers.send(Answer::Inputs(inputs)).await;
-        }
+        let resumed = self.resume();
+        let _ = answers.send(Answer::Inputs(resumed)).await;
         loop {
             self.share();
             let inputs = tokio::select! {
@@ -77,6 +74,7 @@ impl Clerk {
                     None => return,
                 },
                 Some(documents) = self.parts.heard.recv() => self.take_heard(documents).await,
+                Some(grant) = self.parts.grants.recv() => self.apply(grant).await,
             };
             if answers.send(Answer::Inputs(inputs)).await.is_err() {
                 return;
@@ -108,19 +106,24 @@ impl Clerk {
     }
 
     /// Goes on with the documents of the last run: the seed may be out of reach.
-    fn resume(&mut self) -> Option<Vec<Input>> {
-        self.parts.progress.assignment.as_ref()?;
-        let Taken { state, refused, .. } = self.take_documents(Offer::default());
-        Some(refused.into_iter().chain(self.roles(state.as_ref())).chain(state).collect())
+    fn resume(&mut self) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        if self.parts.progress.assignment.is_some() {
+            let Taken { state, refused, .. } = self.take_documents(Offer::default());
+            inputs.extend(told(&refused).chain(self.roles(state.as_ref())).chain(state));
+        }
+        inputs.extend(self.granted());
+        inputs
     }
 
-    fn take_documents(&mut self, offer: Offer<'_>) -> Taken {
+    pub(super) fn take_documents(&mut self, offer: Offer<'_>) -> Taken {
         let Parts { repository, enrolment, progress, metrics, identity, .. } = &mut self.parts;
-        let taken = documents::take(progress, &repository.online_key(), &enrolment.device, offer, identity.time().now);
-        for input in &taken.refused {
-            if let Input::DocumentRefused { document, reason } = input {
-                metrics.count_refused_document(document, reason);
-            }
+        let online = repository.online_key();
+        let taken = progress.kept().take(Reader { online: &online, device: &enrolment.device, now: identity.time().now }, offer);
+        for RefusedDocument { document, refused } in &taken.refused {
+            let (reason, error) = (refused.reason(), refused.to_string());
+            tracing::error!(event = "state_refused", document, reason, error, "what the seed says is not acted on");
+            metrics.count_refused_document(document, reason);
         }
         taken
     }
@@ -130,7 +133,7 @@ impl Clerk {
         let answer = self.parts.client.state(self.etag.as_deref(), self.parts.port, self.parts.site.as_deref(), &lan).await;
         self.parts.identity.keep_time().await;
         match answer {
-            Ok(StateAnswer::Unchanged) => vec![Input::Polled],
+            Ok(StateAnswer::Unchanged) => self.end_grants().await.into_iter().chain([Input::Polled]).collect(),
             Ok(StateAnswer::Changed { etag, state }) => self.take_state(etag, *state).await,
             Err(error) => {
                 tracing::warn!(event = "poll_failed", error = format!("{error:#}"), "the seed cannot be asked; trying again");
@@ -154,7 +157,7 @@ impl Clerk {
         let forgotten = match trusted {
             Ok(forgotten) => forgotten,
             Err(error) => {
-                let refused = error.downcast_ref::<RevocationsRefused>();
+                let refused = error.downcast_ref::<DocumentRefused>();
                 let (document, reason) = refused.map_or(("trust", "not_taken"), |refused| ("revocations", refused.reason()));
                 return self.refuse_state(document, reason, &format!("{error:#}"));
             }
@@ -163,17 +166,17 @@ impl Clerk {
         let offer = Offer { assignment: Some(&answer.assignment), states: &answer.states };
         let Some((inputs, complete)) = self.take_and_keep(offer).await else { return vec![Input::PollFailed] };
         self.etag = if complete { etag } else { None };
-        let polled = if complete { Input::Polled } else { Input::PollFailed };
-        inputs.into_iter().chain(forgotten).chain([polled]).collect()
+        let (ended, polled) = if complete { (self.end_grants().await, Input::Polled) } else { (Vec::new(), Input::PollFailed) };
+        inputs.into_iter().chain(forgotten).chain(ended).chain([polled]).collect()
     }
 
     /// Takes documents that a neighbour handed over: they are checked as if they came from the seed.
     async fn take_heard(&mut self, documents: Documents) -> Vec<Input> {
         if let Some(envelope) = &documents.revocations {
             let Parts { identity, repository, .. } = &self.parts;
-            match identity.learn_revocations(envelope.as_bytes(), &repository.online_key(), repository.revocations_since()).await {
-                Ok(_) => self.revocations = documents.revocations.clone(),
-                Err(error) => tracing::warn!(error = format!("{error:#}"), "a neighbour's list of revoked keys is not taken"),
+            let taken = identity.learn_revocations(envelope.as_bytes(), &repository.online_key(), repository.revocations_since()).await;
+            if let Err(error) = taken {
+                tracing::warn!(error = format!("{error:#}"), "a neighbour's list of revoked keys is not taken");
             }
         }
         if documents.states.is_empty() {
@@ -199,7 +202,7 @@ impl Clerk {
             self.parts.progress = before;
             return None;
         }
-        Some((refused.into_iter().chain(self.roles(state.as_ref())).chain(state).collect(), complete))
+        Some((told(&refused).chain(self.roles(state.as_ref())).chain(state).collect(), complete))
     }
 
     /// Shows the documents in force to those who tell neighbours of them.
@@ -207,9 +210,9 @@ impl Clerk {
         let Parts { progress, identity, shared, .. } = &self.parts;
         let counters = progress.states.keys().filter_map(|group| Some((group.clone(), progress.counters.desired(group)?.counter)));
         let heads = Heads { states: counters.collect(), revocations: identity.revocations() };
-        let is_news = shared.borrow().heads != heads || shared.borrow().revocations != self.revocations;
+        let is_news = shared.borrow().heads != heads;
         if is_news {
-            let (states, revocations) = (progress.states.clone(), self.revocations.clone());
+            let (states, revocations) = (progress.states.clone(), identity.revocation_list());
             shared.send_replace(Arc::new(Shared { heads, states, revocations }));
         }
     }
@@ -230,7 +233,7 @@ impl Clerk {
     }
 
     /// None while no role of the app is here: then no version of it was accepted either.
-    fn role(&self, app: &AppName) -> Option<Input> {
+    pub(super) fn role(&self, app: &AppName) -> Option<Input> {
         let (floor, expires) = self.parts.repository.terms(app).ok()?;
         let terms = RoleTerms { floor: Some(floor).filter(|floor| *floor > 0), expires };
         Some(Input::Role { app: app.clone(), terms })
@@ -246,16 +249,24 @@ impl Clerk {
     async fn take_trust(&mut self, revocations: Option<Digest>) -> anyhow::Result<Option<Input>> {
         let Parts { identity, repository, client, metrics, .. } = &self.parts;
         let authorities = identity.learn_root(repository.root(), repository.timestamp_expires()).context("the authorities of the root");
-        let forgotten = match revocations {
-            None => identity.revoked_keys(),
-            Some(digest) if identity.knows_revocations(&digest) => 0,
-            Some(_) => {
-                let envelope = client.revocations().await?;
-                let forgotten = identity.learn_revocations(&envelope, &repository.online_key(), repository.revocations_since()).await?;
-                self.revocations = String::from_utf8(envelope).ok();
-                forgotten
-            }
+        let taken = match revocations {
+            None => Ok(identity.revoked_keys()),
+            Some(digest) if identity.knows_revocations(&digest) => Ok(0),
+            Some(_) => self.take_revocations().await,
         };
+        let is_older = |error: &anyhow::Error| {
+            matches!(error.downcast_ref(), Some(DocumentRefused::OlderCounter { .. } | DocumentRefused::OtherContent(_)))
+        };
+        let is_behind = revocations.is_none() || taken.as_ref().is_err_and(is_older);
+        for list in identity.forgotten_lists(is_behind) {
+            match client.give_back_revocations(list).await {
+                Ok(()) => {
+                    tracing::info!(event = "revocations_given_back", "the seed has forgotten a list of revoked keys, and has it again");
+                }
+                Err(error) => tracing::warn!(error = format!("{error:#}"), "the seed does not take back a list of revoked keys"),
+            }
+        }
+        let forgotten = taken?;
         authorities?;
         if forgotten == 0 {
             return Ok(None);
@@ -264,6 +275,13 @@ impl Clerk {
         let (document, reason) = ("revocations", "forgotten_keys");
         metrics.count_refused_document(document, reason);
         Ok(Some(Input::DocumentRefused { document, reason }))
+    }
+
+    /// How many keys that were revoked before the seed's newest list does not name.
+    async fn take_revocations(&self) -> anyhow::Result<usize> {
+        let Parts { identity, repository, client, .. } = &self.parts;
+        let envelope = client.revocations().await?;
+        identity.learn_revocations(&envelope, &repository.online_key(), repository.revocations_since()).await
     }
 
     async fn accept_statement(&mut self, name: VersionName, digest: Digest) -> Vec<Input> {
@@ -306,10 +324,15 @@ impl Clerk {
         }
     }
 
-    async fn keep_progress(&self) -> anyhow::Result<()> {
+    pub(super) async fn keep_progress(&self) -> anyhow::Result<()> {
         let (dir, progress) = (self.parts.dir.clone(), self.parts.progress.clone());
         tokio::task::spawn_blocking(move || dir.keep_progress(&progress)).await.context("writing was interrupted")?
     }
+}
+
+/// What the machine is told of documents that were refused.
+fn told(refused: &[RefusedDocument]) -> impl Iterator<Item = Input> {
+    refused.iter().map(|RefusedDocument { document, refused }| Input::DocumentRefused { document, reason: refused.reason() })
 }
 
 /// A statement that says something impossible stays so; everything else may be put right, here or by the operator.

@@ -22,9 +22,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
@@ -32,6 +33,7 @@ use bytes::Bytes;
 use futures_util::{TryStreamExt as _, stream};
 use protocol::digest::Digest;
 use protocol::geometry::Geometry;
+use protocol::identity::standing::Purpose;
 use protocol::name::NodeId;
 use protocol::oci::range::{self, Requested};
 use protocol::wire::limits::GET_UNITS_MAX;
@@ -104,7 +106,20 @@ pub(super) fn router(web: Arc<Web>) -> Router {
         .route("/swarm/v1/messages", post(hear).get(tell))
         .route("/swarm/v1/blobs/{digest}", get(blob))
         .layer(DefaultBodyLimit::max(MESSAGES_BYTES_MAX))
+        .layer(from_fn_with_state(web.clone(), let_in))
         .with_state(web)
+}
+
+/// A connection may outlive what its certificate was good for when it was made.
+async fn let_in(
+    State(web): State<Arc<Web>>,
+    Extension(from): Extension<Client>,
+    request: Request,
+    next: Next,
+) -> Result<Response, StatusCode> {
+    let leaf = from.device.ok_or(StatusCode::FORBIDDEN)?;
+    web.credentials.admission().refusal(&leaf, Purpose::Blobs).map_err(|_| StatusCode::FORBIDDEN)?;
+    Ok(next.run(request).await)
 }
 
 /// Dials an address and greets.

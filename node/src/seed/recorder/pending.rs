@@ -16,7 +16,7 @@ use crate::listener::Client;
 use crate::seed::access_log::{self, AccessLog};
 use crate::seed::activity::{Activity, Outcome, RequestRecord, attempted};
 use crate::seed::audit::{self, Who};
-use crate::seed::printable::{PATH_BYTES_MAX, USER_AGENT_BYTES_MAX, printable, quotable};
+use crate::seed::printable::{HOST_BYTES_MAX, METHOD_BYTES_MAX, PATH_BYTES_MAX, USER_AGENT_BYTES_MAX, printable, quotable};
 use crate::seed::registry;
 use crate::seed::registry::auth::Principal;
 use crate::seed::webhooks::event::Origin;
@@ -153,7 +153,7 @@ impl Pending {
                 user_agent: printable(self.user_agent(), USER_AGENT_BYTES_MAX),
             },
             request: self.id.clone(),
-            method: self.method.to_string(),
+            method: self.method(),
             path: printable(path, PATH_BYTES_MAX),
             target,
         })
@@ -170,6 +170,11 @@ impl Pending {
         }
         let device = &self.client.as_ref()?.device.as_ref()?.identity;
         Some(Who { org: device.org.to_string(), key: None, label: String::new(), device: Some(device.device.to_string()) })
+    }
+
+    /// A stranger may make a method up, of any length that a head may have.
+    fn method(&self) -> String {
+        printable(self.method.as_str().as_bytes(), METHOD_BYTES_MAX)
     }
 
     fn user_agent(&self) -> &[u8] {
@@ -191,8 +196,8 @@ impl Pending {
         let origin = Origin {
             id: self.id.clone(),
             addr: self.client.as_ref().map(|client| client.address.to_string()).unwrap_or_default(),
-            host: printable(host.unwrap_or_default(), USER_AGENT_BYTES_MAX),
-            method: self.method.to_string(),
+            host: printable(host.unwrap_or_default(), HOST_BYTES_MAX),
+            method: self.method(),
             useragent: printable(self.user_agent(), USER_AGENT_BYTES_MAX),
         };
         let actor = self.record.principal().map(Principal::key);
@@ -211,7 +216,7 @@ impl Pending {
             client: self.client.as_ref().map(|client| client.address.ip()),
             key: principal.map(Principal::key),
             org: org.as_deref(),
-            method: self.method.as_str(),
+            method: &self.method(),
             path: &client_text(self.uri.path().as_bytes(), PATH_BYTES_MAX),
             protocol: protocol_name(self.version),
             status: self.status.map_or(LEFT, |status| status.as_u16()),

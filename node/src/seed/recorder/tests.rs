@@ -119,6 +119,18 @@ async fn no_client_can_forge_a_line_or_drive_a_terminal() {
 }
 
 #[tokio::test]
+async fn no_client_can_make_a_line_long() {
+    for format in [AccessFormat::Json, AccessFormat::Combined] {
+        let mut world = World::start(format);
+        let (method, path, user_agent) = ("M".repeat(60_000), format!("/{}", "p".repeat(60_000)), vec![0xff; 60_000]);
+        world.ask(&method, &path, &user_agent).await;
+        let (access, _) = world.finish().await;
+        assert!(access.len() < 3000, "{format:?}: {} bytes", access.len());
+        assert!(access.contains(&format!("{}...", &method[..32])), "{access}");
+    }
+}
+
+#[tokio::test]
 async fn a_line_says_what_was_sent_and_has_the_id_that_the_client_was_told() {
     let mut world = World::start(AccessFormat::Json);
     let (status, id) = world.ask("GET", "/hello?token=secret", b"curl/8").await;

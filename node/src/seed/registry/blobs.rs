@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use protocol::digest::Digest;
 use protocol::name::RepositoryName;
+use protocol::oci::none_match;
 use protocol::oci::range::{self, Requested};
 
 use super::error::Refused;
@@ -55,14 +56,16 @@ pub(super) async fn send(
         return Ok(None);
     };
     let size = content.size();
-    let etag = header_value(&format!("\"{blob}\""))?;
-    let asked = range.filter(|_| headers.get(header::IF_RANGE).is_none_or(|wanted| *wanted == etag));
+    let tag = blob.to_string();
+    let etag = header_value(&format!("\"{tag}\""))?;
+    let cached =
+        headers.get_all(header::IF_NONE_MATCH).iter().any(|known| known.to_str().is_ok_and(|known| none_match::names(known, &tag)));
+    let asked = range.filter(|_| !cached && headers.get(header::IF_RANGE).is_none_or(|wanted| *wanted == etag));
     let part = match asked.and_then(|range| range.to_str().ok()).map(|range| range::parse(range, size)) {
         None | Some(Requested::Whole) => None,
         Some(Requested::Part(part)) => Some(part),
         Some(Requested::Unsatisfiable) => return Err(Refused::RangeUnsatisfiable(size)),
     };
-    let cached = headers.get(header::IF_NONE_MATCH).is_some_and(|known| *known == etag);
     let (status, range) = match part {
         _ if cached => (StatusCode::NOT_MODIFIED, 0..0),
         Some(range) => (StatusCode::PARTIAL_CONTENT, range),

@@ -196,7 +196,7 @@ impl From<IngestError> for Refused {
         match error {
             IngestError::Mismatch(mismatch) => Self::DigestInvalid(mismatch.to_string()),
             IngestError::TooLarge => Self::TooLarge(error.to_string()),
-            IngestError::Broken => Self::UploadInvalid(error.to_string()),
+            IngestError::Broken | IngestError::Ended => Self::UploadInvalid(error.to_string()),
             IngestError::Io { .. } if error.is_storage_full() => Self::StorageFull,
             IngestError::Io { .. } => Self::Failed(error.into()),
         }

@@ -1,6 +1,7 @@
 //! The registry over a real socket, request by request as the clients in the field send them.
 
 mod access;
+mod uploads;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -228,7 +229,15 @@ async fn sends_parts_of_blobs() {
     assert_eq!(part("bytes=500-0").await.status(), 416);
     assert_eq!(part("bytes=0-1,4-5").await.status(), 200);
     let etag = header_of(&send(world.ask("HEAD", &path)).await, "etag").to_owned();
-    assert_eq!(send(world.ask("GET", &path).header("if-none-match", &etag)).await.status(), 304);
+    for known in [etag.clone(), format!("W/{etag}"), format!("\"x\", {etag}"), "*".to_owned()] {
+        for range in ["bytes=0-0", "bytes=5000-"] {
+            let answer = send(world.ask("GET", &path).header("if-none-match", &known).header("range", range)).await;
+            assert_eq!((answer.status().as_u16(), header_of(&answer, "etag")), (304, etag.as_str()), "{known} {range}");
+        }
+    }
+    let both = world.ask("GET", &path).header("if-none-match", "\"x\"").header("if-none-match", &etag);
+    assert_eq!(send(both).await.status(), 304);
+    assert_eq!(send(world.ask("GET", &path).header("if-none-match", "\"x\"")).await.status(), 200);
     assert_eq!(send(world.ask("GET", &path).header("if-range", &etag).header("range", "bytes=0-0")).await.status(), 206);
     assert_eq!(send(world.ask("GET", &path).header("if-range", "\"x\"").header("range", "bytes=0-0")).await.status(), 200);
     assert_eq!(send(world.ask("HEAD", &path).header("range", "bytes=5000-")).await.status(), 200);

@@ -1,7 +1,7 @@
 //! Push of blobs: in one request, streamed, in chunks, or mounted from another repository.
 //!
 //! An upload under way lives in this process. It is bound to its repository, ends when nothing was sent for an hour, and
-//! goes on after a broken connection with the bytes that arrived.
+//! goes on after a broken connection with the bytes that arrived, and after a full disk with those that were written.
 //!
 //! Not here: manifests; see `manifests`.
 
@@ -48,7 +48,7 @@ pub(super) async fn start(call: &Call<'_>, repository: RepositoryName, request: 
     if let Some(wanted) = call.query.digest("digest")? {
         let mut ingest = call.state.blobs.begin(wanted.algorithm());
         receive(call, &repository, &mut ingest, request.into_body(), None).await?;
-        return keep(call, &repository, ingest, wanted).await;
+        return keep(call, &repository, &mut ingest, wanted).await;
     }
     let algorithm = announced.or(mounted.map(|blob| blob.algorithm())).unwrap_or(Algorithm::Sha256);
     let id = call.state.uploads.start(&repository, owner, call.state.blobs.begin(algorithm))?;
@@ -107,14 +107,10 @@ pub(super) fn status(call: &Call<'_>, repository: &RepositoryName, id: &str) -> 
 /// `PATCH /v2/<name>/blobs/uploads/<id>`: more bytes, in a chunk with its place or as a stream.
 pub(super) async fn patch(call: &Call<'_>, repository: &RepositoryName, id: &str, request: Request) -> Result<Response, Refused> {
     call.must_own(repository)?;
-    let session = call.state.uploads.find(repository, id)?;
-    let mut upload = session.lock().await?;
+    let mut upload = call.state.uploads.lock(repository, id).await?;
     let bytes = chunk(request.headers(), repository, id, upload.ingest()?.size())?;
     let received = receive(call, repository, upload.ingest()?, request.into_body(), bytes).await;
     let flushed = upload.ingest()?.flush().await;
-    if flushed.is_err() {
-        call.state.uploads.remove(id);
-    }
     received?;
     flushed?;
     progress(StatusCode::ACCEPTED, repository, id, upload.ingest()?.size())
@@ -125,12 +121,12 @@ pub(super) async fn put(call: &Call<'_>, repository: &RepositoryName, id: &str, 
     call.must_own(repository)?;
     let missing = || Refused::DigestInvalid("the digest is missing; end an upload with PUT …?digest=<digest>".into());
     let wanted = call.query.digest("digest")?.ok_or_else(missing)?;
-    let session = call.state.uploads.find(repository, id)?;
-    let mut upload = session.lock().await?;
+    let mut upload = call.state.uploads.lock(repository, id).await?;
     let bytes = chunk(request.headers(), repository, id, upload.ingest()?.size())?;
     receive(call, repository, upload.ingest()?, request.into_body(), bytes).await?;
-    call.state.uploads.remove(id);
-    keep(call, repository, upload.take()?, wanted).await
+    let kept = keep(call, repository, upload.ingest()?, wanted).await?;
+    upload.end();
+    Ok(kept)
 }
 
 /// `DELETE /v2/<name>/blobs/uploads/<id>`: gives the upload up.
@@ -200,8 +196,9 @@ fn check_size(expected: Option<u64>, found: u64) -> Result<(), Refused> {
     }
 }
 
-/// Ends an upload: the blob and its hash list are durable before the repository has the blob.
-async fn keep(call: &Call<'_>, repository: &RepositoryName, ingest: Ingest, wanted: Digest) -> Result<Response, Refused> {
+/// Makes what arrived a blob of the repository, which has it only when the blob and its hash list are durable. After a failure
+/// that left the blob whole, it can be asked for again.
+async fn keep(call: &Call<'_>, repository: &RepositoryName, ingest: &mut Ingest, wanted: Digest) -> Result<Response, Refused> {
     let state = call.state;
     let (verified, list) = ingest.finish(Some(wanted)).await?;
     if let Some(list) = list {

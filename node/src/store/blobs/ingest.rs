@@ -2,18 +2,20 @@
 //!
 //! Disk and hash work runs on the blocking pool in batches, the blob's hash beside the rest; one batch is worked on while
 //! the next is collected. What was written goes to the disk early, so that the end of a large blob is not one long wait.
+//! A batch that finds no room is forgotten as a whole, and the blob goes on where the one before it ended.
 //!
 //! Not here: who may send it; see `seed::registry`.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use protocol::digest::{Algorithm, Digest};
 use protocol::geometry::BLOB_BYTES_MAX;
 use protocol::hash_list::{HashList, HashListBuilder};
-use protocol::verify::{BlobHasher, VerifiedBlob};
+use protocol::verify::{BlobHasher, DigestMismatch, VerifiedBlob};
 use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -40,8 +42,18 @@ pub struct Ingest {
 #[derive(Debug)]
 enum Disk {
     Idle(Box<Written>),
-    Busy(JoinHandle<Result<Box<Written>, IngestError>>),
+    Busy(JoinHandle<Result<Box<Written>, Failed>>),
     Broken,
+    /// The blob has its digest's name.
+    Named(Box<(VerifiedBlob, Option<HashList>)>),
+}
+
+/// A batch that was not written.
+#[derive(Debug)]
+struct Failed {
+    error: IngestError,
+    /// All that came before it, if nothing but room was missing.
+    before: Option<Box<Written>>,
 }
 
 #[derive(Debug)]
@@ -57,6 +69,7 @@ struct Written {
 struct Units {
     file: Option<tempfile::NamedTempFile>,
     list: HashListBuilder,
+    bytes: u64,
     unsynced_bytes: u64,
     sync: Option<JoinHandle<io::Result<()>>>,
 }
@@ -65,7 +78,7 @@ type Finished = (VerifiedBlob, Option<HashList>, tempfile::NamedTempFile);
 
 impl Ingest {
     pub(super) fn new(store: BlobStore, algorithm: Algorithm) -> Self {
-        let units = Units { file: None, list: HashListBuilder::new(), unsynced_bytes: 0, sync: None };
+        let units = Units { file: None, list: HashListBuilder::new(), bytes: 0, unsynced_bytes: 0, sync: None };
         let written = Written { hasher: BlobHasher::new(algorithm), units, spare: Vec::new() };
         Self { store, batch: Vec::new(), size: 0, disk: Disk::Idle(Box::new(written)) }
     }
@@ -80,14 +93,23 @@ impl Ingest {
         self.batch.capacity() == 0
     }
 
+    /// Whether bytes that were taken in are lost, so that the blob can only be sent again from the start.
+    pub const fn is_broken(&self) -> bool {
+        matches!(self.disk, Disk::Broken)
+    }
+
     /// Takes the next bytes. They may stand in memory, at most 512 KiB, until [`Ingest::flush`] or [`Ingest::finish`].
     ///
     /// # Errors
-    /// When the blob grows too large, or when these or earlier bytes could not be written.
+    /// When the blob grows too large or has its name already, or when these or earlier bytes could not be written. After
+    /// [`IngestError::is_storage_full`] it goes on at [`Ingest::size`], which then is less than it was.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), IngestError> {
         let size = self.size + bytes.len() as u64;
         if size > BLOB_BYTES_MAX {
             return Err(IngestError::TooLarge);
+        }
+        if matches!(self.disk, Disk::Named(_)) {
+            return Err(IngestError::Ended);
         }
         if self.batch.len() + bytes.len() > BATCH_BYTES {
             self.hand_over().await?;
@@ -103,8 +125,11 @@ impl Ingest {
     /// Writes what stands in memory and gives the memory back, for a blob that pauses. Not a promise of durability.
     ///
     /// # Errors
-    /// When these or earlier bytes could not be written.
+    /// As [`Ingest::write`].
     pub async fn flush(&mut self) -> Result<(), IngestError> {
+        if matches!(self.disk, Disk::Named(_)) {
+            return Ok(());
+        }
         self.hand_over().await?;
         let mut written = self.settle().await?;
         written.spare = Vec::new();
@@ -114,31 +139,48 @@ impl Ingest {
     }
 
     /// Stores the blob durably; if `wanted` is given, only if it has that digest, else under the algorithm it began
-    /// with. With it comes its hash list, if it has more than one unit.
+    /// with. With it comes its hash list, if it has more than one unit. To ask again changes nothing.
     ///
     /// # Errors
-    /// When the bytes are not `wanted`, or could not be written; nothing is left behind then.
-    pub async fn finish(mut self, wanted: Option<Digest>) -> Result<(VerifiedBlob, Option<HashList>), IngestError> {
-        self.hand_over().await?;
-        let written = self.settle().await?;
-        let store = self.store.clone();
-        let (verified, list, file) = super::run(move || written.finish(&self.store, wanted)).await?;
-        store.keep(verified, file).await?;
-        Ok((verified, list))
+    /// When the bytes are not `wanted`, or could not be written; nothing is left behind then, except as [`Ingest::write`]
+    /// says.
+    pub async fn finish(&mut self, wanted: Option<Digest>) -> Result<&(VerifiedBlob, Option<HashList>), IngestError> {
+        if !matches!(self.disk, Disk::Named(_)) {
+            self.flush().await?;
+            let (written, store) = (self.settle().await?, self.store.clone());
+            let (verified, list, file) = super::run(move || written.finish(&store, wanted)).await?;
+            self.store.keep(verified, file).await?;
+            self.disk = Disk::Named(Box::new((verified, list)));
+        }
+        let Disk::Named(named) = &self.disk else { return Err(IngestError::Broken) };
+        let found = named.0.blob();
+        match wanted.filter(|wanted| *wanted != found) {
+            Some(wanted) => Err(DigestMismatch { wanted, found }.into()),
+            None => Ok(named),
+        }
     }
 
     async fn hand_over(&mut self) -> Result<(), IngestError> {
-        let Written { mut hasher, mut units, spare } = *self.settle().await?;
-        let batch = Arc::new(std::mem::replace(&mut self.batch, spare));
-        let (store, hashed) = (self.store.clone(), Arc::clone(&batch));
+        let mut written = self.settle().await?;
+        if self.batch.is_empty() {
+            self.disk = Disk::Idle(written);
+            return Ok(());
+        }
+        let batch = Arc::new(std::mem::replace(&mut self.batch, std::mem::take(&mut written.spare)));
+        let Written { hasher, mut units, .. } = *written;
+        let (store, hashed, before) = (self.store.clone(), Arc::clone(&batch), hasher.clone());
         let hash = spawn_blocking(move || {
+            let mut hasher = hasher;
             hasher.update(&hashed);
             hasher
         });
-        let write = spawn_blocking(move || units.append(&store, &batch).map(|()| (units, batch)));
+        let write = spawn_blocking(move || match units.append(&store, &batch) {
+            Ok(()) => units.sync_early().map(|()| (units, batch)).map_err(Failed::for_good),
+            Err(error) => Err(Failed::with(error, before, units)),
+        });
         self.disk = Disk::Busy(tokio::spawn(async move {
-            let hasher = hash.await.map_err(|_| IngestError::Broken)?;
-            let (units, batch) = write.await.unwrap_or(Err(IngestError::Broken))?;
+            let hasher = hash.await.map_err(|_| Failed::for_good(IngestError::Broken))?;
+            let (units, batch) = write.await.map_err(|_| Failed::for_good(IngestError::Broken))??;
             let mut spare = Arc::try_unwrap(batch).unwrap_or_default();
             spare.clear();
             Ok(Box::new(Written { hasher, units, spare }))
@@ -147,32 +189,61 @@ impl Ingest {
     }
 
     /// Waits for the batch under way. The handle stays in place while waiting, so that a caller that gives up half-way
-    /// loses nothing; the state is broken from here until the caller puts the next one in.
+    /// loses nothing; the state is broken from here until the caller puts the next one in. If the batch found no room, it
+    /// and what stands in memory are forgotten, and the blob can go on from there.
     async fn settle(&mut self) -> Result<Box<Written>, IngestError> {
         if let Disk::Busy(work) = &mut self.disk {
-            let result = work.await.unwrap_or(Err(IngestError::Broken));
+            let result = work.await.unwrap_or_else(|_| Err(Failed::for_good(IngestError::Broken)));
             self.disk = Disk::Broken;
-            return result;
+            return result.map_err(|failed| self.fall_back(failed));
         }
         match std::mem::replace(&mut self.disk, Disk::Broken) {
             Disk::Idle(written) => Ok(written),
-            Disk::Busy(_) | Disk::Broken => Err(IngestError::Broken),
+            Disk::Busy(_) | Disk::Broken | Disk::Named(_) => Err(IngestError::Broken),
         }
+    }
+
+    fn fall_back(&mut self, failed: Failed) -> IngestError {
+        self.batch = Vec::new();
+        if let Some(before) = failed.before {
+            self.size = before.units.bytes;
+            self.disk = Disk::Idle(before);
+        }
+        failed.error
+    }
+}
+
+impl Failed {
+    const fn for_good(error: IngestError) -> Self {
+        Self { error, before: None }
+    }
+
+    /// After `error`, which came before the batch was part of `units` or `hasher`: they go on if only room was missing.
+    fn with(error: IngestError, hasher: BlobHasher, units: Units) -> Self {
+        let before = error.is_storage_full().then(|| Box::new(Written { hasher, units, spare: Vec::new() }));
+        Self { error, before }
     }
 }
 
 impl Units {
     fn append(&mut self, store: &BlobStore, batch: &[u8]) -> Result<(), IngestError> {
         store.must_have_room()?;
+        let offset = self.bytes;
         let file = self.file(store)?;
-        let path = file.path().to_owned();
-        file.write_all(batch).map_err(IngestError::io("write", &path))?;
+        file.as_file().write_all_at(batch, offset).map_err(IngestError::io("write", file.path()))?;
         self.list.update(batch);
+        self.bytes += batch.len() as u64;
         self.unsynced_bytes += batch.len() as u64;
-        if self.unsynced_bytes >= SYNC_BYTES && self.sync.as_ref().is_none_or(JoinHandle::is_finished) {
-            self.start_sync().map_err(IngestError::io("sync", &path))?;
-        }
         Ok(())
+    }
+
+    /// Sends to the disk what waits, when it is much and nothing is on its way there.
+    fn sync_early(&mut self) -> Result<(), IngestError> {
+        if self.unsynced_bytes < SYNC_BYTES || self.sync.as_ref().is_some_and(|sync| !sync.is_finished()) {
+            return Ok(());
+        }
+        let Some(path) = self.file.as_ref().map(|file| file.path().to_owned()) else { return Ok(()) };
+        self.start_sync().map_err(IngestError::io("sync", &path))
     }
 
     fn start_sync(&mut self) -> io::Result<()> {
@@ -206,7 +277,8 @@ impl Written {
     fn finish(mut self: Box<Self>, store: &BlobStore, wanted: Option<Digest>) -> Result<Finished, IngestError> {
         let path = self.units.file(store)?.path().to_owned();
         self.units.end_sync().map_err(IngestError::io("sync", &path))?;
-        let Self { hasher, units: Units { file: Some(file), list, .. }, .. } = *self else { return Err(IngestError::Broken) };
+        let Self { hasher, units: Units { file: Some(file), list, bytes, .. }, .. } = *self else { return Err(IngestError::Broken) };
+        cut(file.as_file(), bytes).map_err(IngestError::io("cut", file.path()))?;
         let verified = match wanted {
             None => hasher.name(),
             Some(wanted) if wanted.algorithm() == hasher.algorithm() => hasher.finish(wanted)?,
@@ -219,6 +291,11 @@ impl Written {
         file.as_file().sync_all().map_err(IngestError::io("sync", file.path()))?;
         Ok((verified, list.finish(verified.blob()), file))
     }
+}
+
+/// Takes from a file what a write that failed may have left behind its end.
+fn cut(file: &File, bytes: u64) -> io::Result<()> {
+    if file.metadata()?.len() > bytes { file.set_len(bytes) } else { Ok(()) }
 }
 
 /// Puts the whole content of a file into `hasher`.
@@ -264,7 +341,7 @@ mod tests {
             builder.update(&content);
             for (step, wanted) in [(1 << 20, Digest::sha256(&content)), (8191, Digest::sha512(&content))] {
                 for began in Algorithm::ALL {
-                    let (verified, list) = fill(store.begin(began), &content, step).await.finish(Some(wanted)).await.unwrap();
+                    let (verified, list) = fill(store.begin(began), &content, step).await.finish(Some(wanted)).await.unwrap().clone();
                     assert_eq!((verified.blob(), verified.size()), (wanted, size as u64));
                     assert_eq!(list, builder.clone().finish(wanted));
                     assert!(std::fs::read(store.path(&wanted)).unwrap() == content);
@@ -298,8 +375,9 @@ mod tests {
         assert_eq!(leftovers(), 1);
         drop(given_up);
         assert_eq!(leftovers(), 0);
-        let refused = ingest(&store, b"hodge", 5).await.finish(Some(Digest::sha256(b"hedge"))).await;
-        assert!(matches!(refused, Err(IngestError::Mismatch(_))));
+        let mut wrong = ingest(&store, b"hodge", 5).await;
+        assert!(matches!(wrong.finish(Some(Digest::sha256(b"hedge"))).await, Err(IngestError::Mismatch(_))));
+        assert!(wrong.is_broken());
         assert_eq!(leftovers(), 0);
     }
 
@@ -316,6 +394,50 @@ mod tests {
         ingest.write(Bytes::from_static(b"end")).await.unwrap();
         let whole = [content.as_slice(), b"end"].concat();
         ingest.finish(Some(Digest::sha256(&whole))).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_blob_that_found_no_room_goes_on_where_the_disk_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = BlobStore::open(dir.path()).unwrap();
+        let content = content(5 * BATCH_BYTES + 7);
+        let mut ingest = ingest(&store, &content[..2 * BATCH_BYTES], BATCH_BYTES).await;
+        ingest.flush().await.unwrap();
+        let Disk::Idle(written) = &mut ingest.disk else { panic!("a flushed blob waits") };
+        let path = written.units.file.as_ref().unwrap().path().to_owned();
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let file = std::mem::replace(written.units.file.as_mut().unwrap().as_file_mut(), full);
+
+        ingest.write(Bytes::copy_from_slice(&content[2 * BATCH_BYTES..4 * BATCH_BYTES])).await.unwrap();
+        ingest.write(Bytes::copy_from_slice(&content[4 * BATCH_BYTES..])).await.unwrap();
+        assert!(ingest.flush().await.unwrap_err().is_storage_full());
+        assert_eq!((ingest.size(), ingest.is_flushed(), ingest.is_broken()), (2 * BATCH_BYTES as u64, true, false));
+        ingest.flush().await.unwrap();
+
+        let Disk::Idle(written) = &mut ingest.disk else { panic!("a flushed blob waits") };
+        *written.units.file.as_mut().unwrap().as_file_mut() = file;
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&content, 2 * BATCH_BYTES as u64).unwrap();
+        ingest.write(Bytes::copy_from_slice(&content[2 * BATCH_BYTES..])).await.unwrap();
+        let wanted = Digest::sha256(&content);
+        let (verified, list) = ingest.finish(Some(wanted)).await.unwrap().clone();
+        let mut builder = HashListBuilder::new();
+        builder.update(&content);
+        assert_eq!((verified.size(), list), (content.len() as u64, builder.finish(wanted)));
+        assert!(std::fs::read(store.path(&wanted)).unwrap() == content);
+    }
+
+    #[tokio::test]
+    async fn a_blob_that_has_its_name_keeps_it_and_takes_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = BlobStore::open(dir.path()).unwrap();
+        let mut ingest = ingest(&store, b"hedge", 5).await;
+        let wanted = Digest::sha256(b"hedge");
+        for _ in 0..2 {
+            assert_eq!(ingest.finish(Some(wanted)).await.unwrap().0.blob(), wanted);
+            assert!(matches!(ingest.finish(Some(Digest::sha256(b"hodge"))).await, Err(IngestError::Mismatch(_))));
+            assert!(matches!(ingest.write(Bytes::from_static(b"row")).await, Err(IngestError::Ended)));
+            assert_eq!((ingest.size(), ingest.is_broken()), (5, false));
+        }
     }
 
     #[tokio::test]

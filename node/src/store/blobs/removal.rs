@@ -123,13 +123,13 @@ impl BlobStore {
         Some(Removal { store: self.clone(), _held: held, _naming: naming })
     }
 
-    /// Removes what earlier processes left half-written.
+    /// Removes what was left half-written a day ago.
     ///
     /// # Errors
     /// When the file system refuses.
     pub async fn clean_up(&self) -> io::Result<()> {
         let uploads = self.shared.uploads.clone();
-        off_thread(move || remove_leftovers(&uploads)).await
+        off_thread(move || remove_leftovers(&uploads, &[])).await
     }
 }
 

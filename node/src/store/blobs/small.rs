@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(small(&store, &blob).await.unwrap(), "hedge");
         std::fs::write(store.path(&blob), b"hodge").unwrap();
         assert_eq!(small(&store, &blob).await.unwrap(), "hedge");
-        store.remove(&blob).await.unwrap();
+        store.removal().await.unwrap().remove([blob].into()).await.unwrap();
         assert!(small(&store, &blob).await.is_none());
     }
 

@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use protocol::digest::Digest;
 use protocol::group::Group;
-use protocol::identity::enrolment::Admitted;
+use protocol::identity::enrolment::{Admitted, TokenRefused};
 use protocol::label::check_count;
 use protocol::name::{AppName, DeviceId, GroupName, OrgName};
 use protocol::rollout::{DeviceReport, Rollout};
@@ -49,7 +49,9 @@ impl FleetStore for EmbeddedStore {
     async fn check_token(&self, secret_sha256: &Digest, now: WallTime) -> Result<TokenRecord, MetaError> {
         let key = secret_sha256.to_string();
         let token: Option<TokenRecord> = self.read(move |index| index.get(Table::Token, &key)).await?;
-        Ok(identity::unexpired(token, now)?)
+        let token = token.ok_or(TokenRefused::Unknown)?;
+        token.terms().check_time(now)?;
+        Ok(token)
     }
 
     async fn enroll(&self, secret_sha256: &Digest, device: DeviceRecord, now: WallTime) -> Result<Admitted, MetaError> {
@@ -64,8 +66,13 @@ impl FleetStore for EmbeddedStore {
         admitted.get().copied().ok_or_else(|| MetaError::Failed(anyhow::anyhow!("an enrolment was written that nobody decided")))
     }
 
-    async fn revoke_key(&self, key: RevokedKeyRecord) -> Result<(), MetaError> {
-        self.write(move |t| identity::revoke(t, &key)).await
+    async fn note_leaf(&self, org: &OrgName, id: &DeviceId, key_sha256: &Digest, until: WallTime) -> Result<(), MetaError> {
+        let (org, id, key_sha256) = (org.clone(), id.clone(), *key_sha256);
+        self.write(move |t| identity::note_leaf(t, &org, &id, &key_sha256, until)).await
+    }
+
+    async fn revoke_keys(&self, keys: Vec<RevokedKeyRecord>) -> Result<(), MetaError> {
+        self.write(move |t| keys.iter().try_for_each(|key| identity::revoke(t, key))).await
     }
 
     async fn revoked_keys(&self) -> Result<Vec<RevokedKeyRecord>, MetaError> {

@@ -4,7 +4,7 @@
 
 use protocol::digest::Digest;
 use protocol::identity::enrolment::{Admitted, Applicant, TokenRefused, admit};
-use protocol::name::OrgName;
+use protocol::name::{DeviceId, OrgName};
 use protocol::statement::desired::Counter;
 use protocol::time::WallTime;
 
@@ -30,20 +30,10 @@ pub(super) fn revoke_token(t: &mut Transaction<'_>, org: &OrgName, secret_sha256
     t.delete(Table::Token, stored)
 }
 
-/// The token, if its time is not over.
-pub(super) fn unexpired(token: Option<TokenRecord>, now: WallTime) -> Result<TokenRecord, TokenRefused> {
-    let token = token.ok_or(TokenRefused::Unknown)?;
-    match token.expires <= now {
-        true if token.used => Err(TokenRefused::Used),
-        true => Err(TokenRefused::Expired),
-        false => Ok(token),
-    }
-}
-
 pub(super) fn enroll(t: &mut Transaction<'_>, secret_sha256: &Digest, device: &DeviceRecord, now: WallTime) -> Result<Admitted, MetaError> {
     let token: Option<TokenRecord> = t.get(Table::Token, &secret_sha256.to_string())?;
     let mut token = token.filter(|token| token.org == device.org).ok_or(TokenRefused::Unknown)?;
-    let is_revoked = !t.raw_scan(Table::RevokedKey, Range::all(&under(&[&device.key_sha256])))?.is_empty();
+    let is_revoked = is_revoked(t, &device.key_sha256)?;
     let applicant = Applicant { device: device.id.clone(), key: device.key_sha256, is_revoked };
     let stored = key(&[&device.org, &device.id]);
     let known: Option<DeviceRecord> = t.get(Table::Device, &stored)?;
@@ -56,16 +46,39 @@ pub(super) fn enroll(t: &mut Transaction<'_>, secret_sha256: &Digest, device: &D
     if let (Admitted::Replacing, Some(old)) = (admitted, &known) {
         let reason = Some("another key was enrolled in its place".to_owned());
         let (org, device) = (old.org.clone(), old.id.clone());
-        revoke(t, &RevokedKeyRecord { key_sha256: old.key_sha256, org, device, revoked: now, reason })?;
+        revoke(t, &RevokedKeyRecord { key_sha256: old.key_sha256, org, device: Some(device), revoked: now, leaf_until: None, reason })?;
         // The counters of the new key's reports begin anew; what the old key said last must not silence them.
         t.delete(Table::Report, stored.clone())?;
     }
+    let leaf_until = known.as_ref().filter(|_| admitted == Admitted::Again).and_then(|known| known.leaf_until).max(device.leaf_until);
     let (mut labels, pins) = known.map(|known| (known.labels, known.pins)).unwrap_or_default();
     if admitted != Admitted::Again {
         labels.extend(token.labels);
     }
-    t.put(Table::Device, stored, &DeviceRecord { labels, pins, ..device.clone() })?;
+    t.put(Table::Device, stored, &DeviceRecord { leaf_until, labels, pins, ..device.clone() })?;
     Ok(admitted)
+}
+
+fn is_revoked(t: &Transaction<'_>, key_sha256: &Digest) -> Result<bool, MetaError> {
+    Ok(!t.raw_scan(Table::RevokedKey, Range::all(&under(&[key_sha256])))?.is_empty())
+}
+
+pub(super) fn note_leaf(
+    t: &mut Transaction<'_>,
+    org: &OrgName,
+    id: &DeviceId,
+    key_sha256: &Digest,
+    until: WallTime,
+) -> Result<(), MetaError> {
+    let stored = key(&[org, id]);
+    let known: Option<DeviceRecord> = t.get(Table::Device, &stored)?;
+    let known = known.filter(|known| known.key_sha256 == *key_sha256);
+    let known = known.ok_or_else(|| MetaError::Missing(format!("device {id} of {org} with this key")))?;
+    if is_revoked(t, key_sha256)? {
+        return Err(MetaError::Token(TokenRefused::Revoked));
+    }
+    let leaf_until = known.leaf_until.max(Some(until));
+    t.put(Table::Device, stored, &DeviceRecord { leaf_until, ..known })
 }
 
 pub(super) fn revoke(t: &mut Transaction<'_>, revoked: &RevokedKeyRecord) -> Result<(), MetaError> {
@@ -73,7 +86,12 @@ pub(super) fn revoke(t: &mut Transaction<'_>, revoked: &RevokedKeyRecord) -> Res
     if t.contains(Table::RevokedKey, &stored)? {
         return Ok(());
     }
-    t.put(Table::RevokedKey, stored, revoked)
+    let known: Option<DeviceRecord> = match &revoked.device {
+        Some(device) => t.get(Table::Device, &key(&[&revoked.org, device]))?,
+        None => None,
+    };
+    let leaf_until = known.filter(|known| known.key_sha256 == revoked.key_sha256).and_then(|known| known.leaf_until);
+    t.put(Table::RevokedKey, stored, &RevokedKeyRecord { leaf_until, ..revoked.clone() })
 }
 
 pub(super) fn put_revocation_list(

@@ -99,6 +99,7 @@ fn device(id: &str, key: &[u8]) -> DeviceRecord {
         platform,
         key_sha256: Digest::sha256(key),
         enrolled: NOW,
+        leaf_until: None,
         labels: Labels::new(),
         pins: BTreeMap::new(),
     }
@@ -378,12 +379,22 @@ async fn a_key_that_is_replaced_or_revoked_never_enrols_again() {
     let lost = RevokedKeyRecord {
         key_sha256: Digest::sha256(b"new"),
         org: org(),
-        device: "d1".parse().unwrap(),
+        device: Some("d1".parse().unwrap()),
         revoked: NOW,
+        leaf_until: None,
         reason: Some("stolen".into()),
     };
-    store.revoke_key(lost.clone()).await.unwrap();
-    store.revoke_key(RevokedKeyRecord { reason: None, ..lost.clone() }).await.unwrap();
+    let until = [5, 90, 30].map(|days| NOW.plus_seconds(days * 86_400));
+    for until in until {
+        store.note_leaf(&org(), &"d1".parse().unwrap(), &lost.key_sha256, until).await.unwrap();
+    }
+    let of_another = store.note_leaf(&org(), &"d1".parse().unwrap(), &Digest::sha256(b"old"), until[0]).await;
+    assert!(is_missing(&of_another));
+    store.revoke_keys(vec![lost.clone()]).await.unwrap();
+    store.revoke_keys(vec![RevokedKeyRecord { reason: None, ..lost.clone() }]).await.unwrap();
+    let late = store.note_leaf(&org(), &"d1".parse().unwrap(), &lost.key_sha256, until[1]).await;
+    assert!(matches!(late, Err(MetaError::Token(TokenRefused::Revoked))), "its last certificate is known when it is revoked");
+    let lost = RevokedKeyRecord { leaf_until: Some(until[1]), ..lost };
     assert!(matches!(enroll(&one, "d1", b"new").await, Err(MetaError::Token(TokenRefused::Revoked))));
     let revoked = store.revoked_keys().await.unwrap();
     assert_eq!(revoked.len(), 2);

@@ -286,7 +286,7 @@ async fn what_a_device_reported_is_a_root_for_ninety_days() {
     world.store.add_token(token).await.unwrap();
     let platform = "linux-amd64".parse().unwrap();
     let (id, labels, pins) = ("edge".parse().unwrap(), Labels::new(), BTreeMap::new());
-    let record = DeviceRecord { org: org(), id, platform, key_sha256: secret, enrolled: THEN, labels, pins };
+    let record = DeviceRecord { org: org(), id, platform, key_sha256: secret, enrolled: THEN, leaf_until: None, labels, pins };
     world.store.enroll(&secret, record, THEN).await.unwrap();
     let report = |counter, running| {
         let app = AppReport { version: 2, rollout: None, state: DeviceState::Stored, running, reason: None };

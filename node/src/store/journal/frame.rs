@@ -27,7 +27,7 @@ use super::{JournalError, Position};
 use crate::store::records::Change;
 
 /// The most bytes of a payload; under 2^24, so that the length starts with a zero byte. A batch of operations ends at
-/// 1 MiB, one operation may have 8 MiB.
+/// 1 MiB, one operation may have 15 MiB.
 pub(super) const PAYLOAD_BYTES_MAX: usize = (16 << 20) - 1;
 
 /// Raised whenever records change so that an older program would misread them.

@@ -86,10 +86,13 @@ pub struct RevokedKeyRecord {
     pub key_sha256: Digest,
     /// The organisation.
     pub org: OrgName,
-    /// The device that had it.
-    pub device: DeviceId,
+    /// The device that had it; none if a list is all that is known of it.
+    pub device: Option<DeviceId>,
     /// When it was revoked, in seconds since 1970.
     pub revoked: WallTime,
+    /// Until when the last certificate of it is valid, as [`DeviceRecord::leaf_until`] was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaf_until: Option<WallTime>,
     /// Why, in the operator's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -134,6 +137,9 @@ pub struct DeviceRecord {
     pub key_sha256: Digest,
     /// When it enrolled, in seconds since 1970.
     pub enrolled: WallTime,
+    /// Until when the last certificate of its key is valid; none in records of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaf_until: Option<WallTime>,
     /// The operator's labels.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
@@ -278,8 +284,12 @@ pub trait FleetStore: Send + Sync {
     /// Takes a use of a token and adds the device, or puts it in the place of the one with its name, whose key is revoked then;
     /// all or nothing. [`protocol::identity::enrolment::admit`] decides.
     async fn enroll(&self, secret_sha256: &Digest, device: DeviceRecord, now: WallTime) -> Result<Admitted, MetaError>;
-    /// Revokes a key, for ever. One that is revoked already stays as it is.
-    async fn revoke_key(&self, key: RevokedKeyRecord) -> Result<(), MetaError>;
+    /// Notes that the key `key_sha256` of a device got a certificate that is valid until `until`, before the device gets it; missing
+    /// if the device has another key, or this one was revoked.
+    async fn note_leaf(&self, org: &OrgName, id: &DeviceId, key_sha256: &Digest, until: WallTime) -> Result<(), MetaError>;
+    /// Revokes keys, for ever, all or none; until when their certificates are valid is filled in. One that is revoked already stays
+    /// as it is.
+    async fn revoke_keys(&self, keys: Vec<RevokedKeyRecord>) -> Result<(), MetaError>;
     /// Every key that was ever revoked, of all organisations.
     async fn revoked_keys(&self) -> Result<Vec<RevokedKeyRecord>, MetaError>;
     /// An organisation's newest revocation list.

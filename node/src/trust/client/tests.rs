@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use protocol::digest::Digest;
 use serde_json::{Value, json};
 
 use super::super::fixture::{Counted, Fixture, NOW, PLATFORMS, token};
 use super::super::metadata::{SNAPSHOT_SECONDS, TARGETS_SECONDS, TIMESTAMP_SECONDS};
 use super::super::online_key::OnlineSigner;
-use super::super::repository::new_repository;
+use super::super::repository::{new_repository, roots_from};
 use super::*;
 
 fn name(app: &str, version: u64) -> VersionName {
@@ -355,6 +356,29 @@ async fn a_new_root_changes_the_online_key_for_ever() {
     let stolen = new_repository(&stranger.keys, &stranger.signer.public_key(), NOW).unwrap().remove(0).content;
     source.served.files.insert("3.root.json".into(), stolen.replace("\"version\":1", "\"version\":3"));
     assert_eq!(reason(device.refresh(NOW, &source, None).await), "bad_signature");
+}
+
+#[tokio::test]
+async fn roots_count_only_if_each_follows_the_one_before_up_from_the_one_that_is_trusted() {
+    let mut fixture = Fixture::new();
+    for version in 2..=4 {
+        let root = next_root(&fixture, |_| {});
+        fixture.served.files.insert(format!("{version}.root.json"), root);
+    }
+    let roots: Vec<String> = (1..=4).map(|version| fixture.served.files[&format!("{version}.root.json")].clone()).collect();
+    let source = Counted::new(&fixture.served);
+    for (first, root) in roots.iter().enumerate() {
+        let found = roots_from(&source, &Digest::sha256(root.as_bytes())).await.unwrap();
+        assert_eq!(found, roots[first..]);
+        assert_eq!(last_root(&fixture.org, root.as_bytes(), &found[1..]).unwrap(), roots[3].as_bytes());
+    }
+    assert_eq!(roots_from(&source, &Digest::sha256(b"unknown")).await.unwrap(), roots[3..]);
+
+    let last = |later: &[String]| last_root(&fixture.org, roots[0].as_bytes(), later);
+    assert_eq!(reason(last(&[roots[2].clone()])), "mismatch");
+    let stranger = Fixture::new();
+    let stolen = new_repository(&stranger.keys, &stranger.signer.public_key(), NOW).unwrap().remove(0).content;
+    assert_eq!(reason(last(&[roots[1].clone(), stolen.replace("\"version\":1", "\"version\":3")])), "bad_signature");
 }
 
 #[tokio::test]

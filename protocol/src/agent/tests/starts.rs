@@ -122,6 +122,43 @@ fn a_start_is_kept_before_it_begins_and_goes_on_after_a_crash() {
 }
 
 #[test]
+fn a_grant_takes_the_place_of_the_documents_until_it_ends_also_when_they_are_over_and_nothing_below_the_floor() {
+    let (mut agent, known) = running_one();
+    agent.handle_input(START, signed_floor(Some(1)));
+    let waiting = || rollout("r-2", &known[1], staged("0%,1h,100%"), Some(&known[0]));
+    agent.handle_input(START, waiting());
+    assert_eq!(activated(&settle(&mut agent, START, &known)), NOTHING);
+    let granted = || Input::Granted(vec![Granted { grant: documents::tests::accepted(1), statement: known[2].digest() }]);
+    agent.handle_input(START, granted());
+    assert_eq!(activated(&settle(&mut agent, START, &known)), [3], "whatever the steps say");
+    outcome(&mut agent, START, Outcome::Healthy);
+    agent.handle_input(START, waiting());
+    let effects = settle(&mut agent, START, &known);
+    assert_eq!(
+        (activated(&effects), last_report(&effects)),
+        (vec![], (3, DeviceState::Healthy, Some(3))),
+        "a neighbour's documents end nothing"
+    );
+    agent.handle_input(START, Input::Granted(Vec::new()));
+    agent.handle_input(START, waiting());
+    assert_eq!(activated(&settle(&mut agent, START, &known)), [1], "the seed's word counts again");
+    outcome(&mut agent, START, Outcome::Healthy);
+    settle(&mut agent, START, &known);
+
+    let over = WallTime::from_unix_seconds(1_000_000);
+    agent.handle_input(START, Input::Role { app: web(), terms: RoleTerms { floor: Some(4), expires: over } });
+    agent.handle_input(START, granted());
+    assert_eq!(activated(&settle(&mut agent, START, &known)), NOTHING, "below the floor");
+    agent.handle_input(START, Input::Role { app: web(), terms: RoleTerms { floor: None, expires: over } });
+    assert_eq!(activated(&settle(&mut agent, START, &known)), [3], "the role has expired, the grant has not");
+    outcome(&mut agent, START, Outcome::Failed("no".into()));
+    settle(&mut agent, START, &known);
+    let mut late = activating(BTreeMap::new());
+    late.handle_input(at(60), granted());
+    assert_eq!(activated(&settle(&mut late, at(60), &known)), NOTHING, "its time is over");
+}
+
+#[test]
 fn a_failed_start_goes_back_to_the_last_good_version_and_is_not_repeated() {
     let (mut agent, known) = running_one();
     agent.handle_input(START, rollout("r-2", &known[1], Activation::default(), None));

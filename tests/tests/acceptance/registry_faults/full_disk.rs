@@ -13,11 +13,14 @@ use tests::process::Outcome;
 use tests::seed::Seed;
 use tests::wait;
 
+use super::uploads::{received, resume};
 use super::{Registry, codes, is_well, manifest};
 
 /// The disk, and what of it is given back in the end.
 const DISK_MIB: u32 = 64;
 const GIVEN_BACK_MIB: usize = 24;
+/// What blobs leave of it to other uses.
+const RESERVE_MIB: usize = DISK_MIB as usize / 16;
 /// Blobs that fill it.
 const BLOB_BYTES: usize = 3 << 20;
 /// Tags, some of which are deleted on a full disk.
@@ -145,6 +148,52 @@ fn a_full_disk_refuses_pushes_and_nothing_else_and_they_go_on_when_there_is_room
     seed.kill();
     seed.run(&[]);
     pushed.check();
+}
+
+#[test]
+fn an_upload_that_met_a_full_disk_goes_on_where_the_disk_has_it() {
+    let mut seed = Seed::init();
+    let disk = SmallDisk::in_place_of(&seed.data(), DISK_MIB);
+    seed.run(&[]);
+    let registry = Registry::of(&seed);
+    for (number, method) in [(1, "PATCH"), (2, "PUT")] {
+        let bytes = noise(number, BLOB_BYTES);
+        let upload = registry.start_upload("acme/web");
+        let (first, more) = bytes.split_at(BLOB_BYTES / 3);
+        assert_eq!(registry.ask("PATCH", &upload, &[], Body::Whole(first)).status, 202);
+        // As much as blobs must leave, and a part of what comes.
+        let room = disk.take("room", RESERVE_MIB + 1);
+        let rest = disk.take_all("rest");
+        room.give_back();
+        let target = format!("{upload}?digest={}", digest(&bytes));
+        is_full(&registry.ask(method, &target, &[], Body::Whole(more)));
+        let arrived = received(&registry, &upload);
+        assert!(first.len() < arrived && arrived < bytes.len(), "{arrived}");
+        is_full(&registry.ask("PATCH", &upload, &[], Body::Whole(&bytes[arrived..])));
+        rest.give_back();
+        resume(&registry, &upload, &bytes);
+        assert_eq!(registry.get(&upload).status, 404);
+    }
+    is_well(&mut seed);
+}
+
+#[test]
+fn a_push_that_lacks_room_for_its_record_alone_is_ended_again_without_its_bytes() {
+    let mut seed = Seed::init();
+    let disk = SmallDisk::in_place_of(&seed.data(), DISK_MIB);
+    seed.run(&[]);
+    let registry = Registry::of(&seed);
+    let bytes = noise(1, BLOB_BYTES);
+    let upload = registry.start_upload("acme/web");
+    assert_eq!(registry.ask("PATCH", &upload, &[], Body::Whole(&bytes)).status, 202);
+    let rest = disk.take_all("rest");
+    let target = format!("{upload}?digest={}", digest(&bytes));
+    is_full(&registry.ask("PUT", &target, &[], Body::Whole(b"")));
+    assert_eq!(received(&registry, &upload), bytes.len());
+    rest.give_back();
+    assert_eq!(registry.ask("PUT", &target, &[], Body::Whole(b"")).status, 201);
+    assert!(registry.get(&format!("acme/web/blobs/{}", digest(&bytes))).body == bytes);
+    is_well(&mut seed);
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn begin_framed(registry: &Registry, method: &str, target: &str, framing: &str, 
 }
 
 /// How many bytes of an upload the registry says that it has.
-fn received(registry: &Registry, upload: &str) -> usize {
+pub(super) fn received(registry: &Registry, upload: &str) -> usize {
     let status = registry.get(upload);
     assert_eq!(status.status, 204, "{}", status.text());
     let range = status.header("range").expect("a status has a range").to_owned();
@@ -39,7 +39,7 @@ fn received(registry: &Registry, upload: &str) -> usize {
 }
 
 /// Goes on with an upload where the registry says it is, and ends it.
-fn resume(registry: &Registry, upload: &str, bytes: &[u8]) {
+pub(super) fn resume(registry: &Registry, upload: &str, bytes: &[u8]) {
     let rest = &bytes[received(registry, upload)..];
     let range = format!("{}-{}", bytes.len() - rest.len(), bytes.len() - 1);
     let name = digest(bytes);

@@ -47,10 +47,13 @@ pub(super) struct Session {
 }
 
 /// The right to add to an upload. When it ends half-way, because the connection broke, what arrived is written out, so that
-/// an upload that waits takes no memory.
+/// of an upload that waits only its hash list is in memory: 32 bytes for each 64 KiB that arrived. An upload that lost bytes
+/// ends with it.
 #[derive(Debug)]
-pub(super) struct Upload<'a> {
-    session: &'a Session,
+pub(super) struct Upload {
+    uploads: Arc<Uploads>,
+    id: String,
+    session: Arc<Session>,
     ingest: Option<OwnedMutexGuard<Option<Ingest>>>,
 }
 
@@ -121,6 +124,14 @@ impl Uploads {
         session.ok_or(Refused::UploadUnknown)
     }
 
+    /// The right to add to an upload, when no other request does.
+    pub(super) async fn lock(self: &Arc<Self>, repository: &RepositoryName, id: &str) -> Result<Upload, Refused> {
+        let session = self.find(repository, id)?;
+        let ingest = Arc::clone(&session.ingest).lock_owned().await;
+        session.touch();
+        Ok(Upload { uploads: Arc::clone(self), id: id.to_owned(), session, ingest: Some(ingest) })
+    }
+
     /// Ends an upload; what arrived is gone when nobody adds to it any more.
     pub(super) fn remove(&self, id: &str) {
         self.open().by_id.remove(id);
@@ -155,13 +166,6 @@ impl Session {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// The right to add to the upload, when no other request does.
-    pub(super) async fn lock(&self) -> Result<Upload<'_>, Refused> {
-        let ingest = Arc::clone(&self.ingest).lock_owned().await;
-        self.touch();
-        Ok(Upload { session: self, ingest: Some(ingest) })
-    }
-
     fn touch(&self) {
         *self.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
@@ -172,35 +176,47 @@ impl Session {
         self.ingest.try_lock().is_ok().then_some(unused)
     }
 
+    /// Notes how far the upload is; ends it if that is nowhere.
+    fn note(&self, ingest: &mut Option<Ingest>, uploads: &Uploads, id: &str) {
+        *ingest = ingest.take().filter(|ingest| !ingest.is_broken());
+        match ingest {
+            Some(ingest) => self.received.store(ingest.size(), Ordering::Relaxed),
+            None => uploads.remove(id),
+        }
+    }
+
     fn as_open(&self) -> OpenUpload<'_> {
         OpenUpload { org: self.org.as_str(), key: &self.key, idle: self.idle(Instant::now()) }
     }
 }
 
-impl Upload<'_> {
+impl Upload {
     /// The blob on its way in; unknown when another request has just ended the upload.
     pub(super) fn ingest(&mut self) -> Result<&mut Ingest, Refused> {
         self.ingest.as_mut().and_then(|ingest| ingest.as_mut()).ok_or(Refused::UploadUnknown)
     }
 
-    /// Takes the blob out of the upload, which ends it.
-    pub(super) fn take(mut self) -> Result<Ingest, Refused> {
-        self.ingest.as_mut().and_then(|ingest| ingest.take()).ok_or(Refused::UploadUnknown)
+    /// Ends the upload, for its blob is a repository's.
+    pub(super) fn end(mut self) {
+        if let Some(ingest) = &mut self.ingest {
+            **ingest = None;
+        }
     }
 }
 
-impl Drop for Upload<'_> {
+impl Drop for Upload {
     fn drop(&mut self) {
         self.session.touch();
         let Some(mut guard) = self.ingest.take() else { return };
-        let Some(ingest) = guard.as_mut() else { return };
-        self.session.received.store(ingest.size(), Ordering::Relaxed);
-        if !ingest.is_flushed() {
+        self.session.note(&mut guard, &self.uploads, &self.id);
+        if guard.as_ref().is_some_and(|ingest| !ingest.is_flushed()) {
+            let (uploads, id, session) = (Arc::clone(&self.uploads), std::mem::take(&mut self.id), Arc::clone(&self.session));
             tokio::spawn(async move {
                 let Some(ingest) = guard.as_mut() else { return };
                 if let Err(error) = ingest.flush().await {
-                    tracing::warn!(%error, "an upload that broke off cannot go on");
+                    tracing::warn!(%error, "the end of an upload that broke off could not be written");
                 }
+                session.note(&mut guard, &uploads, &id);
             });
         }
     }
@@ -228,11 +244,13 @@ mod tests {
         let (store, uploads, ci) = (BlobStore::open(dir.path()).unwrap(), uploads(), Principal::fake("acme", "ci"));
         let id = uploads.start(&repository("acme/web"), &ci, store.begin(Algorithm::Sha256)).unwrap();
         assert!(matches!(uploads.find(&repository("acme/api"), &id), Err(Refused::UploadUnknown)));
-        let session = uploads.find(&repository("acme/web"), &id).unwrap();
-        session.lock().await.unwrap().take().unwrap();
-        assert!(matches!(session.lock().await.unwrap().ingest(), Err(Refused::UploadUnknown)));
-        uploads.remove(&id);
-        assert!(matches!(uploads.find(&repository("acme/web"), &id), Err(Refused::UploadUnknown)));
+        let upload = uploads.lock(&repository("acme/web"), &id).await.unwrap();
+        let web = repository("acme/web");
+        let mut waiting = Box::pin(uploads.lock(&web, &id));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        upload.end();
+        assert!(matches!(waiting.await.unwrap().ingest(), Err(Refused::UploadUnknown)));
+        assert!(matches!(uploads.find(&web, &id), Err(Refused::UploadUnknown)));
     }
 
     #[tokio::test]
@@ -251,7 +269,7 @@ mod tests {
         assert!(matches!(uploads.find(&web, &left_behind), Err(Refused::UploadUnknown)));
         let session = uploads.find(&web, &used).unwrap();
         *session.last_used.lock().unwrap() = long_ago;
-        let receiving = session.lock().await.unwrap();
+        let receiving = uploads.lock(&web, &used).await.unwrap();
         *session.last_used.lock().unwrap() = long_ago;
         assert!(matches!(start(&ci), Err(Refused::TooManyUploads(_))), "bytes are arriving");
         drop(receiving);
@@ -277,7 +295,7 @@ mod tests {
         let started = last_used();
         uploads.find(&web, &id).unwrap();
         assert_eq!(last_used(), started);
-        drop(session.lock().await.unwrap());
+        drop(uploads.lock(&web, &id).await.unwrap());
         assert!(last_used() > started);
         assert!(uploads.end_idle(last_used() + IDLE_MAX));
         assert!(!uploads.end_idle(last_used() + IDLE_MAX + Duration::from_secs(1)), "nothing is left to look at");
@@ -291,10 +309,32 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (store, uploads, ci) = (BlobStore::open(dir.path()).unwrap(), uploads(), Principal::fake("acme", "ci"));
         let id = uploads.start(&repository("acme/web"), &ci, store.begin(Algorithm::Sha256)).unwrap();
-        let session = uploads.find(&repository("acme/web"), &id).unwrap();
-        session.lock().await.unwrap().ingest().unwrap().write(Bytes::from_static(b"hedge")).await.unwrap();
+        let web = repository("acme/web");
+        let session = uploads.find(&web, &id).unwrap();
+        uploads.lock(&web, &id).await.unwrap().ingest().unwrap().write(Bytes::from_static(b"hedge")).await.unwrap();
         assert_eq!(session.received(), 5);
-        assert!(session.lock().await.unwrap().ingest().unwrap().is_flushed());
+        assert!(uploads.lock(&web, &id).await.unwrap().ingest().unwrap().is_flushed());
         assert!(session.idle(Instant::now()).is_some_and(|unused| unused < IDLE_LEAST));
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_lost_bytes_ends_when_its_request_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, uploads, ci) = (BlobStore::open(dir.path()).unwrap(), uploads(), Principal::fake("acme", "ci"));
+        let web = repository("acme/web");
+        let [at_once, at_its_end] = [(); 2].map(|()| uploads.start(&web, &ci, store.begin(Algorithm::Sha256)).unwrap());
+        std::fs::remove_dir(dir.path().join("uploads")).unwrap();
+        for (id, flushes) in [(at_once, true), (at_its_end, false)] {
+            let mut upload = uploads.lock(&web, &id).await.unwrap();
+            upload.ingest().unwrap().write(Bytes::from_static(b"hedge")).await.unwrap();
+            let session = Arc::clone(&upload.session);
+            if flushes {
+                upload.ingest().unwrap().flush().await.unwrap_err();
+            }
+            drop(upload);
+            drop(session.ingest.lock().await);
+            assert!(matches!(uploads.find(&web, &id), Err(Refused::UploadUnknown)));
+        }
+        assert_eq!(uploads.count(), 0, "their places are free");
     }
 }
