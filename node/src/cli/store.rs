@@ -16,6 +16,7 @@ use crate::store::blobs::BlobStore;
 use crate::store::check::{JOURNAL, Report, check, repair};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::garbage::{self, Options};
+use crate::store::index::Index;
 use crate::store::journal::extent::Extent;
 
 /// The subcommands.
@@ -76,8 +77,14 @@ impl Command {
 
 impl Check {
     async fn run(self) -> anyhow::Result<()> {
+        if !BlobStore::exists(&self.data) {
+            bail!("there is neither a seed nor a device in {}; name its data directory with --data", self.data.display());
+        }
         let access = access(&self.data, "store check")?;
         let has_records = self.data.join(JOURNAL).exists();
+        if !has_records && Index::exists(&self.data) {
+            bail!("the journal is missing in {}, and with it all records; restore the data directory from a backup", self.data.display());
+        }
         let (held, extent) = match &access {
             Access::Running(held, _) if self.repair => bail!("{held}; --repair needs the node stopped"),
             Access::Running(_, Some(client)) if has_records => {

@@ -38,6 +38,10 @@ impl Seed {
 
 impl From<MetaError> for Refused {
     fn from(error: MetaError) -> Self {
+        if error.is_storage_full() {
+            let message = "there is no room left on this seed's disk; ask its operator to make some, and try again";
+            return Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", message);
+        }
         let status = match &error {
             MetaError::Conflict(_) => StatusCode::CONFLICT,
             MetaError::Missing(_) => StatusCode::NOT_FOUND,

@@ -141,6 +141,8 @@ async fn serve(State(state): State<Arc<RegistryState>>, request: Request) -> Res
         },
     };
     response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    // What is pushed says its own type, and a browser must not take it for a page.
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if method == Method::HEAD { without_body(response) } else { response }
 }
 

@@ -109,6 +109,11 @@ impl IngestError {
 }
 
 impl BlobStore {
+    /// Whether there is a store in the data directory `dir`.
+    pub fn exists(dir: &Path) -> bool {
+        dir.join(BLOBS).exists()
+    }
+
     /// Opens the blobs of the data directory `dir`, makes the folders that are missing and removes what earlier processes
     /// left half-written: at once what was arriving, because nobody can go on with it, other files after a day. The caller
     /// holds the directory's lock, and nothing arrives there yet.

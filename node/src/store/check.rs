@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use super::blobs::{Listed, Listing, file_path};
 use super::embedded::Size;
-use super::index::Index;
+use super::index::{Index, InspectError};
 use super::journal::extent::{Extent, Read};
 use super::records::{Change, IndexError, Table};
 
@@ -57,6 +57,9 @@ pub enum Damage {
     /// A line of the audit log does not follow the one before it.
     AuditLog,
 }
+
+/// What to do about a damaged journal.
+const RESTORE: &str = "stop the seed, keep a copy of the data directory, and restore a backup with `hedgerow seed restore`";
 
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -202,8 +205,7 @@ pub fn check(dir: &Path, extent: Option<&Extent>, alone: bool, progress: &mut dy
                 }
             }
             Err(error) => {
-                let next = "stop the seed, keep a copy of the data directory, and restore a backup with `hedgerow seed restore`".into();
-                report.add(Damage::Journal, None, error.to_string(), next);
+                report.add(Damage::Journal, None, error.to_string(), RESTORE.into());
             }
         }
     }
@@ -233,9 +235,13 @@ fn bring_again(named: &Named, digest: &Digest) -> String {
 
 fn check_index(dir: &Path, read: &Read, report: &mut Report) {
     report.index_checked = true;
-    if let Err(error) = Index::inspect(dir, read) {
-        let next = "it is built again from the journal with --repair, or when the seed starts".into();
-        report.add(Damage::Index, None, format!("the index {}", error.0), next);
+    match Index::inspect(dir, read) {
+        Ok(()) => {}
+        Err(error @ InspectError::Index(_)) => {
+            let next = "it is built again from the journal with --repair, or when the seed starts".into();
+            report.add(Damage::Index, None, error.to_string(), next);
+        }
+        Err(error @ InspectError::Journal(_)) => report.add(Damage::Journal, None, error.to_string(), RESTORE.into()),
     }
 }
 

@@ -114,6 +114,17 @@ pub enum OpenError {
     },
 }
 
+/// What is wrong in a data directory whose index was inspected.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// The index, which the journal can make again.
+    #[error("the index {}", .0.0)]
+    Index(#[from] IndexError),
+    /// The journal, which nothing can.
+    #[error(transparent)]
+    Journal(#[from] OpenError),
+}
+
 /// The index's folder in the data directory.
 const FOLDER: &str = "index";
 
@@ -155,25 +166,33 @@ impl Index {
         Self::rebuild(dir, journal)
     }
 
+    /// Whether there is an index in the data directory `dir`.
+    pub fn exists(dir: &Path) -> bool {
+        dir.join(FOLDER).exists()
+    }
+
     /// Looks whether the index in the data directory `dir`, which nobody uses, is whole and of the journal that was read.
     ///
     /// # Errors
-    /// With what is wrong.
-    pub fn inspect(dir: &Path, read: &Read) -> Result<(), IndexError> {
+    /// With what is wrong: with the journal, if that ends before the index does, else with the index.
+    pub fn inspect(dir: &Path, read: &Read) -> Result<(), InspectError> {
         let folder = dir.join(FOLDER);
         if !folder.exists() {
-            return Err(IndexError("is missing".into()));
+            return Err(IndexError("is missing".into()).into());
         }
         let index = Self::open_folder(&folder, read.journal.unwrap_or_default())?;
         index.verify()?;
         let mark = index.mark();
         let position = mark.position.unwrap_or_default();
-        if mark.format != FORMAT || read.journal != Some(mark.journal) {
-            return Err(IndexError("is of another journal or format".into()));
+        let (records, found) = (position.sequence, read.position.sequence);
+        if records > found {
+            return Err(OpenError::JournalLost { dir: dir.to_owned(), found, records }.into());
         }
-        if position.sequence > read.position.sequence || (position.sequence == read.position.sequence && position.crc != read.position.crc)
-        {
-            return Err(IndexError(format!("has {} records, the journal {}", position.sequence, read.position.sequence)));
+        if mark.format != FORMAT || read.journal.is_some_and(|journal| journal != mark.journal) {
+            return Err(IndexError("is of another journal or format".into()).into());
+        }
+        if records == found && position.crc != read.position.crc {
+            return Err(IndexError("ends with another record than the journal".into()).into());
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use protocol::name::OrgName;
+use protocol::time::WallTime;
 
 use super::super::extract::{Json, Path};
 use super::{Refused, require};
@@ -17,6 +18,9 @@ use crate::seed::Seed;
 use crate::seed::activity::{Activity, ActivityKind, RequestRecord};
 use crate::seed::registry::auth::{Principal, generate_key};
 use crate::store::meta::{AccessKeyRecord, Scope};
+
+/// The last time at which a key may expire: the last that programs with any time zone can show (9999-12-30T22:00:00Z).
+const EXPIRES_MAX: WallTime = WallTime::from_unix_seconds(253_402_207_200);
 
 /// `GET /api/v1/orgs`: all of them for who may create them, else the key's own.
 pub(super) async fn orgs(
@@ -87,6 +91,9 @@ fn checked(mut new: NewKey) -> Result<NewKey, Refused> {
     }
     if new.expires.is_some_and(|expires| expires <= wall_time()) {
         return refused("expires", "the key would have expired already; choose a later time".into());
+    }
+    if new.expires.is_some_and(|expires| expires > EXPIRES_MAX) {
+        return refused("expires", format!("no calendar goes that far; choose a time until {EXPIRES_MAX}, or none"));
     }
     Ok(new)
 }
@@ -160,6 +167,18 @@ mod tests {
         assert_eq!(world.ask(&world.acme, "DELETE", &path, Value::Null).await.0, 204);
         assert_eq!(world.ask(&world.acme, "DELETE", &path, Value::Null).await.0, 404);
         assert_eq!(world.ask(key, "GET", "orgs", Value::Null).await.0, 401);
+    }
+
+    #[tokio::test]
+    async fn a_time_that_no_calendar_has_is_refused() {
+        let world = World::start().await;
+        let new = |expires: u64| json!({ "scopes": ["pull"], "expires": expires });
+        let last = EXPIRES_MAX.as_unix_seconds();
+        assert_eq!(world.ask(&world.acme, "POST", "orgs/acme/keys", new(last)).await.0, 201);
+        for beyond in [last + 1, u64::MAX] {
+            let (status, refused) = world.ask(&world.acme, "POST", "orgs/acme/keys", new(beyond)).await;
+            assert_eq!((status, &refused["code"]), (400, &json!("expires")), "{refused}");
+        }
     }
 
     #[tokio::test]

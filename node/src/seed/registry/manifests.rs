@@ -66,6 +66,10 @@ pub(super) async fn put(call: &Call<'_>, repository: &RepositoryName, reference:
     let tags = tags(call, &reference)?;
     let (parts, body) = request.into_parts();
     let bytes_max = call.state.guard.limits().manifest_bytes_max;
+    let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|bytes| bytes > bytes_max as u64) {
+        return Err(Refused::ManifestTooLarge(bytes_max));
+    }
     let place = call.state.manifest_kib.take(repository.org(), kib(&parts.headers, bytes_max)).await?;
     let bytes = timeout(BODY_TIME_MAX, read(body, bytes_max)).await;
     let bytes = bytes.map_err(|_| Refused::ManifestInvalid("the manifest took longer than a minute to arrive; send it again".into()))??;

@@ -61,7 +61,7 @@ struct Page {
 
 /// `GET /v2/<name>/referrers/<digest>?artifactType=`; `last` is ours, for the next page.
 pub(super) async fn list(call: &Call<'_>, repository: &RepositoryName, subject: &Digest) -> Result<Response, Refused> {
-    let wanted = call.query.get("artifactType");
+    let wanted = call.query.get("artifactType").filter(|wanted| !wanted.is_empty());
     let last = call.query.digest("last")?;
     let page = if call.may_see(repository) { Page::read(call, repository, subject, wanted, last).await? } else { Page::empty() };
     let last = page.last;

@@ -170,6 +170,24 @@ async fn a_damaged_journal_is_found_and_not_touched() {
 }
 
 #[tokio::test]
+async fn a_journal_that_ends_before_its_index_is_the_damage_and_the_index_is_left_to_tell_of_it() {
+    let world = World::new().await;
+    let path = world.dir.path().join("journal/00000001.log");
+    let whole = fs::read(&path).unwrap();
+    for bytes in [whole.len() - 1, whole.len() / 2] {
+        fs::write(&path, &whole[..bytes]).unwrap();
+        let report = world.repaired().await;
+        assert_eq!((damages(&report)[0], report.findings[0].repaired), ((Damage::Journal, None), false), "{report:?}");
+        assert!(report.findings[0].found.contains("acknowledged records were lost"), "{report:?}");
+    }
+    fs::remove_file(&path).unwrap();
+    let report = world.repaired().await;
+    assert_eq!((damages(&report)[0], report.findings[0].repaired), ((Damage::Journal, None), false), "{report:?}");
+    fs::write(&path, &whole).unwrap();
+    world.assert_whole();
+}
+
+#[tokio::test]
 async fn a_torn_last_record_was_never_acknowledged_and_is_no_damage() {
     let world = World::new().await;
     let path = world.dir.path().join("journal/00000001.log");

@@ -11,6 +11,7 @@ use tests::http::Answer;
 use tests::http::connection::Body;
 use tests::image::{digest, noise};
 use tests::process::Outcome;
+use tests::program;
 use tests::seed::Seed;
 
 use super::{Registry, manifest};
@@ -199,6 +200,7 @@ fn a_journal_that_ends_before_what_was_acknowledged_is_refused() {
     let whole = fs::read(&journal).unwrap();
     let folder = filled.seed.data().join("journal");
     let lost = |what: &str| {
+        Outcome::of(program::hedgerow().args(["store", "check", "--repair", "--data"]).arg(filled.seed.data())).failed();
         let said = filled.does_not_start();
         let clear = said.contains("acknowledged records were lost") && said.contains("backup") && said.contains(folder.to_str().unwrap());
         assert!(clear, "{what}: {said}");
