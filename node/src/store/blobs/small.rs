@@ -146,6 +146,6 @@ mod tests {
             let blob = store.put(None, vec![n; bytes_max].into()).await.unwrap().blob();
             assert_eq!(small(&store, &blob).await.unwrap().len(), bytes_max);
         }
-        assert!(store.shared.small.0.len() > 20 && store.shared.small.0.weight() <= BYTES_MAX);
+        assert!(store.shared.small.0.len() > 8 && store.shared.small.0.weight() <= BYTES_MAX);
     }
 }
