@@ -10,6 +10,7 @@
 //! | [`window`] | how many spans that are |
 //! | [`lan`] | what the parent in the tree holds is pulled from it; what does not come that way, from a random holder |
 //! | [`talk`] | what peers are told and what is believed of what they say |
+//! | [`interest`] | who is to be told later |
 //! | [`ban`] | what follows from a wrong unit |
 //! | [`upload`] | whom to serve next |
 //! | [`pace`], [`memory`] | how slow a peer may be, and how much may be in flight |
@@ -24,6 +25,7 @@
 mod ban;
 pub mod dialogue;
 mod download;
+mod interest;
 mod lan;
 pub mod memory;
 pub mod pace;
@@ -51,6 +53,7 @@ use crate::wire::Message;
 use ban::Ban;
 pub use dialogue::{AskId, Effect, Event, FetchEnd, FetchId, Input, Source};
 use download::Download;
+use interest::Interest;
 use parameters::Parameters;
 use peer_on_node::Peer;
 use peer_view::PeerView;
@@ -96,6 +99,7 @@ pub struct Swarm<V> {
     peers: BTreeMap<NodeId, Peer>,
     /// The peers that want a blob that this node wants too, in order of identity.
     wanting: BTreeMap<Digest, Vec<NodeId>>,
+    interest: Interest,
     bans: BTreeMap<NodeId, Ban>,
     /// When stored blobs were hashed again because a peer was not content.
     rechecked_at: BTreeMap<Digest, Instant>,
@@ -131,6 +135,7 @@ impl<V: PeerView> Swarm<V> {
             view,
             peers: BTreeMap::new(),
             wanting: BTreeMap::new(),
+            interest: Interest::default(),
             bans: BTreeMap::new(),
             rechecked_at: BTreeMap::new(),
             downloads: BTreeMap::new(),
@@ -165,6 +170,7 @@ impl<V: PeerView> Swarm<V> {
             Input::Held { blob, geometry } => {
                 self.remove_download(blob.blob());
                 self.held.insert(blob.blob(), geometry);
+                self.answer_earlier_interest(blob.blob());
             }
             Input::Dropped { blob } => self.on_dropped(blob),
             Input::Rotten { blob } => self.on_rotten(blob),
@@ -281,13 +287,16 @@ impl<V: PeerView> Swarm<V> {
 
     fn start_download(&mut self, now: Instant, blob: Digest, geometry: Geometry, held: Bits, seed_only: bool) {
         let download = Download::new(now, geometry, held, seed_only);
-        let complete = download.units.is_full();
+        let (complete, holds_some) = (download.units.is_full(), download.pieces.count() > 0);
         self.order.insert((geometry.size(), blob));
         self.downloads.insert(blob, download);
         if complete {
             self.check_whole(blob);
         } else if !seed_only {
             self.tell_all(Message::Interest { blob });
+            if holds_some {
+                self.answer_earlier_interest(blob);
+            }
         }
     }
 

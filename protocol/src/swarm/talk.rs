@@ -31,6 +31,7 @@ impl<V: PeerView> Swarm<V> {
             return;
         }
         self.view.forget_peer(id);
+        self.interest.forget(&id);
         for wanting in self.wanting.values_mut() {
             wanting.retain(|peer| *peer != id);
         }
@@ -115,11 +116,20 @@ impl<V: PeerView> Swarm<V> {
         if pieces.length() > 0 {
             self.note_wants(from, blob);
             self.tell_claims(from, blob);
+        } else {
+            self.interest.note(from, blob);
         }
         let mut parts = piece_ranges(&pieces).into_iter();
         self.tell(from, Message::Holding { blob, wanted, pieces: parts.next().unwrap_or_default() });
         for pieces in parts {
             self.tell(from, Message::Have { blob, pieces });
+        }
+    }
+
+    /// Tells those who asked for a blob before anything of it was known here.
+    pub(super) fn answer_earlier_interest(&mut self, blob: Digest) {
+        for peer in self.interest.take(&blob) {
+            self.answer_interest(peer, blob);
         }
     }
 

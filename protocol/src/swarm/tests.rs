@@ -731,3 +731,35 @@ fn a_piece_announced_again_and_again_is_no_progress_of_a_claim() {
     let taken = takes_over(&mut beside_a_claim(&verifier), again).unwrap();
     assert!(taken <= Parameters::default().claim_lapse + SECOND, "{taken:?}");
 }
+
+#[test]
+fn who_asked_before_it_was_known_what_is_stored_here_hears_it_as_soon_as_it_is_known() {
+    let (bytes, verifier) = content(1);
+    let blob = verifier.blob();
+    let mut hasher = BlobHasher::of(&blob);
+    hasher.update(&bytes);
+    let whole = hasher.finish(blob).unwrap();
+    let answer = |wanted, end| {
+        let pieces = if end > 0 { vec![PieceRange { start: 0, end }] } else { Vec::new() };
+        Effect::Send { peer: node(2), message: Message::Holding { blob, wanted, pieces } }
+    };
+    let mut some = Bits::new(verifier.geometry().units());
+    some.insert_range(0..3);
+    let wanted = Input::Wanted { blob, geometry: verifier.geometry(), held: some };
+    let held = Input::Held { blob: whole, geometry: verifier.geometry() };
+    for (learned, told) in [(held, answer(false, 8)), (wanted, answer(true, 3))] {
+        let mut started = machine(1);
+        for peer in [node(2), node(3)] {
+            started.handle_input(START, Input::PeerJoined { peer });
+            started.handle_input(START, Input::Received { peer, message: Message::Interest { blob } });
+        }
+        assert_eq!(effects(&mut started)[0], answer(false, 0));
+        started.handle_input(START, Input::PeerLeft { peer: node(3) });
+        started.handle_input(START, learned.clone());
+        let answers = |effect: &Effect| matches!(effect, Effect::Send { message: Message::Holding { .. }, .. });
+        let told_now: Vec<Effect> = effects(&mut started).into_iter().filter(answers).collect();
+        assert_eq!(told_now, [told]);
+        started.handle_input(START, learned);
+        assert!(!effects(&mut started).iter().any(answers), "they know it");
+    }
+}
