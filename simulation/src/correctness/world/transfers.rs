@@ -98,7 +98,7 @@ impl World {
         Ok(())
     }
 
-    /// A request of a peer arrives, unless it was cancelled on its way.
+    /// A request of a peer arrives.
     pub(super) fn asked(&mut self, device: usize, (by, fetch, link): (usize, FetchId, u32), blob: Digest, units: Range<u32>) -> Verdict {
         if self.devices[device].links.get(&by) != Some(&link) {
             return Ok(());
@@ -107,6 +107,9 @@ impl World {
         self.devices[device].next_ask += 1;
         if let Some(open) = self.devices[by].fetches.get_mut(&fetch) {
             open.ask = Some(ask);
+        } else if self.devices[by].is_honest() {
+            // The request was given up on its way: its stream is reset, which a frozen device sees late.
+            self.to(device, self.plan.latency_us, Deed::AskEnded { ask });
         }
         if !self.devices[device].is_honest() {
             self.hostile_asked(device, (by, fetch));
