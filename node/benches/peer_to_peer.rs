@@ -238,6 +238,7 @@ fn device(dir: &Path, name: &str) -> anyhow::Result<Device> {
         surroundings: watch::channel(protocol::site::Surroundings::default()).1,
         neighbours: watch::Sender::new(std::collections::BTreeMap::new()),
         others: mpsc::channel(1).0,
+        recording: None,
         endpoint: endpoint.clone(),
         me: credentials.identity.node,
         seed: 1,

@@ -4,8 +4,14 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
+/// The longest set that is read: the units of the largest blob.
+const LENGTH_MAX: u32 = 1 << 24;
+
 /// A set of indices below a fixed length.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Written", try_from = "Written")]
 pub struct Bits {
     words: Vec<u64>,
     length: u32,
@@ -100,6 +106,34 @@ impl Bits {
     /// The indices in the set, in order.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.ranges().flatten()
+    }
+}
+
+/// A set as it is written: its length and its maximal runs.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    length: u32,
+    ranges: Vec<Range<u32>>,
+}
+
+impl From<Bits> for Written {
+    fn from(bits: Bits) -> Self {
+        Self { length: bits.length, ranges: bits.ranges().collect() }
+    }
+}
+
+impl TryFrom<Written> for Bits {
+    type Error = &'static str;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        if written.length > LENGTH_MAX {
+            return Err("a set of more indices than a blob has units");
+        }
+        let mut bits = Self::new(written.length);
+        for range in written.ranges {
+            bits.insert_range(range);
+        }
+        Ok(bits)
     }
 }
 

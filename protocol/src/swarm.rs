@@ -15,6 +15,7 @@
 //! | [`upload`] | whom to serve next |
 //! | [`pace`], [`memory`] | how slow a peer may be, and how much may be in flight |
 //! | [`peer_view`] | what peers are known to hold |
+//! | [`recording`] | a machine's life as bytes |
 //! | [`parameters`] | every number, with its reason |
 //!
 //! [`Swarm`] is driven as the crate's first page says. Blob bytes never pass through it: [`Effect::Fetch`] makes the driver
@@ -32,6 +33,7 @@ pub mod pace;
 pub mod parameters;
 mod peer_on_node;
 pub mod peer_view;
+pub mod recording;
 mod talk;
 mod tree;
 mod upload;

@@ -3,6 +3,7 @@
 //! Not here: signatures of documents; see [`crate::statement`].
 
 use bytes::Bytes;
+use serde::Serialize;
 use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::digest::{Algorithm, Digest};
@@ -42,14 +43,16 @@ pub struct VerifiedUnit {
 }
 
 /// That a unit was checked, without its bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "simulated", derive(serde::Deserialize))]
 pub struct UnitProof {
     blob: Digest,
     unit: u32,
 }
 
 /// That all bytes of a blob were hashed and gave its digest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "simulated", derive(serde::Deserialize))]
 pub struct VerifiedBlob {
     blob: Digest,
     size: u64,

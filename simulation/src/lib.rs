@@ -8,6 +8,7 @@
 //! | [`fleet`] | sites shared out over threads, their outcomes put together |
 //! | [`rollout`] | a rollout to the fleet: every device's agent, the seed's rules |
 //! | [`sweep`] | a grid of runs, with confidence intervals |
+//! | [`replay`] | a real node's machine, recorded and driven again |
 //! | [`baselines`] | other ways to distribute, at their best |
 //! | `seed_egress` | what each site may take of the seed |
 //! | `site` | one site: its devices, what happens to them, what they decide |
@@ -22,10 +23,11 @@
 //! fair by all flows over them; the seed's egress, in equal parts to the sites that fetch; a first-byte latency over the WAN;
 //! the latency of control messages, whose bytes are counted; when devices start, find each other, are killed or switched off
 //! and on again, and when the others notice; slow devices, devices that send wrong bytes or none, sites without a WAN for a
-//! while; then a rollout, wave after wave.
+//! while; then a rollout, wave after wave, also over sites in several time zones whose devices are on the network by day. If the
+//! scenario says so: what a device writes and hashes in a second, and the slow start of its connection to the seed.
 //!
-//! Not modelled: loss, reordering and slow start; the share that control messages take of a link; disks and the time it takes
-//! to hash; mixed sites of stations and wired devices. One blob a run. Payload bytes do not exist: units are proven by
+//! Not modelled: loss and reordering; the share that control messages take of a link; reading from disks; mixed sites of
+//! stations and wired devices. One blob a run. Payload bytes do not exist: units are proven by
 //! `protocol`'s feature `simulated`.
 //!
 //! A site is simulated from its start to its end by one thread, and its memory is free again before the next one begins: what
@@ -44,6 +46,7 @@ pub mod matrix;
 mod network;
 mod node_ids;
 mod queue;
+pub mod replay;
 pub mod report;
 pub mod rollout;
 pub mod scenario;

@@ -4,7 +4,8 @@
 
 mod interrupt;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::fs::File;
+use std::io::{BufReader, IsTerminal as _, Write as _};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use simulation::correctness::batch::{self, Batch};
 use simulation::correctness::{self, SeededBug};
+use simulation::replay::{self, Replayed};
 use simulation::scenario::{Choices, Scenario};
 use simulation::{baselines, fleet, html, matrix, sweep};
 
@@ -37,6 +39,19 @@ enum Command {
     Check(CheckFlags),
     /// Measures the swarm in the cases that it was made for, and compares with the goals; exit code 1 if one is not reached.
     Matrix(MatrixFlags),
+    /// Gives a swarm machine what one on a device heard, as `hedgerow device run --record` noted it, and compares what it wants
+    /// done byte for byte; exit code 1 if it differs.
+    Replay(ReplayFlags),
+}
+
+#[derive(Args, Debug)]
+struct ReplayFlags {
+    /// The recording
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Reports in one JSON object on one line
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -89,8 +104,8 @@ struct MatrixFlags {
 
 const SCENARIO_HELP: &str = "\
 A scenario file is TOML. It takes every flag above as a key, with `_` for `-` (but for --threads, --json, --html, --compare,
---set and --scenario); faults stand in a table [faults], rules in a table [parameters], kills in [[kill]] tables with `site`,
-`device` and `at_ms`. Flags come before --set, and that before the file.
+--set and --scenario); faults stand in a table [faults], rates in [rates], rules in [parameters], kills in [[kill]] tables with
+`site`, `device` and `at_ms`. Flags come before --set, and that before the file.
 
     devices = 40
     sites = 2
@@ -98,6 +113,9 @@ A scenario file is TOML. It takes every flag above as a key, with `_` for `-` (b
 
     [faults]
     churn_percent = 10
+
+    [rates]
+    disk_mbit = 80
 
     [[kill]]
     site = 0
@@ -114,8 +132,11 @@ A scenario file is TOML. It takes every flag above as a key, with `_` for `-` (b
     start_seconds = 30         # until it is seen whether it is healthy
     fails_percent = 2          # devices on which it is not
     mute_percent = 1           # devices that say nothing any more
+    online = \"08:00-20:00\"     # when devices are on the network, by the clock of their site
+    time_zones = 24            # over which the sites are spread
 
-Files to begin with are in the source tree under simulation/scenarios. Not modelled: loss of packets, disks.";
+Files to begin with are in the source tree under simulation/scenarios. Not modelled: loss of packets, reading
+from disks.";
 
 #[derive(Args, Debug)]
 struct RunFlags {
@@ -187,6 +208,7 @@ fn main() -> ExitCode {
             }
         }
         Command::Matrix(flags) => exit_code(measure(&flags)),
+        Command::Replay(flags) => exit_code(replay_file(&flags)),
     }
 }
 
@@ -302,6 +324,27 @@ fn measure(flags: &MatrixFlags) -> anyhow::Result<()> {
         out.flush()?;
     }
     anyhow::ensure!(missed == 0, "{missed} cases did not reach their goal");
+    Ok(())
+}
+
+fn replay_file(flags: &ReplayFlags) -> anyhow::Result<()> {
+    let name = flags.file.display();
+    let file = File::open(&flags.file).with_context(|| format!("cannot read the recording {name}"))?;
+    let done = replay::replay(BufReader::new(file)).with_context(|| name.to_string())?;
+    let mut out = std::io::stdout().lock();
+    if flags.json {
+        writeln!(out, "{}", serde_json::to_string(&done)?)?;
+        return Ok(());
+    }
+    let Replayed { inputs, timeouts, effects, events, micros, digest, cut } = done;
+    let seconds = micros / 1_000_000;
+    writeln!(
+        out,
+        "{inputs} inputs and {timeouts} timeouts in {seconds} s: the same {effects} effects and {events} events, digest {digest}"
+    )?;
+    if cut {
+        writeln!(out, "the recording ends in the middle of an entry, as that of a process that was killed does")?;
+    }
     Ok(())
 }
 

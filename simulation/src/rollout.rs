@@ -320,6 +320,7 @@ impl<'a> Fleet<'a> {
                 }
                 self.push(self.now_us + self.rules.start_seconds * 1_000_000, number, Happening::Started);
             }
+            Effect::Report(_) if !self.is_online(index) => self.devices[index].agent.handle_input(now, Input::ReportFailed),
             Effect::Report(report) => {
                 let counter = report.counter;
                 if !self.devices[index].mute {
@@ -333,6 +334,9 @@ impl<'a> Fleet<'a> {
 
     fn answer_poll(&mut self, index: usize) {
         let now = self.now();
+        if !self.is_online(index) {
+            return self.devices[index].agent.handle_input(now, Input::PollFailed);
+        }
         *self.polls.entry(self.now_us / 1_000_000).or_default() += 1;
         let device = &mut self.devices[index];
         if device.heard < self.counter {
@@ -343,6 +347,12 @@ impl<'a> Fleet<'a> {
             }
         }
         device.agent.handle_input(now, Input::Polled);
+    }
+
+    /// Whether a device is on the network, by the clock of its site.
+    fn is_online(&self, index: usize) -> bool {
+        let east_us = u64::from(self.devices[index].site) % self.rules.time_zones * 3_600_000_000;
+        self.rules.online.is_none_or(|online| online.contains(wall(self.now_us + east_us)))
     }
 
     /// When a device has a blob that it wants now: the first of its site begins, the others take part.

@@ -1,7 +1,8 @@
 //! What a run is asked to do: flags over a scenario file over defaults.
 //!
 //! A scenario file is TOML. Its keys are those of [`Choices`], `[[kill]]` tables with `site`, `device` (its index at the
-//! site) and `at_ms`, and tables `[faults]` with those of [`Faults`], `[parameters]` with those of [`Rules`] and `[rollout]` with
+//! site) and `at_ms`, and tables `[faults]` with those of [`Faults`], `[rates]` with those of [`Rates`], `[parameters]` with those of
+//! [`Rules`] and `[rollout]` with
 //! those of [`Staged`]. What a run decides depends on nothing else:
 //! neither on threads nor on the machine.
 //!
@@ -23,12 +24,14 @@
 
 mod faults;
 mod file;
+pub(crate) mod rates;
 mod rules;
 pub mod staged;
 mod wan;
 
 use std::fmt::Write as _;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use anyhow::ensure;
 use clap::{Args, ValueEnum as _};
@@ -40,6 +43,7 @@ pub use crate::network::sharing::SharingKind;
 use crate::seed_egress::SeedEgress;
 pub use faults::Faults;
 pub(crate) use faults::Role;
+pub use rates::Rates;
 pub use rules::Rules;
 pub use staged::Staged;
 
@@ -125,6 +129,9 @@ pub struct Choices {
     /// What goes wrong.
     #[command(flatten)]
     pub faults: Faults,
+    /// What devices are slow at.
+    #[command(flatten)]
+    pub rates: Rates,
     /// A rollout after it.
     #[arg(skip)]
     pub rollout: Option<Staged>,
@@ -155,6 +162,7 @@ impl Choices {
             limit_ms: self.limit_ms.or(others.limit_ms),
             kill: self.kill.into_iter().chain(others.kill).collect(),
             faults: self.faults.or(others.faults),
+            rates: self.rates.or(others.rates),
             rollout: match (self.rollout, others.rollout) {
                 (Some(rollout), others) => Some(rollout.or(others.unwrap_or_default())),
                 (None, others) => others,
@@ -187,7 +195,8 @@ pub struct Scenario {
     pub(crate) loss_ms: u64,
     pub(crate) kills: Vec<Kill>,
     pub(crate) faults: Faults,
-    pub(crate) parameters: Parameters,
+    pub(crate) rates: Rates,
+    pub(crate) parameters: Arc<Parameters>,
     limit_ms: Option<u64>,
     rules: Rules,
     seed_egress: Option<SeedEgress>,
@@ -222,7 +231,8 @@ impl TryFrom<Choices> for Scenario {
             limit_ms: choices.limit_ms,
             kills,
             faults: choices.faults,
-            parameters: choices.parameters.applied(Parameters::default()),
+            rates: choices.rates,
+            parameters: Arc::new(choices.parameters.applied(Parameters::default())),
             rules: choices.parameters,
             seed_egress: None,
             rollout: choices.rollout.map(Staged::checked).transpose()?,
@@ -248,6 +258,7 @@ impl Scenario {
         for (name, mbit) in rates.into_iter().filter_map(|(name, mbit)| Some((name, mbit?))) {
             ensure!((1..=MBIT_MAX).contains(&mbit), "`{name}` must be from 1 to {MBIT_MAX}");
         }
+        self.rates.check()?;
         let times = [
             ("wan_rtt_ms", self.wan_rtt_ms),
             ("lan_latency_us", self.lan_latency_us),
@@ -304,7 +315,7 @@ impl Scenario {
     }
 
     /// The least time in which the blob can reach the `receivers` devices of a site that survive:
-    /// max(F/w, F/d, nF/(w+Σu)), in microseconds; the time for which the WAN is cut is added to the first, in which w is what
+    /// max(F/w, F/d, nF/(w+Σu)), in microseconds, where d is at most what a device stores; the time for which the WAN is cut is added to the first, in which w is what
     /// the seed has for the site, and over Wi-Fi with air c it is at least 2(n-1)F/c.
     pub(crate) fn bound_us(&self, site: u32, receivers: u32) -> u64 {
         let (bits, devices) = (self.geometry().size() * 8, self.devices_of(site));
@@ -313,7 +324,8 @@ impl Scenario {
         let cut = self.faults.wan_cut_ms.map_or(0, |_| self.faults.wan_cut_for_ms() * 1000);
         let copy = self.seed_egress.as_ref().map_or(0, |plan| plan.copy_us[site as usize]).max(bits / self.wan_mbit);
         let air = self.wifi_mbit.map_or(0, |mbit| 2 * bits * u64::from(receivers.saturating_sub(1)) / mbit);
-        let (slowest, all) = (capacities().min().unwrap_or(self.lan_mbit), self.wan_mbit + capacities().sum::<u64>());
+        let all = self.wan_mbit + capacities().sum::<u64>();
+        let slowest = capacities().chain(self.rates.storing_mbit()).min().unwrap_or(self.lan_mbit);
         (copy + cut).max(air).max(bits / slowest).max(bits * u64::from(receivers) / all)
     }
 
@@ -329,7 +341,8 @@ impl Scenario {
         let kills = kills + self.faults.late_ms.unwrap_or(0) + self.faults.wan_cut_for_ms() + self.loss_ms;
         let offline = if self.is_offline_at_first(site) { self.faults.offline_until_ms() } else { 0 };
         let churn = self.faults.churn_percent.map_or(0, |_| self.faults.churn_within_ms() + self.faults.churn_off_ms() + self.loss_ms);
-        let usual = 60_000 + 4 * bound_ms + self.start_spread_ms + self.discovery_ms + kills + offline + churn;
+        let checking_ms = self.rates.checking_us(self.geometry().size()) / 1000;
+        let usual = 60_000 + 4 * bound_ms + checking_ms + self.start_spread_ms + self.discovery_ms + kills + offline + churn;
         self.limit_ms.unwrap_or(usual) * 1000
     }
 
@@ -354,7 +367,7 @@ impl Scenario {
         let sharing = (self.sharing != SharingKind::default()).then(|| self.sharing.to_possible_value()).flatten();
         let sharing = sharing.map(|kind| ("sharing", kind.get_name().to_owned()));
         let numbers = numbers.into_iter().chain(chosen).map(|(flag, number)| (flag, number.to_string())).chain(sharing);
-        for (flag, number) in numbers.chain(self.faults.flags()).chain(self.rules.flags()) {
+        for (flag, number) in numbers.chain(self.faults.flags()).chain(self.rates.flags()).chain(self.rules.flags()) {
             let _infallible = write!(command, " --{flag} {number}");
         }
         for Kill { site, device, at_ms } in &self.kills {

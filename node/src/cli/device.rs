@@ -136,6 +136,10 @@ pub struct Settings {
     /// Seconds that it may take. [default: 300]
     #[arg(long, value_name = "N", env = "HEDGEROW_ACTIVATE_SECONDS")]
     activate_seconds: Option<u64>,
+    /// Records what the swarm hears and wants done into this new file, at most 64 MiB; `hedgerow-sim replay` reads it. For
+    /// looking into a fault: names of peers and digests of blobs stand in it, no content. [default: none]
+    #[arg(long, value_name = "FILE", env = "HEDGEROW_RECORD")]
+    record: Option<PathBuf>,
 }
 
 /// `device run`.
@@ -169,6 +173,7 @@ impl Settings {
                 .then(|| self.labels.into_iter().map(|label| (label.key.to_string(), label.value.to_string())).collect()),
             activate_hook: self.activate_hook,
             activate_seconds: self.activate_seconds,
+            record: self.record,
         }
     }
 }

@@ -94,6 +94,8 @@ pub struct DeviceFile {
     pub activate_hook: Option<String>,
     /// Seconds that it may take.
     pub activate_seconds: Option<u64>,
+    /// A new file for what the swarm hears and wants done.
+    pub record: Option<PathBuf>,
 }
 
 /// Checked settings of a device.
@@ -123,6 +125,8 @@ pub struct DeviceConfig {
     pub activate_hook: Option<String>,
     /// How long it may take.
     pub activate_time: Duration,
+    /// A new file for what the swarm hears and wants done.
+    pub record: Option<PathBuf>,
 }
 
 impl DeviceConfig {
@@ -165,6 +169,7 @@ impl DeviceConfig {
             labels,
             activate_hook: flags.activate_hook.or(file.activate_hook),
             activate_time: Duration::from_secs(activate_seconds),
+            record: flags.record.or(file.record),
         })
     }
 
@@ -183,6 +188,7 @@ impl DeviceConfig {
                 .then(|| self.labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()),
             activate_hook: self.activate_hook.clone(),
             activate_seconds: Some(self.activate_time.as_secs()),
+            record: self.record.clone(),
         }
     }
 }

@@ -24,6 +24,7 @@ use super::neighbourhood::Neighbourhood;
 use super::seed_client::SeedClient;
 use super::signer::ReportSigner;
 use super::state::{DeviceDir, Enrolment, Ports, Progress};
+use super::swarm::recorded::Recording;
 use super::{agent, control, endpoint, renewal, swarm};
 use crate::config::device::DeviceConfig;
 use crate::store::blobs::BlobStore;
@@ -72,8 +73,7 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
     let dir = DeviceDir::new(&config.data);
     let enrolment = dir.enrolment()?;
     let _lock = DataLock::acquire(&config.data, "device")?;
-    let mut progress = dir.progress()?;
-    let activation = dir.activation()?;
+    let (mut progress, activation) = (dir.progress()?, dir.activation()?);
     let blobs = BlobStore::open(&config.data)?;
     let partial_dir = dir.join("partial");
     files::create_private_dir(&partial_dir)?;
@@ -106,6 +106,7 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
         surroundings: neighbourhood.surroundings.subscribe(),
         neighbours: neighbourhood.neighbours.clone(),
         others: neighbourhood.others.clone(),
+        recording: config.record.as_deref().and_then(Recording::begin),
     };
     let (handle, news, mut swarm) = swarm::start(parts);
     let grants = answer_commands(&config, &neighbourhood, &identity, swarm_addr, &handle, &mut servers, &stop);

@@ -11,6 +11,7 @@
 //! | [`link`] | the way to a peer, whichever it is |
 //! | [`status`] | what is shown of all that |
 //! | [`buffers`], [`windows`] | memory for bytes in flight |
+//! | [`recorded`] | the machine, and a recording of what it hears and wants |
 //!
 //! Not here: decisions.
 
@@ -20,6 +21,7 @@ mod content;
 mod fetch;
 mod https;
 pub(crate) mod link;
+pub mod recorded;
 mod serve;
 mod session;
 pub mod status;
@@ -41,9 +43,7 @@ use protocol::geometry::{Geometry, UNIT_BYTES};
 use protocol::identity::standing::{Purpose, Standing};
 use protocol::name::NodeId;
 use protocol::site::{Surroundings, is_link_local};
-use protocol::swarm::parameters::Parameters;
-use protocol::swarm::peer_view::OwnView;
-use protocol::swarm::{AskId, Effect, Event, FetchId, Input, Source, Swarm, memory};
+use protocol::swarm::{AskId, Effect, Event, FetchId, Input, Source, memory};
 use protocol::time::Instant;
 use protocol::verify::UnitProof;
 use protocol::wire::Message;
@@ -63,6 +63,7 @@ use buffers::Buffers;
 use connections::{Greeting, Peer};
 use content::{Content, Held};
 use https::Web;
+use recorded::{Recorded, Recording};
 use serve::{Ask, Decision};
 use status::SwarmStatus;
 use windows::{Way, Windows};
@@ -189,6 +190,8 @@ pub struct Parts {
     pub neighbours: Neighbours,
     /// Takes the connections of peers that speak another protocol than the swarm's.
     pub others: mpsc::Sender<Connecting>,
+    /// Where the machine's life is recorded, if it is.
+    pub recording: Option<Recording>,
 }
 
 /// Starts the driver, which runs until it is aborted.
@@ -199,7 +202,7 @@ pub fn start(parts: Parts) -> (SwarmHandle, mpsc::Receiver<News>, JoinHandle<()>
     let port = parts.endpoint.local_addr().map_or(0, |address| address.port());
     let web = Arc::new(Web::new(parts.credentials.clone(), port, commands.clone()));
     let driver = Driver {
-        swarm: Swarm::new(clock.now(), parts.me, parts.seed, Parameters::default(), OwnView::default()),
+        swarm: Recorded::new(clock.now(), parts.me, parts.seed, parts.recording),
         dialer: Dialer::new(parts.me, parts.seed),
         clock,
         content: Content::new(parts.blobs.clone(), parts.partial_dir),
@@ -249,7 +252,7 @@ struct Fetch {
 }
 
 struct Driver {
-    swarm: Swarm<OwnView>,
+    swarm: Recorded,
     dialer: Dialer,
     clock: Clock,
     content: Content,

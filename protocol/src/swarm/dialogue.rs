@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::bits::Bits;
 use crate::digest::Digest;
 use crate::geometry::Geometry;
@@ -13,15 +15,15 @@ use crate::verify::{UnitProof, VerifiedBlob};
 use crate::wire::Message;
 
 /// A fetch of this node, unique within its machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FetchId(pub u64);
 
 /// A request of a peer, named by the driver, unique within the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AskId(pub u64);
 
 /// Where bytes come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Source {
     /// The seed, over the WAN.
     Wan,
@@ -30,7 +32,7 @@ pub enum Source {
 }
 
 /// How a fetch ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FetchEnd {
     /// All of its units were stored.
     Complete,
@@ -50,7 +52,8 @@ pub enum FetchEnd {
 }
 
 /// What happened outside.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "simulated", derive(Deserialize))]
 pub enum Input {
     /// A peer of the same organisation and site is connected.
     PeerJoined {
@@ -150,7 +153,7 @@ pub enum Input {
 }
 
 /// What the driver must do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Effect {
     /// Send a control message.
     Send {
@@ -222,7 +225,7 @@ pub enum Effect {
 }
 
 /// What the owner may want to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// A blob is whole and verified.
     BlobComplete {

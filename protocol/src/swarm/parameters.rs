@@ -4,8 +4,10 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// How a node behaves in a swarm.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parameters {
     /// How many incomplete spans, from the front, are fetched over the WAN at a time. Eight keep a 100 Mbit/s link busy at
     /// 300 ms RTT, and leave the order sequential enough that peers find what they miss.

@@ -32,6 +32,12 @@ pub struct Staged {
     pub fails_percent: Option<u64>,
     /// Devices, of a hundred, that say nothing any more once they started it.
     pub mute_percent: Option<u64>,
+    /// The time of day in which devices are on the network, by the clock of their site, `"08:00-20:00"`: outside of it they
+    /// reach no seed [default: always].
+    pub online: Option<Window>,
+    /// Time zones over which the sites are spread, one after the other, an hour apart to the east; the first is UTC
+    /// [default: 1].
+    pub time_zones: Option<u64>,
 }
 
 /// The same, checked.
@@ -43,6 +49,8 @@ pub(crate) struct Rules {
     pub(crate) start_seconds: u64,
     pub(crate) fails_percent: u64,
     pub(crate) mute_percent: u64,
+    pub(crate) online: Option<Window>,
+    pub(crate) time_zones: u64,
 }
 
 impl Staged {
@@ -59,6 +67,8 @@ impl Staged {
             start_seconds: self.start_seconds.or(others.start_seconds),
             fails_percent: self.fails_percent.or(others.fails_percent),
             mute_percent: self.mute_percent.or(others.mute_percent),
+            online: self.online.or(others.online),
+            time_zones: self.time_zones.or(others.time_zones),
         }
     }
 
@@ -82,11 +92,16 @@ impl Staged {
             start_seconds: self.start_seconds.unwrap_or(30),
             fails_percent: self.fails_percent.unwrap_or(0),
             mute_percent: self.mute_percent.unwrap_or(0),
+            online: self.online,
+            time_zones: self.time_zones.unwrap_or(1),
         };
         ensure!((1..=86_400).contains(&rules.poll_seconds), "`poll_seconds` must be from 1 to 86400");
         ensure!(rules.start_seconds <= 86_400, "`start_seconds` must be at most 86400");
         ensure!(rules.fails_percent <= 100, "`fails_percent` must be at most 100");
         ensure!(rules.mute_percent <= 100, "`mute_percent` must be at most 100");
+        ensure!((1..=24).contains(&rules.time_zones), "`time_zones` must be from 1 to 24");
+        let tells = self.time_zones.is_none() || rules.online.is_some();
+        ensure!(tells, "`time_zones` needs `online`: it is by the clock of their site that devices are on the network");
         let waits = rules.mute_percent == 0 || silence.is_some();
         ensure!(waits, "`mute_percent` needs `silence`: without it the rollout waits for ever for devices that say nothing");
         Ok(rules)

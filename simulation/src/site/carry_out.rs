@@ -46,7 +46,10 @@ impl Site<'_> {
             }
             Effect::Fetch { fetch, source, blob: _, units } => self.fetch(device, fetch, source, units)?,
             Effect::Cancel { fetch } => self.cancel(device, fetch),
-            Effect::VerifyBlob { .. } => self.queue.push(self.now, device, Happening::BlobVerified),
+            Effect::VerifyBlob { .. } => {
+                let at = self.now + self.scenario.rates.checking_us(self.geometry.size());
+                self.queue.push(at, device, Happening::BlobVerified);
+            }
             Effect::Recheck { .. } if self.devices[device as usize].role == Role::Liar => {}
             Effect::Recheck { .. } => return Err(format!("device {device} hashes its blob again, though it sent no wrong unit")),
             Effect::DiscardUnits { .. } => return Err(format!("device {device} throws its units away, though no list lies")),
@@ -62,7 +65,7 @@ impl Site<'_> {
         self.checker.fetch_asked(device, fetch, source, units.clone())?;
         let server = match source {
             Source::Wan => {
-                let first_byte_at = self.now + self.scenario.wan_rtt_ms * 1000;
+                let first_byte_at = self.now + self.first_byte_us(device, &units);
                 self.queue.push(first_byte_at, device, Happening::WanReached { fetch });
                 None
             }
@@ -74,6 +77,16 @@ impl Site<'_> {
         };
         self.devices[device as usize].fetches.insert(fetch, OpenFetch { server, units, ask: None, slot: None });
         Ok(())
+    }
+
+    /// How long a fetch over the WAN takes to begin: a round trip, and more on a connection that was idle.
+    fn first_byte_us(&self, device: u32, units: &Range<u32>) -> u64 {
+        let rtt_us = self.scenario.wan_rtt_ms * 1000;
+        if self.devices[device as usize].warm_until >= self.now {
+            return rtt_us;
+        }
+        let bytes = self.geometry.bytes_of(units.clone());
+        rtt_us + self.scenario.rates.slow_start_us(bytes.end - bytes.start, rtt_us)
     }
 
     fn cancel(&mut self, device: u32, fetch: FetchId) {

@@ -88,6 +88,7 @@ impl Site<'_> {
         device.life += 1;
         device.armed = None;
         device.asks.clear();
+        (device.stores_until, device.warm_until) = (0, 0);
         let held = self.checker.switched_on(index);
         self.start_with(index, held)
     }

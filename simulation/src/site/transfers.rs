@@ -12,6 +12,7 @@ use crate::network::Arrival;
 use crate::network::units::UnitsToCome;
 use crate::queue::Happening;
 use crate::scenario::Role;
+use crate::scenario::rates::IDLE_US;
 
 impl Site<'_> {
     /// A request arrives, unless it was cancelled on its way.
@@ -62,10 +63,29 @@ impl Site<'_> {
         if from.is_some_and(|from| self.devices[from as usize].role == Role::Liar) {
             return self.refused(device, fetch, unit);
         }
-        self.checker.unit_arrived(device, fetch, unit)?;
-        if let Some(open) = self.devices[device as usize].fetches.get_mut(&fetch).filter(|_| last) {
+        let receiver = &mut self.devices[device as usize];
+        if from.is_none() {
+            receiver.warm_until = self.now + IDLE_US;
+        }
+        if let Some(open) = receiver.fetches.get_mut(&fetch).filter(|_| last) {
             open.slot = None;
         }
+        let life = receiver.life;
+        let Some(mbit) = self.scenario.rates.storing_mbit() else { return self.unit_stored(device, (fetch, life), unit, last) };
+        let bytes = self.geometry.bytes_of(unit..unit + 1);
+        let stored_at = receiver.stores_until.max(self.now) + ((bytes.end - bytes.start) * 8).div_ceil(mbit);
+        receiver.stores_until = stored_at;
+        self.queue.push(stored_at, device, Happening::UnitStored { fetch, unit, last, life });
+        Ok(())
+    }
+
+    /// A unit is stored, unless its fetch was stopped before or its device switched off.
+    pub(super) fn unit_stored(&mut self, device: u32, (fetch, life): (FetchId, u32), unit: u32, last: bool) -> Result<(), String> {
+        let receiver = &self.devices[device as usize];
+        if life != receiver.life || !receiver.fetches.contains_key(&fetch) {
+            return Ok(());
+        }
+        self.checker.unit_arrived(device, fetch, unit)?;
         self.input(device, Input::UnitStored { fetch, proof: UnitProof::simulated(self.blob, unit) })?;
         if last { self.end_fetch(device, fetch, FetchEnd::Complete) } else { Ok(()) }
     }

@@ -1,10 +1,14 @@
-//! The simulation makes the same decisions from the same seed.
+//! The simulation makes the same decisions from the same seed, and those that a real device made.
 //!
 //! Not here: whether the decisions are good; the crate `simulation` tests that.
 
 use serde_json::Value;
+use tests::device::Device;
+use tests::image::{Layer, Layout};
 use tests::process::Outcome;
 use tests::program;
+use tests::seed::Seed;
+use tests::wait;
 
 fn run(seed: &str, threads: &str, more: &[&str]) -> Value {
     let mut command = program::simulation();
@@ -37,4 +41,31 @@ fn another_seed_and_a_killed_device_give_other_decisions() {
 #[test]
 fn a_simulation_with_nonsense_for_numbers_is_wrong_usage() {
     Outcome::of(program::simulation().args(["run", "--devices", "many"])).exited_with(2);
+}
+
+#[test]
+fn what_devices_decided_is_decided_again_when_their_recordings_are_replayed() {
+    let seed = Seed::start();
+    let layout = Layout::write(&seed.scratch("image"), "1.0", &[("amd64", &[&Layer::random(1, 4 << 20)])]);
+    seed.publish("acme/web", &layout);
+    let recordings = seed.scratch("recordings");
+    std::fs::create_dir_all(&recordings).unwrap();
+    let [first, second] = ["first", "second"].map(|name| recordings.join(name));
+    let [mut one, mut two] = ["one", "two"].map(|name| Device::enrol(&seed, &seed.org(), name));
+    one.run(&["--record", first.to_str().unwrap()]);
+    two.run(&["--peer", one.swarm_addr(), "--record", second.to_str().unwrap()]);
+    wait::until("the devices to be connected", || one.peers() == 1 && two.peers() == 1);
+    seed.start_rollout("acme/web", 1);
+    seed.await_done("acme/web", 2);
+    assert!(one.stop().success());
+    two.kill();
+    for (recording, was_killed) in [(&first, false), (&second, true)] {
+        let replayed = Outcome::of(program::simulation().args(["replay", "--json"]).arg(recording)).json();
+        let count = |key: &str| replayed[key].as_u64().unwrap();
+        assert!(count("inputs") > 64 && count("effects") > 20 && count("timeouts") > 0, "{replayed}");
+        assert!(was_killed || replayed["cut"] == false, "{replayed}");
+    }
+    let cut = std::fs::read(&first).unwrap();
+    std::fs::write(&first, &cut[1..]).unwrap();
+    Outcome::of(program::simulation().arg("replay").arg(&first)).exited_with(1);
 }

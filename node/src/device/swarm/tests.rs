@@ -68,6 +68,7 @@ impl World {
             surroundings: watch::channel(Surroundings::default()).1,
             neighbours: watch::Sender::new(BTreeMap::new()),
             others: mpsc::channel(1).0,
+            recording: None,
             endpoint: endpoint.clone(),
             me: credentials.identity.node,
             seed: 1,
