@@ -32,26 +32,31 @@ impl Bits {
     }
 
     /// One more than the largest index the set may hold.
+    #[inline]
     pub const fn length(&self) -> u32 {
         self.length
     }
 
     /// How many indices are in the set.
+    #[inline]
     pub const fn count(&self) -> u32 {
         self.count
     }
 
     /// Whether every index below the length is in the set.
+    #[inline]
     pub const fn is_full(&self) -> bool {
         self.count == self.length
     }
 
     /// Whether `index` is in the set; an index out of bounds never is.
+    #[inline]
     pub fn contains(&self, index: u32) -> bool {
         index < self.length && self.words[(index / 64) as usize] >> (index % 64) & 1 == 1
     }
 
     /// Whether every index of `range` is in the set.
+    #[inline]
     pub fn contains_all(&self, range: Range<u32>) -> bool {
         let mut index = range.start;
         while index < range.end {
@@ -66,6 +71,7 @@ impl Bits {
     }
 
     /// Adds `index`; false if it was there already or is out of bounds.
+    #[inline]
     pub fn insert(&mut self, index: u32) -> bool {
         if index >= self.length || self.contains(index) {
             return false;
@@ -83,6 +89,7 @@ impl Bits {
     }
 
     /// Removes `index`; false if it was not there.
+    #[inline]
     pub fn remove(&mut self, index: u32) -> bool {
         if !self.contains(index) {
             return false;

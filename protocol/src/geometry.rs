@@ -49,11 +49,13 @@ impl Geometry {
     }
 
     /// Bytes of the blob.
+    #[inline]
     pub const fn size(&self) -> u64 {
         self.size
     }
 
     /// Bytes of every unit but the last.
+    #[inline]
     pub const fn unit_bytes(&self) -> u64 {
         self.unit_bytes
     }
@@ -92,28 +94,33 @@ impl Geometry {
     }
 
     /// The piece that `unit` is part of.
+    #[inline]
     pub const fn piece_of_unit(&self, unit: u32) -> u32 {
         unit / self.units_per_piece()
     }
 
     /// The span that `piece` is part of.
+    #[inline]
     pub const fn span_of_piece(&self, piece: u32) -> u32 {
         piece / self.pieces_per_span()
     }
 
     /// The units of `pieces`.
+    #[inline]
     pub fn units_of(&self, pieces: Range<u32>) -> Range<u32> {
         let per = self.units_per_piece();
         pieces.start.saturating_mul(per).min(self.units())..pieces.end.saturating_mul(per).min(self.units())
     }
 
     /// The pieces of `span`.
+    #[inline]
     pub fn pieces_of_span(&self, span: u32) -> Range<u32> {
         let per = self.pieces_per_span();
         span.saturating_mul(per).min(self.pieces())..span.saturating_add(1).saturating_mul(per).min(self.pieces())
     }
 
     /// The bytes of `units`.
+    #[inline]
     pub fn bytes_of(&self, units: Range<u32>) -> Range<u64> {
         let start = u64::from(units.start) * self.unit_bytes;
         let end = u64::from(units.end) * self.unit_bytes;

@@ -18,6 +18,7 @@
 //! | [`rate_limit`], [`fair_places`], [`upload_places`] | who of a seed's clients has to wait |
 //! | [`label`], [`selector`], [`group`] | which devices belong to which group |
 //! | [`rollout`] | which devices may start a version when, how their reports add up, and when that is enough |
+//! | [`sorted_map`] | nothing: it keeps machines small |
 //! | [`device_key`] | whether a device's key signed something |
 //! | [`cosign`] | whether a signature of an image is one that a policy asks for |
 //! | [`oci`] | what the requests of container tools name and ask for |
@@ -54,6 +55,7 @@ pub mod repository;
 pub mod rollout;
 pub mod selector;
 pub mod site;
+pub mod sorted_map;
 pub mod span;
 pub mod statement;
 pub mod swarm;

@@ -247,6 +247,7 @@ pub struct NodeId(pub [u8; 32]);
 /// The order of the bytes. The first eight tell nearly all identities apart, in one comparison: a machine looks its peers up
 /// with every input.
 impl Ord for NodeId {
+    #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
         let head = |id: &Self| id.0.first_chunk().map_or(0, |head| u64::from_be_bytes(*head));
         head(self).cmp(&head(other)).then_with(|| self.0.cmp(&other.0))

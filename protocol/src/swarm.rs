@@ -14,7 +14,7 @@
 //! | [`ban`] | what follows from a wrong unit |
 //! | [`upload`] | whom to serve next |
 //! | [`pace`], [`memory`] | how slow a peer may be, and how much may be in flight |
-//! | [`peer_view`] | what peers are known to hold |
+//! | [`peers`], [`peer_view`] | who they are, and what they are known to hold |
 //! | [`recording`] | a machine's life as bytes |
 //! | [`parameters`] | every number, with its reason |
 //!
@@ -31,8 +31,8 @@ mod lan;
 pub mod memory;
 pub mod pace;
 pub mod parameters;
-mod peer_on_node;
 pub mod peer_view;
+mod peers;
 pub mod recording;
 mod talk;
 mod tree;
@@ -40,8 +40,9 @@ mod upload;
 mod wan;
 mod window;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::{Bound, Range};
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bits::Bits;
@@ -49,6 +50,7 @@ use crate::digest::Digest;
 use crate::geometry::Geometry;
 use crate::name::NodeId;
 use crate::rendezvous;
+use crate::sorted_map::SortedMap;
 use crate::time::Instant;
 use crate::verify::{UnitProof, VerifiedBlob};
 use crate::wire::Message;
@@ -57,8 +59,8 @@ pub use dialogue::{AskId, Effect, Event, FetchEnd, FetchId, Input, Source};
 use download::Download;
 use interest::Interest;
 use parameters::Parameters;
-use peer_on_node::Peer;
 use peer_view::PeerView;
+use peers::Peers;
 use upload::Uploads;
 use window::Window;
 
@@ -87,29 +89,32 @@ struct Due {
     wan_at: Option<Instant>,
     /// When the first of this node's claims may be fetched.
     claims_at: Option<Instant>,
+    /// Whether this node lacked too much to claim anything when that was last looked at.
+    was_behind: bool,
 }
+
+/// Effects for which room is kept; most inputs have fewer.
+const EFFECTS_KEPT: usize = 4;
 
 /// The swarm machine of one node.
 #[derive(Debug)]
 pub struct Swarm<V> {
     me: NodeId,
-    parameters: Parameters,
+    parameters: Arc<Parameters>,
     seed: u64,
     draws: u64,
     joined_at: Instant,
     view: V,
-    peers: BTreeMap<NodeId, Peer>,
-    /// The peers that want a blob that this node wants too, in order of identity.
-    wanting: BTreeMap<Digest, Vec<NodeId>>,
+    peers: Peers,
     interest: Interest,
     bans: BTreeMap<NodeId, Ban>,
     /// When stored blobs were hashed again because a peer was not content.
     rechecked_at: BTreeMap<Digest, Instant>,
-    downloads: BTreeMap<Digest, Download>,
+    downloads: SortedMap<Digest, Box<Download>>,
     /// The downloads, small ones first.
-    order: BTreeSet<(u64, Digest)>,
-    held: BTreeMap<Digest, Geometry>,
-    fetches: BTreeMap<FetchId, Fetch>,
+    order: SortedMap<(u64, Digest), ()>,
+    held: SortedMap<Digest, Geometry>,
+    fetches: SortedMap<FetchId, Fetch>,
     next_fetch: u64,
     uploads: Uploads,
     wan_failures: u32,
@@ -126,24 +131,23 @@ pub struct Swarm<V> {
 
 impl<V: PeerView> Swarm<V> {
     /// The machine of node `me`, which joins its site at `now`; `seed` makes its random choices reproducible.
-    pub fn new(now: Instant, me: NodeId, seed: u64, parameters: Parameters, view: V) -> Self {
+    pub fn new(now: Instant, me: NodeId, seed: u64, parameters: impl Into<Arc<Parameters>>, view: V) -> Self {
         Self {
             me,
             window: Window::new(now),
-            parameters,
+            parameters: parameters.into(),
             seed,
             draws: 0,
             joined_at: now,
             view,
-            peers: BTreeMap::new(),
-            wanting: BTreeMap::new(),
+            peers: Peers::default(),
             interest: Interest::default(),
             bans: BTreeMap::new(),
             rechecked_at: BTreeMap::new(),
-            downloads: BTreeMap::new(),
-            order: BTreeSet::new(),
-            held: BTreeMap::new(),
-            fetches: BTreeMap::new(),
+            downloads: SortedMap::new(),
+            order: SortedMap::new(),
+            held: SortedMap::new(),
+            fetches: SortedMap::new(),
             next_fetch: 0,
             uploads: Uploads::default(),
             wan_failures: 0,
@@ -199,6 +203,8 @@ impl<V: PeerView> Swarm<V> {
         if self.next_tick.is_some_and(|tick| tick <= now) {
             self.look_at_everything();
             self.forget_dues();
+            self.forget_answers(now);
+            self.peers.tidy(now);
             self.next_tick = Some(now + self.parameters.tick);
             self.window.handle_timeout(now, &self.parameters);
             self.give_up_stalled_fetches(now);
@@ -212,12 +218,20 @@ impl<V: PeerView> Swarm<V> {
 
     /// The next thing the driver must do.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        let effect = self.effects.pop_front();
+        if effect.is_none() && self.effects.capacity() > EFFECTS_KEPT {
+            self.effects = VecDeque::new();
+        }
+        effect
     }
 
     /// The next news for the owner.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if event.is_none() && self.events.capacity() > 0 {
+            self.events = VecDeque::new();
+        }
+        event
     }
 
     /// When [`Self::handle_timeout`] is to be called, unless an input comes first.
@@ -236,7 +250,7 @@ impl<V: PeerView> Swarm<V> {
 
     /// The peers that are connected.
     pub fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.peers.keys().copied()
+        self.peers.ids()
     }
 
     /// Until when `peer` is banned, if it is at `now`.
@@ -290,8 +304,8 @@ impl<V: PeerView> Swarm<V> {
     fn start_download(&mut self, now: Instant, blob: Digest, geometry: Geometry, held: Bits, seed_only: bool) {
         let download = Download::new(now, geometry, held, seed_only);
         let (complete, holds_some) = (download.units.is_full(), download.pieces.count() > 0);
-        self.order.insert((geometry.size(), blob));
-        self.downloads.insert(blob, download);
+        self.order.insert((geometry.size(), blob), ());
+        self.downloads.insert(blob, Box::new(download));
         if complete {
             self.check_whole(blob);
         } else if !seed_only {
@@ -330,7 +344,7 @@ impl<V: PeerView> Swarm<V> {
             Source::Peer(peer) => {
                 if let Some(peer) = self.peers.get_mut(&peer) {
                     peer.delivered_at = Some(now);
-                    peer.unfulfilled.remove(&blob);
+                    peer.forgive(&blob);
                 }
             }
         }
@@ -405,26 +419,22 @@ impl<V: PeerView> Swarm<V> {
             self.held.insert(digest, download.geometry);
         }
         self.forget_peers_of(digest);
-        let Download { wan_bytes, lan_bytes, .. } = download;
+        let Download { wan_bytes, lan_bytes, .. } = *download;
         self.events.push_back(Event::BlobComplete { blob: digest, wan_bytes, lan_bytes });
     }
 
     /// Nothing needs to be known any more of what peers hold of a blob.
     fn forget_peers_of(&mut self, blob: Digest) {
-        for (id, peer) in &mut self.peers {
-            self.view.forget_blob(*id, &blob);
-            peer.unfulfilled.remove(&blob);
+        for id in self.peers.ids() {
+            self.view.forget_blob(id, &blob);
         }
-        self.wanting.remove(&blob);
+        self.peers.forget_blob(&blob);
         self.plant_anew(&blob);
     }
 
     /// The wanted blob after `last` in their order.
     fn blob_after(&self, last: Option<(u64, Digest)>) -> Option<(u64, Digest)> {
-        match last {
-            Some(last) => self.order.range((Bound::Excluded(last), Bound::Unbounded)).next().copied(),
-            None => self.order.first().copied(),
-        }
+        self.order.key_after(last.as_ref()).copied()
     }
 
     fn on_blob_mismatched(&mut self, now: Instant, blob: Digest) {
@@ -443,7 +453,7 @@ impl<V: PeerView> Swarm<V> {
             (None, Some(download)) => Some(download.geometry).filter(|_| download.units.contains_all(units.clone())),
             (None, None) => None,
         };
-        let Some(geometry) = geometry.filter(|_| self.peers.contains_key(&peer)) else {
+        let Some(geometry) = geometry.filter(|_| self.peers.contains(&peer)) else {
             self.effects.push_back(Effect::RefuseNotHeld { ask });
             return;
         };
@@ -478,7 +488,8 @@ impl<V: PeerView> Swarm<V> {
     /// Forgets a fetch and gives the pieces that it did not bring back to the choice of sources.
     fn take_fetch(&mut self, id: FetchId) -> Option<Fetch> {
         let fetch = self.fetches.remove(&id)?;
-        (self.due.pull, self.due.wan) = (true, true);
+        self.due.pull = true;
+        self.due.wan |= self.due.was_behind || fetch.source == Source::Wan;
         if let Source::Peer(peer) = fetch.source
             && let Some(peer) = self.peers.get_mut(&peer)
         {
@@ -499,7 +510,7 @@ impl<V: PeerView> Swarm<V> {
         Some(fetch)
     }
 
-    fn remove_download(&mut self, blob: Digest) -> Option<Download> {
+    fn remove_download(&mut self, blob: Digest) -> Option<Box<Download>> {
         let download = self.downloads.remove(&blob)?;
         self.order.remove(&(download.geometry.size(), blob));
         let fetches: Vec<FetchId> = self.fetches.iter().filter(|(_, fetch)| fetch.blob == blob).map(|(id, _)| *id).collect();

@@ -13,13 +13,14 @@
 //! Not verified: content (there is none), fairness between devices, what is on a disk after a crash, the rules of claims one
 //! by one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 
 use protocol::bits::Bits;
 use protocol::geometry::Geometry;
 use protocol::name::NodeId;
+use protocol::sorted_map::SortedMap;
 use protocol::swarm::parameters::Parameters;
 use protocol::swarm::{AskId, Event, FetchId, Source};
 
@@ -51,8 +52,8 @@ impl std::error::Error for Violation {}
 struct Books {
     stored: Bits,
     /// What is still to come of each fetch.
-    fetches: BTreeMap<FetchId, (Source, Range<u32>)>,
-    served: BTreeSet<AskId>,
+    fetches: SortedMap<FetchId, (Source, Range<u32>)>,
+    served: SortedMap<AskId, ()>,
     /// Bytes that it had stored when it was switched on last.
     kept: u64,
 }
@@ -72,7 +73,7 @@ type Verdict = Result<(), String>;
 impl Checker {
     /// The books of a site of `devices`, of which `liars` send wrong bytes.
     pub(crate) fn new(devices: usize, liars: BTreeSet<u32>, geometry: Geometry, limits: Parameters) -> Self {
-        let books = || Books { stored: Bits::new(geometry.units()), fetches: BTreeMap::new(), served: BTreeSet::new(), kept: 0 };
+        let books = || Books { stored: Bits::new(geometry.units()), fetches: SortedMap::new(), served: SortedMap::new(), kept: 0 };
         Self { geometry, limits, devices: std::iter::repeat_with(books).take(devices).collect(), stored_twice: 0, liars }
     }
 
@@ -125,7 +126,7 @@ impl Checker {
         if !books.stored.contains_all(units.clone()) {
             return Err(format!("device {device} serves units {units:?}, not all of which it has stored"));
         }
-        if !books.served.insert(ask) {
+        if books.served.insert(ask, ()).is_some() {
             return Err(format!("device {device} serves {ask:?} twice"));
         }
         within(device, "requests served", books.served.len(), self.limits.uploads_max)

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::node_ids::index_of;
 
-const FLUSH_BYTES: usize = 16 << 10;
+const FLUSH_BYTES: usize = 2 << 10;
 
 /// What the devices of a site decided so far.
 #[derive(Debug)]

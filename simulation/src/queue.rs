@@ -50,16 +50,20 @@ pub(crate) enum Happening {
     WanReached { fetch: FetchId },
     /// The next unit of a flow is whole, if the flow's schedule is still this one.
     UnitDue { slot: usize, schedule: u64 },
+    /// A unit that came is hashed and written, unless the device was switched off since.
+    UnitStored { fetch: FetchId, unit: u32, last: bool, life: u32 },
     /// The digest of the whole blob was checked.
     BlobVerified,
 }
 
+/// Time, device and the device's counter, in this order, and where the event is: a device has fewer than 2³² events in a run,
+/// as the counter checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     at: u64,
     device: u32,
-    count: u64,
-    slot: usize,
+    count: u32,
+    slot: u32,
 }
 
 /// The events of a site that are still to come.
@@ -67,8 +71,8 @@ struct Key {
 pub(crate) struct Queue {
     keys: BinaryHeap<Reverse<Key>>,
     happenings: Vec<Option<Happening>>,
-    free: Vec<usize>,
-    counts: Vec<u64>,
+    free: Vec<u32>,
+    counts: Vec<u32>,
 }
 
 impl Queue {
@@ -80,9 +84,9 @@ impl Queue {
     pub(crate) fn push(&mut self, at: u64, device: u32, happening: Happening) {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.happenings.push(None);
-            self.happenings.len() - 1
+            u32::try_from(self.happenings.len() - 1).unwrap_or(u32::MAX)
         });
-        self.happenings[slot] = Some(happening);
+        self.happenings[slot as usize] = Some(happening);
         let count = &mut self.counts[device as usize];
         *count += 1;
         self.keys.push(Reverse(Key { at, device, count: *count, slot }));
@@ -91,7 +95,7 @@ impl Queue {
     /// The next event, its time and its device.
     pub(crate) fn pop(&mut self) -> Option<(u64, u32, Happening)> {
         let Reverse(key) = self.keys.pop()?;
-        let happening = self.happenings[key.slot].take()?;
+        let happening = self.happenings[key.slot as usize].take()?;
         self.free.push(key.slot);
         Some((key.at, key.device, happening))
     }

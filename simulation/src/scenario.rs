@@ -412,6 +412,11 @@ mod tests {
             ("pieces = 0", "`pieces`"),
             ("wan_mbit = 0", "`wan_mbit`"),
             ("discovery_ms = 99999999999", "`discovery_ms`"),
+            ("[rates]\ndisk_mbit = 0", "`disk_mbit`"),
+            ("[rates]\nverify_mbit = 1000001", "`verify_mbit`"),
+            ("[rates]\nslow_start_kib = 0", "`slow_start_kib`"),
+            ("[rollout]\ntime_zones = 3", "`time_zones` needs `online`"),
+            ("[rollout]\ntime_zones = 25\nonline = \"08:00-20:00\"", "`time_zones`"),
             ("[[kill]]\nsite = 50\ndevice = 0\nat_ms = 1", "`kill`"),
             ("[[kill]]\nsite = 1\ndevice = 20\nat_ms = 1", "`kill`"),
         ] {

@@ -13,7 +13,6 @@ mod presence;
 mod transfers;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -21,6 +20,7 @@ use protocol::digest::Digest;
 use protocol::geometry::Geometry;
 use protocol::name::NodeId;
 use protocol::rendezvous;
+use protocol::sorted_map::SortedMap;
 use protocol::swarm::{AskId, FetchId, Input, Swarm};
 use protocol::time::Instant;
 use protocol::verify::VerifiedBlob;
@@ -55,10 +55,14 @@ struct Device {
     machine: Option<Swarm<SiteView>>,
     /// The time of the one timer event that counts.
     armed: Option<u64>,
-    fetches: BTreeMap<FetchId, OpenFetch>,
+    fetches: SortedMap<FetchId, OpenFetch>,
     /// The requests of peers that are not over, who asked, and in which of its lives.
-    asks: BTreeMap<AskId, (u32, FetchId, u32)>,
+    asks: SortedMap<AskId, (u32, FetchId, u32)>,
     next_ask: u64,
+    /// Until when it hashes and writes what came.
+    stores_until: u64,
+    /// Until when its connection to the seed counts as in use.
+    warm_until: u64,
 }
 
 /// A fetch that is not over.
@@ -134,7 +138,7 @@ impl<'a> Site<'a> {
             ),
             log: Rc::new(RefCell::new(SiteLog::new(devices.len(), geometry.pieces()))),
             decisions: DecisionLog::new(),
-            checker: Checker::new(devices.len(), liars, geometry, scenario.parameters.clone()),
+            checker: Checker::new(devices.len(), liars, geometry, (*scenario.parameters).clone()),
             incomplete: scenario.faults.receivers(count),
             outcome: SiteOutcome::default(),
             devices,
@@ -268,6 +272,7 @@ impl<'a> Site<'a> {
                 Ok(())
             }
             Happening::UnitDue { slot, schedule } => self.unit_due(slot, schedule),
+            Happening::UnitStored { fetch, unit, last, life } => self.unit_stored(device, (fetch, life), unit, last),
             Happening::BlobVerified => {
                 let blob = VerifiedBlob::simulated(self.blob, self.geometry.size());
                 self.input(device, Input::BlobVerified { blob })
@@ -353,9 +358,11 @@ impl Device {
             complete: false,
             machine: None,
             armed: None,
-            fetches: BTreeMap::new(),
-            asks: BTreeMap::new(),
+            fetches: SortedMap::new(),
+            asks: SortedMap::new(),
             next_ask: 0,
+            stores_until: 0,
+            warm_until: 0,
         }
     }
 }

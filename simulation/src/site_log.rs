@@ -27,21 +27,17 @@ pub(crate) struct SiteLog {
     lengths: Vec<u32>,
 }
 
-/// How far one device has seen the log of another.
-#[derive(Clone, Debug, Default)]
-struct Seen {
-    /// Every position before this one.
-    prefix: u32,
-    /// And these beyond: only where messages came out of the log's order.
-    beyond: BTreeSet<u32>,
-}
-
 /// What one device knows of what its peers hold.
 #[derive(Debug)]
 pub(crate) struct SiteView {
     log: Rc<RefCell<SiteLog>>,
     blob: Digest,
-    seen: Vec<Seen>,
+    /// How far it has seen the log of each device: every position before this one.
+    seen: Vec<u32>,
+    /// And these of the [`AHEAD`] positions from there on, one bit each: messages come a little out of the log's order.
+    ahead: Vec<u64>,
+    /// And these positions of devices beyond: hardly ever any.
+    beyond: BTreeSet<(u32, u32)>,
 }
 
 impl SiteLog {
@@ -69,49 +65,81 @@ impl SiteLog {
     /// The bytes that the log takes, and the views of `devices` devices that see all of it in order.
     pub(crate) fn bytes(&self) -> usize {
         let devices = self.lengths.len();
-        size_of_val(self.positions.as_slice()) + size_of_val(self.lengths.as_slice()) + devices * devices * size_of::<Seen>()
+        size_of_val(self.positions.as_slice())
+            + size_of_val(self.lengths.as_slice())
+            + devices * devices * (size_of::<u32>() + size_of::<u64>())
     }
 }
 
-impl Seen {
-    fn note(&mut self, position: u32) {
-        if position > self.prefix {
-            self.beyond.insert(position);
-        } else if position == self.prefix {
-            self.prefix += 1;
-            while self.beyond.first() == Some(&self.prefix) {
-                self.beyond.pop_first();
-                self.prefix += 1;
-            }
-        }
-    }
-
-    fn includes(&self, position: u32) -> bool {
-        position < self.prefix || (!self.beyond.is_empty() && self.beyond.contains(&position))
-    }
-}
+/// Positions after the first one unseen that are kept as bits.
+const AHEAD: u32 = u64::BITS;
 
 impl SiteView {
     pub(crate) fn new(log: Rc<RefCell<SiteLog>>, blob: Digest) -> Self {
         let devices = log.borrow().lengths.len();
-        Self { log, blob, seen: vec![Seen::default(); devices] }
+        Self { log, blob, seen: vec![0; devices], ahead: vec![0; devices], beyond: BTreeSet::new() }
     }
 
     fn forget(&mut self, peer: NodeId) {
-        if let Some(seen) = self.seen.get_mut(index_of(&peer) as usize) {
-            *seen = Seen::default();
+        let device = index_of(&peer);
+        if let Some(seen) = self.seen.get_mut(device as usize) {
+            *seen = 0;
+            self.ahead[device as usize] = 0;
+            self.beyond.retain(|(other, _)| *other != device);
+        }
+    }
+
+    fn includes(&self, device: u32, position: u32) -> bool {
+        match position.checked_sub(self.seen[device as usize]) {
+            None => true,
+            Some(further @ ..AHEAD) => self.ahead[device as usize] >> further & 1 == 1,
+            Some(_) => self.beyond.contains(&(device, position)),
+        }
+    }
+
+    /// Takes note of a position of a device's log.
+    fn note(&mut self, device: u32, position: u32) {
+        let Some(further) = position.checked_sub(self.seen[device as usize]) else { return };
+        if further >= AHEAD {
+            self.beyond.insert((device, position));
+            return;
+        }
+        self.ahead[device as usize] |= 1 << further;
+        self.go_ahead(device);
+    }
+
+    /// Goes on to the first position unseen, and brings what was beyond near.
+    fn go_ahead(&mut self, device: u32) {
+        let (seen, ahead) = (&mut self.seen[device as usize], &mut self.ahead[device as usize]);
+        loop {
+            let known = ahead.trailing_ones();
+            *seen += known;
+            *ahead = ahead.checked_shr(known).unwrap_or(0);
+            if self.beyond.is_empty() {
+                return;
+            }
+            let near: Vec<u32> = self.beyond.range((device, *seen)..(device, seen.saturating_add(AHEAD))).map(|(_, at)| *at).collect();
+            for position in &near {
+                self.beyond.remove(&(device, *position));
+                *ahead |= 1 << (position - *seen);
+            }
+            if known == 0 && near.is_empty() {
+                return;
+            }
         }
     }
 }
 
 impl PeerView for SiteView {
     fn record(&mut self, peer: NodeId, blob: &Digest, pieces: Range<u32>, _count: u32) {
-        let device = index_of(&peer) as usize;
-        let Some(seen) = self.seen.get_mut(device).filter(|_| *blob == self.blob) else { return };
-        let mut log = self.log.borrow_mut();
+        let device = index_of(&peer);
+        if *blob != self.blob || device as usize >= self.seen.len() {
+            return;
+        }
         for piece in pieces {
-            if let Some(position) = log.position_or_append(device, piece) {
-                seen.note(position);
+            let position = self.log.borrow_mut().position_or_append(device as usize, piece);
+            if let Some(position) = position {
+                self.note(device, position);
             }
         }
     }
@@ -127,9 +155,11 @@ impl PeerView for SiteView {
     }
 
     fn holds(&self, peer: NodeId, blob: &Digest, piece: u32) -> bool {
-        let device = index_of(&peer) as usize;
-        let Some(seen) = self.seen.get(device).filter(|_| *blob == self.blob) else { return false };
-        self.log.borrow().position(device, piece).is_some_and(|position| seen.includes(position))
+        let device = index_of(&peer);
+        if *blob != self.blob || device as usize >= self.seen.len() {
+            return false;
+        }
+        self.log.borrow().position(device as usize, piece).is_some_and(|position| self.includes(device, position))
     }
 }
 
@@ -142,7 +172,7 @@ mod tests {
 
     #[test]
     fn it_answers_as_a_view_of_its_own_would_in_whatever_order_messages_come() {
-        const PIECES: u32 = 40;
+        const PIECES: u32 = 200;
         let (blob, other) = (Digest::sha256(b"blob"), Digest::sha256(b"other"));
         let log = Rc::new(RefCell::new(SiteLog::new(4, PIECES)));
         let mut views: Vec<(SiteView, OwnView)> = (0..4).map(|_| (SiteView::new(Rc::clone(&log), blob), OwnView::default())).collect();

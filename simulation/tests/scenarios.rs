@@ -27,8 +27,11 @@ fn every_file_is_run_by_a_test_here() {
     let mut names: Vec<String> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()).collect();
     names.sort_unstable();
-    let mut run: Vec<&str> =
-        STEADY.iter().map(|(name, ..)| *name).chain(["bad-version", "offline-sites", "seed-saturated", "staged-rollout"]).collect();
+    let mut run: Vec<&str> = STEADY
+        .iter()
+        .map(|(name, ..)| *name)
+        .chain(["bad-version", "offline-sites", "seed-saturated", "slow-devices", "staged-rollout"])
+        .collect();
     run.sort_unstable();
     assert_eq!(names, run);
 }
@@ -77,6 +80,31 @@ fn a_bad_version_is_aborted_after_the_first_wave_and_devices_go_back() {
     assert_eq!((rollout.state.as_str(), rollout.started_early), ("aborted", 0), "{rollout:?}");
     assert!(rollout.reason.contains("failed, more than 5%"), "{rollout:?}");
     assert!(rollout.started <= 100 && rollout.devices["rolled_back"] >= 5, "of 800 devices a wave of 5 %: {rollout:?}");
+}
+
+#[test]
+fn a_version_follows_the_sun_to_sites_that_are_on_the_network_by_day() {
+    let report = run("slow-devices", 24);
+    assert!(report.wan_copies.p50 <= 1.02, "{report}");
+    let rollout = report.rollout.unwrap();
+    assert_eq!((rollout.state.as_str(), rollout.started, rollout.started_early), ("done", 96, 0), "{rollout:?}");
+    assert!((11 * 3600..14 * 3600).contains(&rollout.seconds), "the last site opens twelve hours after the first: {rollout:?}");
+}
+
+#[test]
+fn no_device_is_faster_than_its_disk_and_hashing_the_whole_comes_last() {
+    let run = |more: &str| {
+        let text = format!("devices = 10\nsites = 2\npieces = 64\n{more}");
+        let scenario = Scenario::try_from(toml::from_str::<Choices>(&text).unwrap()).unwrap();
+        fleet::run(&scenario, NonZeroUsize::new(2).unwrap(), &|_| {}).unwrap()
+    };
+    let copy_seconds = 64.0 * 65_536.0 * 8.0 / 10e6;
+    let slow = run("[rates]\ndisk_mbit = 10");
+    assert!(slow.virtual_seconds.p50 >= copy_seconds && slow.time_over_bound.p50 < 1.3, "{slow}");
+    let hashing = run("[rates]\nverify_mbit = 20");
+    assert!(hashing.virtual_seconds.p50 >= copy_seconds, "half of it as units come, half in the end: {hashing}");
+    let cold = run("wan_rtt_ms = 200\n[rates]\nslow_start_kib = 14");
+    assert_ne!(cold.digest, run("wan_rtt_ms = 200").digest);
 }
 
 #[test]

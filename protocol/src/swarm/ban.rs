@@ -67,7 +67,7 @@ impl<V: PeerView> Swarm<V> {
     /// Trusts peers again whose ban is over.
     pub(super) fn end_bans(&mut self, now: Instant) {
         let over = |id: &NodeId| self.bans.get(id).is_none_or(|ban| ban.until <= now);
-        let trusted: Vec<NodeId> = self.peers.iter().filter(|(id, peer)| peer.distrusted && over(id)).map(|(id, _)| *id).collect();
+        let trusted: Vec<NodeId> = self.peers.iter().filter(|(id, peer)| peer.distrusted && over(id)).map(|(id, _)| id).collect();
         for id in trusted {
             self.set_distrusted(now, id, false);
         }
@@ -76,7 +76,7 @@ impl<V: PeerView> Swarm<V> {
     fn set_distrusted(&mut self, now: Instant, id: NodeId, distrusted: bool) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.distrusted = distrusted;
-        peer.unfulfilled.clear();
+        peer.forgive_all();
         for fetch in if distrusted { self.fetches_from(id) } else { Vec::new() } {
             self.cancel_fetch(fetch);
         }

@@ -12,6 +12,7 @@ use super::{FetchId, Source};
 use crate::bits::Bits;
 use crate::geometry::Geometry;
 use crate::name::NodeId;
+use crate::sorted_map::SortedMap;
 use crate::time::Instant;
 
 /// A blob on its way.
@@ -29,21 +30,21 @@ pub(super) struct Download {
     /// Those of them that this node's parent in the span's tree holds.
     pub(super) offered: BTreeSet<u32>,
     /// Who brings each span over the WAN: the root of its tree.
-    pub(super) roots: BTreeMap<u32, NodeId>,
+    pub(super) roots: SortedMap<u32, NodeId>,
     /// This node's places in the trees of spans, as far as they were asked for; empty again when who wants the blob changes.
-    pub(super) places: BTreeMap<u32, Place>,
+    pub(super) places: SortedMap<u32, Place>,
     /// Whether they were emptied since parents were last looked at.
     pub(super) trees_changed: bool,
     /// Missing pieces on their way, and the fetch that brings each.
-    pub(super) in_flight: BTreeMap<u32, FetchId>,
+    pub(super) in_flight: SortedMap<u32, FetchId>,
     /// Who fetches which span over the WAN.
-    pub(super) claims: BTreeMap<u32, Claim>,
+    pub(super) claims: SortedMap<u32, Claim>,
     /// Spans at the front that are seen without a claim.
-    pub(super) unclaimed: BTreeMap<u32, Unclaimed>,
+    pub(super) unclaimed: SortedMap<u32, Unclaimed>,
     /// Spans before this one are on the site.
     pub(super) first_open_span: u32,
-    /// Peers that said what they hold.
-    pub(super) answered: BTreeSet<NodeId>,
+    /// Peers that said what they hold, while others are waited for.
+    pub(super) answered: SortedMap<NodeId, ()>,
     /// When the blob was first wanted.
     pub(super) wanted_at: Instant,
     /// Pieces that came since children were told.
@@ -143,14 +144,14 @@ impl Download {
             pieces,
             available: BTreeMap::new(),
             offered: BTreeSet::new(),
-            roots: BTreeMap::new(),
-            places: BTreeMap::new(),
+            roots: SortedMap::new(),
+            places: SortedMap::new(),
             trees_changed: false,
-            in_flight: BTreeMap::new(),
-            claims: BTreeMap::new(),
-            unclaimed: BTreeMap::new(),
+            in_flight: SortedMap::new(),
+            claims: SortedMap::new(),
+            unclaimed: SortedMap::new(),
             first_open_span: 0,
-            answered: BTreeSet::new(),
+            answered: SortedMap::new(),
             wanted_at: now,
             unoffered: Vec::new(),
             unannounced: Bits::new(geometry.pieces()),
@@ -202,7 +203,7 @@ impl Download {
 
     /// Takes back the pieces that `fetch` was to bring.
     pub(super) fn take_in_flight(&mut self, fetch: FetchId) -> Vec<u32> {
-        self.in_flight.extract_if(.., |_, by| *by == fetch).map(|(piece, _)| piece).collect()
+        self.in_flight.extract(|_, by| *by == fetch).map(|(piece, _)| piece).collect()
     }
 
     /// Starts over what is known of the site, from what this node holds itself.
@@ -212,6 +213,23 @@ impl Download {
         self.available.clear();
         self.offered.clear();
         self.first_open_span = 0;
+    }
+
+    /// Forgets other nodes' claims on spans of which the site holds everything.
+    pub(super) fn drop_closed_claims(&mut self) {
+        let Self { claims, geometry, on_site, .. } = self;
+        claims.retain(|span, claim| claim.stage != Stage::Foreign || !on_site.contains_all(geometry.pieces_of_span(*span)));
+    }
+
+    /// Forgets the trees of the spans of `pieces` that are whole here: there is nothing more to tell anybody's children.
+    pub(super) fn fell_whole_trees(&mut self, pieces: &[u32]) {
+        for piece in pieces {
+            let span = self.geometry.span_of_piece(*piece);
+            if self.pieces.contains_all(self.geometry.pieces_of_span(span)) {
+                self.roots.remove(&span);
+                self.places.remove(&span);
+            }
+        }
     }
 
     /// Takes a stored unit; the piece, if it is now whole, to be announced at `announce_at` or before.

@@ -6,8 +6,8 @@
 use std::ops::Range;
 
 use super::download::Download;
-use super::peer_on_node::Peer;
 use super::peer_view::PeerView;
+use super::peers::Peer;
 use super::tree::Place;
 use super::{Fetch, FetchEnd, FetchId, Source, Swarm};
 use crate::digest::Digest;
@@ -55,7 +55,7 @@ impl<V: PeerView> Swarm<V> {
     fn choose_repair(&mut self, now: Instant, blob: Digest) -> Option<(NodeId, Range<u32>)> {
         let download = self.downloads.get(&blob).filter(|download| download.repair_at <= now)?;
         let (pieces, wait) = (download.geometry.pieces(), self.parameters.repair_wait);
-        let is_wanted_by_others = self.wanting.get(&blob).is_some_and(|wanting| !wanting.is_empty());
+        let is_wanted_by_others = self.peers.is_wanted(&blob);
         #[expect(clippy::cast_possible_truncation, reason = "below the number of pieces")]
         let start = if is_wanted_by_others { self.draw_below(pieces as usize) as u32 } else { 0 };
         let download = self.downloads.get(&blob)?;
@@ -103,10 +103,10 @@ impl<V: PeerView> Swarm<V> {
         if !download.places.contains_key(&span) {
             let root = download.roots.get(&span)?;
             let trusted = |id: &NodeId| id == root || self.peers.get(id).is_some_and(|peer| !peer.distrusted);
-            let mut members: Vec<NodeId> = self.wanting.get(blob).into_iter().flatten().copied().filter(trusted).collect();
+            let mut members: Vec<NodeId> = self.peers.wanting(blob).filter(trusted).collect();
             for other in [self.me, *root] {
                 if let Err(place) = members.binary_search(&other)
-                    && (other == self.me || self.peers.contains_key(&other))
+                    && (other == self.me || self.peers.contains(&other))
                 {
                     members.insert(place, other);
                 }
@@ -129,7 +129,7 @@ impl<V: PeerView> Swarm<V> {
 
     /// Looks for what parents hold in trees that have changed.
     pub(super) fn climb_new_trees(&mut self) {
-        let changed = |(blob, download): (&Digest, &mut Download)| {
+        let changed = |(blob, download): (&Digest, &mut Box<Download>)| {
             std::mem::take(&mut download.trees_changed).then(|| (*blob, download.geometry.pieces()))
         };
         let changed: Vec<(Digest, u32)> = self.downloads.iter_mut().filter_map(changed).collect();
@@ -158,8 +158,8 @@ impl<V: PeerView> Swarm<V> {
     }
 
     fn idle_holders(&self, now: Instant, blob: &Digest, piece: u32) -> Vec<NodeId> {
-        let holds = |id: &NodeId, peer: &Peer| peer.is_usable(&self.parameters, blob) && self.view.holds(*id, blob, piece);
-        self.peers.iter().filter(|(id, peer)| peer.busy_until <= now && holds(id, peer)).map(|(id, _)| *id).collect()
+        let holds = |id: NodeId, peer: &Peer| peer.is_usable(&self.parameters, blob) && self.view.holds(id, blob, piece);
+        self.peers.iter().filter(|(id, peer)| peer.busy_until <= now && holds(*id, peer)).map(|(id, _)| id).collect()
     }
 
     fn less_busy_of_two(&mut self, holders: &[NodeId]) -> Option<NodeId> {
@@ -175,7 +175,7 @@ impl<V: PeerView> Swarm<V> {
         match end {
             FetchEnd::Complete => {
                 if let Some(peer) = self.peers.get_mut(&id) {
-                    peer.unfulfilled.remove(&fetch.blob);
+                    peer.forgive(&fetch.blob);
                 }
             }
             FetchEnd::Busy => {
@@ -193,16 +193,14 @@ impl<V: PeerView> Swarm<V> {
 
     fn count_unfulfilled(&mut self, id: NodeId, blob: Digest) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        let count = peer.unfulfilled.entry(blob).or_default();
-        *count += 1;
-        if *count == self.parameters.unfulfilled_max {
+        if peer.count_unfulfilled(blob) == self.parameters.unfulfilled_max {
             self.survey_site(blob);
         }
     }
 
     /// Whether `peer` holds `piece` and may be asked for it.
     pub(super) fn look_for_holders(&mut self, blob: Digest, piece: u32) {
-        let held = self.peers.iter().any(|(id, peer)| peer.is_usable(&self.parameters, &blob) && self.view.holds(*id, &blob, piece));
+        let held = self.peers.iter().any(|(id, peer)| peer.is_usable(&self.parameters, &blob) && self.view.holds(id, &blob, piece));
         if let Some(download) = self.downloads.get_mut(&blob).filter(|download| held && !download.seed_only) {
             download.note_available(piece, Instant::ZERO);
         }
@@ -212,8 +210,9 @@ impl<V: PeerView> Swarm<V> {
     pub(super) fn survey_site(&mut self, blob: Digest) {
         let Some(download) = self.downloads.get_mut(&blob).filter(|download| !download.seed_only) else { return };
         download.reset_site();
+        self.due.wan = true;
         for piece in 0..download.geometry.pieces() {
-            let held = self.peers.iter().any(|(id, peer)| peer.is_usable(&self.parameters, &blob) && self.view.holds(*id, &blob, piece));
+            let held = self.peers.iter().any(|(id, peer)| peer.is_usable(&self.parameters, &blob) && self.view.holds(id, &blob, piece));
             if held {
                 download.note_available(piece, Instant::ZERO);
             }

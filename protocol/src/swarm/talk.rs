@@ -19,7 +19,7 @@ impl<V: PeerView> Swarm<V> {
             self.effects.push_back(Effect::Disconnect { peer: id });
             return;
         }
-        self.peers.entry(id).or_default();
+        self.peers.add(id);
         let wanted: Vec<Digest> = self.downloads.iter().filter(|(_, download)| !download.seed_only).map(|(blob, _)| *blob).collect();
         for blob in wanted {
             self.tell(id, Message::Interest { blob });
@@ -27,14 +27,11 @@ impl<V: PeerView> Swarm<V> {
     }
 
     pub(super) fn on_peer_left(&mut self, now: Instant, id: NodeId) {
-        if self.peers.remove(&id).is_none() {
+        if !self.peers.remove(&id) {
             return;
         }
         self.view.forget_peer(id);
         self.interest.forget(&id);
-        for wanting in self.wanting.values_mut() {
-            wanting.retain(|peer| *peer != id);
-        }
         for ask in self.uploads.forget(id) {
             self.effects.push_back(Effect::RefuseBusy { ask });
         }
@@ -59,12 +56,12 @@ impl<V: PeerView> Swarm<V> {
 
     fn drop_claims(&mut self, now: Instant, owner: NodeId, blob: Digest) {
         let Some(download) = self.downloads.get_mut(&blob) else { return };
-        let dropped = download.claims.extract_if(.., |_, claim| claim.owner == owner);
+        let dropped = download.claims.extract(|_, claim| claim.owner == owner);
         download.unclaimed.extend(dropped.map(|(span, _)| (span, Unclaimed::new(now))));
     }
 
     pub(super) fn on_message(&mut self, now: Instant, from: NodeId, message: &Message) {
-        if !self.peers.contains_key(&from) {
+        if !self.peers.contains(&from) {
             return;
         }
         if !matches!(message, Message::Have { .. } | Message::Progress { .. }) {
@@ -77,8 +74,9 @@ impl<V: PeerView> Swarm<V> {
                 if wanted {
                     self.note_wants(from, blob);
                 }
-                if let Some(download) = self.downloads.get_mut(&blob) {
-                    download.answered.insert(from);
+                let wait = self.parameters.answer_wait;
+                if let Some(download) = self.downloads.get_mut(&blob).filter(|download| now < download.wanted_at + wait) {
+                    download.answered.insert(from, ());
                 }
                 self.note_pieces(now, from, blob, pieces);
             }
@@ -146,29 +144,29 @@ impl<V: PeerView> Swarm<V> {
         if !self.downloads.contains_key(&blob) {
             return;
         }
-        let wanting = self.wanting.entry(blob).or_default();
-        if let Err(place) = wanting.binary_search(&from) {
-            wanting.insert(place, from);
+        if self.peers.note_wants(&from, blob) {
             self.plant_anew(&blob);
         }
     }
 
     fn note_pieces(&mut self, now: Instant, from: NodeId, blob: Digest, pieces: &[PieceRange]) {
-        let usable = self.peers.get(&from).is_some_and(|peer| peer.is_usable(&self.parameters, &blob));
+        let usable = self.peers.of(&from).is_usable(&self.parameters, &blob);
         let Some(download) = self.downloads.get_mut(&blob).filter(|download| !download.seed_only) else { return };
         let count = download.geometry.pieces();
-        let (mut wan_lives, mut is_news) = (false, false);
+        let (mut wan_lives, mut is_news, mut closes) = (false, false, false);
         for range in pieces.iter().filter(|range| range.start < count) {
             let range = range.start..range.end.min(count);
             for piece in range.clone() {
                 let span = download.geometry.span_of_piece(piece);
-                if !download.on_site.contains(piece) {
+                let is_new = !download.on_site.contains(piece);
+                if is_new {
                     is_news = true;
                     let bytes = download.geometry.bytes_of(download.geometry.units_of(piece..piece + 1));
                     self.window.note_bytes(bytes.end - bytes.start);
                 }
                 if usable {
                     download.note_available(piece, now);
+                    closes |= is_new && !download.is_open(span);
                 }
                 if let Some(claim) = download.claims.get_mut(&span).filter(|claim| claim.owner == from)
                     && !self.view.holds(from, &blob, piece)
@@ -187,18 +185,11 @@ impl<V: PeerView> Swarm<V> {
         if wan_lives {
             self.note_wan_progress(now);
         }
-        if is_news
-            && usable
-            && let Some(peer) = self.peers.get_mut(&from)
-        {
-            peer.demoted_until = Instant::ZERO;
+        if is_news && usable && self.peers.of(&from).demoted_until > now {
+            self.peers.get_mut(&from).into_iter().for_each(|peer| peer.demoted_until = Instant::ZERO);
         }
-        if is_news || wan_lives {
-            let Some(download) = self.downloads.get_mut(&blob) else { return };
-            download.claims.retain(|span, claim| {
-                let pieces = download.geometry.pieces_of_span(*span);
-                claim.stage != Stage::Foreign || !download.on_site.contains_all(pieces)
-            });
+        if closes && let Some(download) = self.downloads.get_mut(&blob) {
+            download.drop_closed_claims();
             self.due.wan = true;
         }
         self.cancel_superseded(now, blob);
@@ -206,8 +197,7 @@ impl<V: PeerView> Swarm<V> {
 
     /// Stops own WAN fetches of pieces that by now a peer holds.
     fn cancel_superseded(&mut self, now: Instant, blob: Digest) {
-        let superseded: Vec<_> =
-            self.fetches.iter().filter(|(_, fetch)| fetch.blob == blob && self.is_superseded(fetch)).map(|(id, _)| *id).collect();
+        let superseded: Vec<_> = self.fetches.iter().filter(|(_, fetch)| self.is_superseded(&blob, fetch)).map(|(id, _)| *id).collect();
         for id in superseded {
             if let Some(fetch) = self.cancel_fetch(id) {
                 self.give_up_claim(now, &fetch);
@@ -215,8 +205,11 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
-    fn is_superseded(&self, fetch: &Fetch) -> bool {
-        let Some(download) = self.downloads.get(&fetch.blob).filter(|_| fetch.source == Source::Wan) else { return false };
+    fn is_superseded(&self, blob: &Digest, fetch: &Fetch) -> bool {
+        if fetch.source != Source::Wan || fetch.blob != *blob {
+            return false;
+        }
+        let Some(download) = self.downloads.get(blob) else { return false };
         fetch.units.clone().filter(|unit| !download.units.contains(*unit)).all(|unit| {
             let piece = download.geometry.piece_of_unit(unit);
             download.on_site.contains(piece)
@@ -303,7 +296,7 @@ impl<V: PeerView> Swarm<V> {
         own.truncate(CLAIMS_MAX);
         let mut listeners: Vec<NodeId> = Vec::new();
         for claims in own.chunk_by(|one, other| one.blob == other.blob) {
-            listeners.extend(self.wanting.get(&claims[0].blob).into_iter().flatten());
+            listeners.extend(self.peers.wanting(&claims[0].blob));
         }
         listeners.sort_unstable();
         listeners.dedup();
@@ -326,13 +319,18 @@ impl<V: PeerView> Swarm<V> {
 
     /// Tells new pieces to this node's children in the trees of their spans, at once.
     pub(super) fn offer(&mut self) {
-        let fresh = |download: &mut Download| std::mem::take(&mut download.unoffered);
-        let fresh: Vec<(Digest, Vec<u32>)> = self.downloads.iter_mut().map(|(blob, download)| (*blob, fresh(download))).collect();
+        let fresh = |(blob, download): (&Digest, &mut Box<Download>)| {
+            (!download.unoffered.is_empty()).then(|| (*blob, std::mem::take(&mut download.unoffered)))
+        };
+        let fresh: Vec<(Digest, Vec<u32>)> = self.downloads.iter_mut().filter_map(fresh).collect();
         for (blob, pieces) in fresh {
-            for piece in pieces {
-                let Some(children) = self.place(&blob, piece).map(|place| place.children) else { continue };
+            for piece in &pieces {
+                let Some(children) = self.place(&blob, *piece).map(|place| place.children) else { continue };
                 let children: Vec<NodeId> = children.into_iter().flatten().collect();
-                self.tell_each(children, Message::Have { blob, pieces: vec![PieceRange { start: piece, end: piece + 1 }] });
+                self.tell_each(children, Message::Have { blob, pieces: vec![PieceRange { start: *piece, end: *piece + 1 }] });
+            }
+            if let Some(download) = self.downloads.get_mut(&blob) {
+                download.fell_whole_trees(&pieces);
             }
         }
     }
@@ -344,12 +342,11 @@ impl<V: PeerView> Swarm<V> {
     }
 
     pub(super) fn tell_wanting(&mut self, blob: &Digest, message: Message) {
-        let wanting = self.wanting.get(blob).cloned().unwrap_or_default();
-        self.tell_each(wanting, message);
+        self.tell_each(self.peers.wanting(blob).collect(), message);
     }
 
     pub(super) fn tell_all(&mut self, message: Message) {
-        self.tell_each(self.peers.keys().copied().collect(), message);
+        self.tell_each(self.peers.ids().collect(), message);
     }
 
     fn tell_each(&mut self, peers: Vec<NodeId>, message: Message) {

@@ -1,6 +1,6 @@
 //! Dialogues with the machine, and a small site of machines that move units over an instant LAN.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::peer_view::OwnView;
@@ -343,13 +343,13 @@ fn a_node_that_lost_a_claim_owns_spans_again_once_it_brings_something() {
     let (blob, mut now) = (verifier.blob(), START);
     let mut device = beside_a_peer(&verifier, [Message::Claim { blob, span: 0 }, Message::Holding { blob, wanted: true, pieces: vec![] }]);
     effects(&mut device);
-    while device.peers[&node(2)].demoted_until <= now {
+    while device.peers.of(&node(2)).demoted_until <= now {
         now = now + Parameters::default().tick;
         device.handle_timeout(now);
     }
     let pieces = vec![PieceRange { start: 16, end: 17 }];
     device.handle_input(now, Input::Received { peer: node(2), message: Message::Have { blob, pieces } });
-    assert!(device.peers[&node(2)].demoted_until <= now);
+    assert!(device.peers.of(&node(2)).demoted_until <= now);
 }
 
 #[test]

@@ -4,19 +4,20 @@
 //!
 //! Not here: what may be served; see [`super::Swarm`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::AskId;
 use super::parameters::Parameters;
 use crate::name::NodeId;
+use crate::sorted_map::SortedMap;
 
 /// Requests of peers, being served and waiting.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Uploads {
-    serving: BTreeMap<AskId, NodeId>,
-    waiting: BTreeMap<NodeId, Queue>,
+    serving: SortedMap<AskId, NodeId>,
+    waiting: SortedMap<NodeId, Queue>,
     /// Bytes given to each peer that was served since all queues were empty.
-    given: BTreeMap<NodeId, u64>,
+    given: SortedMap<NodeId, u64>,
     /// Bytes given to the peer that was served last, before that.
     level: u64,
 }
@@ -27,12 +28,12 @@ impl Uploads {
     /// Takes a request for so many bytes; false if the peer has too many waiting already.
     pub(super) fn ask(&mut self, peer: NodeId, ask: AskId, bytes: u64, parameters: &Parameters) -> bool {
         let crowded = self.waiting.values().map(VecDeque::len).sum::<usize>() >= parameters.uploads_max;
-        let queue = self.waiting.entry(peer).or_default();
+        let queue = self.waiting.get_or_insert_with(peer, Queue::new);
         if queue.len() >= if crowded { 1 } else { parameters.queue_per_peer_max } {
             return false;
         }
         if queue.is_empty() {
-            let given = self.given.entry(peer).or_default();
+            let given = self.given.get_or_insert_with(peer, || 0);
             *given = (*given).max(self.level);
         }
         queue.push_back((ask, bytes));
@@ -53,7 +54,7 @@ impl Uploads {
             self.waiting.remove(&peer);
         }
         self.serving.insert(ask, peer);
-        let given = self.given.entry(peer).or_default();
+        let given = self.given.get_or_insert_with(peer, || 0);
         self.level = *given;
         *given += bytes;
         self.settle();
@@ -88,6 +89,8 @@ impl Uploads {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]

@@ -26,13 +26,18 @@ impl<V: PeerView> Swarm<V> {
             return;
         }
         self.start_due_claims(now);
-        if self.is_behind() {
+        self.due.was_behind = self.is_behind();
+        if self.due.was_behind {
             return;
         }
         let mut window = self.window.spans(&self.parameters);
-        let under_way = self.own_claims().filter(|(blob, span, _)| self.is_half_way(blob, *span)).count();
+        let (mut own, mut under_way) = (0usize, 0usize);
+        for (blob, span, _) in self.own_claims() {
+            own += 1;
+            under_way += usize::from(self.is_half_way(blob, span));
+        }
         let most = self.window.spans_of_one(self.peers.len(), &self.parameters);
-        let mut room = most.saturating_sub(self.own_claims().count() - under_way.div_ceil(2));
+        let mut room = most.saturating_sub(own - under_way.div_ceil(2));
         window *= 2;
         let mut next = self.blob_after(None);
         while let Some((size, blob)) = next {
@@ -72,7 +77,7 @@ impl<V: PeerView> Swarm<V> {
     }
 
     fn claim_in_window(&mut self, now: Instant, blob: Digest, window: &mut usize, room: &mut usize) {
-        let ready = |download: &&mut Download| !download.verifying && download.paused_until.max(download.wan_paused_until) <= now;
+        let ready = |download: &&mut Box<Download>| !download.verifying && download.paused_until.max(download.wan_paused_until) <= now;
         let Some(download) = self.downloads.get_mut(&blob).filter(ready) else { return };
         while download.first_open_span < download.geometry.spans() && !download.is_open(download.first_open_span) {
             download.unclaimed.remove(&download.first_open_span);
@@ -98,7 +103,7 @@ impl<V: PeerView> Swarm<V> {
             if download.claims.contains_key(&span) || !answered {
                 continue;
             }
-            let mut unclaimed = *download.unclaimed.entry(span).or_insert(Unclaimed::new(now));
+            let mut unclaimed = *download.unclaimed.get_or_insert_with(span, || Unclaimed::new(now));
             let due = unclaimed.due.unwrap_or_else(|| {
                 let rivals = rivals.get_or_insert_with(|| self.rivals(now, &blob));
                 let rank = rendezvous::rank(&blob, span, &self.me, rivals.iter());
@@ -125,12 +130,19 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
+    /// Who answered is of interest only as long as answers are waited for.
+    pub(super) fn forget_answers(&mut self, now: Instant) {
+        let wait = self.parameters.answer_wait;
+        let waited = |download: &&mut Box<Download>| now >= download.wanted_at + wait;
+        self.downloads.values_mut().filter(waited).for_each(|download| download.answered.clear());
+    }
+
     /// Whether every peer said what it holds of `blob`, or had time enough to.
     fn may_start(&self, now: Instant, blob: &Digest) -> bool {
         let Some(download) = self.downloads.get(blob) else { return false };
         download.seed_only
             || now >= download.wanted_at + self.parameters.answer_wait
-            || self.peers.keys().all(|peer| download.answered.contains(peer))
+            || self.peers.ids().all(|peer| download.answered.contains_key(&peer))
     }
 
     /// The other nodes that may own spans of `blob`.
@@ -139,7 +151,7 @@ impl<V: PeerView> Swarm<V> {
             return Vec::new();
         }
         let eligible = |id: &NodeId| self.peers.get(id).is_some_and(|peer| !peer.distrusted && peer.demoted_until <= now);
-        self.wanting.get(blob).into_iter().flatten().copied().filter(eligible).collect()
+        self.peers.wanting(blob).filter(eligible).collect()
     }
 
     fn claim(&mut self, now: Instant, blob: Digest, span: u32, has_rivals: bool) {
@@ -167,7 +179,7 @@ impl<V: PeerView> Swarm<V> {
         let due: Vec<(Digest, u32)> = self
             .own_claims()
             .filter(|(_, _, claim)| matches!(claim.stage, Stage::Announced(start) if start <= now))
-            .map(|(blob, span, _)| (blob, span))
+            .map(|(blob, span, _)| (*blob, span))
             .collect();
         self.due.claims_at = self
             .own_claims()
@@ -278,6 +290,7 @@ impl<V: PeerView> Swarm<V> {
         let silent = |claim: &Claim| now.since(claim.progressed_at) >= parameters.claim_lapse;
         let stalled = |claim: &Claim| claim.stage == Stage::Foreign && (alone(claim) || silent(claim) || claim.trickles(now, parameters));
         for download in self.downloads.values_mut() {
+            download.drop_closed_claims();
             let lapsed: Vec<(u32, NodeId)> =
                 download.claims.iter().filter(|(_, claim)| stalled(claim)).map(|(span, claim)| (*span, claim.owner)).collect();
             for (span, owner) in lapsed {
@@ -290,9 +303,9 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
-    fn own_claims(&self) -> impl Iterator<Item = (Digest, u32, &Claim)> + '_ {
+    fn own_claims(&self) -> impl Iterator<Item = (&Digest, u32, &Claim)> + '_ {
         self.downloads.iter().flat_map(move |(blob, download)| {
-            download.claims.iter().filter(|(_, claim)| claim.is_own()).map(move |(span, claim)| (*blob, *span, claim))
+            download.claims.iter().filter(|(_, claim)| claim.is_own()).map(move |(span, claim)| (blob, *span, claim))
         })
     }
 }

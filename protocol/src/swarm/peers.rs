@@ -1,0 +1,218 @@
+//! The peers of a node, and what it remembers about each while it is connected. A node has dozens of peers and nothing to
+//! remember about most of them, so what is as usual takes no memory, and who wants a blob is kept as places in the list.
+//!
+//! Not here: what a peer holds; see [`super::peer_view`].
+
+use super::parameters::Parameters;
+use crate::digest::Digest;
+use crate::name::NodeId;
+use crate::sorted_map::SortedMap;
+use crate::time::Instant;
+
+/// What is remembered about a connected peer.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    /// Requests that the peer did not fulfil, by blob.
+    unfulfilled: SortedMap<Digest, u32>,
+    /// This node's requests to the peer in flight.
+    pub(super) pulls: usize,
+    /// When it last delivered a unit.
+    pub(super) delivered_at: Option<Instant>,
+    /// Until when it is left alone after answering `Busy`.
+    pub(super) busy_until: Instant,
+    /// It sent a wrong unit: nothing that it says or holds counts.
+    pub(super) distrusted: bool,
+    /// Until when it owns no spans, because a claim of its was taken over.
+    pub(super) demoted_until: Instant,
+}
+
+static AS_USUAL: Peer = Peer {
+    unfulfilled: SortedMap::new(),
+    pulls: 0,
+    delivered_at: None,
+    busy_until: Instant::ZERO,
+    distrusted: false,
+    demoted_until: Instant::ZERO,
+};
+
+impl Peer {
+    /// Whether the peer may be asked for `blob`: not after it failed to deliver what it said it holds, or
+    /// sent a wrong unit.
+    pub(super) fn is_usable(&self, parameters: &Parameters, blob: &Digest) -> bool {
+        !self.distrusted && self.unfulfilled.get(blob).is_none_or(|count| *count < parameters.unfulfilled_max)
+    }
+
+    /// It did not fulfil a request; how many for this blob by now.
+    pub(super) fn count_unfulfilled(&mut self, blob: Digest) -> u32 {
+        let count = self.unfulfilled.get_or_insert_with(blob, || 0);
+        *count += 1;
+        *count
+    }
+
+    /// It fulfilled a request, or nothing is wanted of the blob any more.
+    pub(super) fn forgive(&mut self, blob: &Digest) {
+        self.unfulfilled.remove(blob);
+    }
+
+    /// It is judged anew.
+    pub(super) fn forgive_all(&mut self) {
+        self.unfulfilled.clear();
+    }
+
+    /// Whether nothing about it is worth remembering at `now`. When it last delivered counts for requests in flight only.
+    fn is_as_usual(&self, now: Instant) -> bool {
+        let waits = self.busy_until > now || self.demoted_until > now;
+        self.unfulfilled.is_empty() && self.pulls == 0 && !self.distrusted && !waits
+    }
+}
+
+/// The peers that are connected.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Peers {
+    /// In order of identity.
+    ids: Vec<NodeId>,
+    /// What differs from the usual.
+    remarks: SortedMap<NodeId, Peer>,
+    /// The places in `ids` of those that want a blob that this node wants too, in order.
+    wanting: SortedMap<Digest, Vec<u16>>,
+}
+
+impl Peers {
+    /// In order of identity.
+    pub(super) fn ids(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.ids.iter().copied()
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub(super) fn contains(&self, id: &NodeId) -> bool {
+        self.ids.binary_search(id).is_ok()
+    }
+
+    /// What is known of a connected peer.
+    pub(super) fn get(&self, id: &NodeId) -> Option<&Peer> {
+        if self.remarks.is_empty() {
+            return self.contains(id).then_some(&AS_USUAL);
+        }
+        self.remarks.get(id).or_else(|| self.contains(id).then_some(&AS_USUAL))
+    }
+
+    /// What is known of a peer of which it is certain that it is connected.
+    pub(super) fn of(&self, id: &NodeId) -> &Peer {
+        self.remarks.get(id).unwrap_or(&AS_USUAL)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn get_mut(&mut self, id: &NodeId) -> Option<&mut Peer> {
+        let is_known = self.contains(id);
+        is_known.then(|| self.remarks.get_or_insert_with(*id, || AS_USUAL.clone()))
+    }
+
+    /// All of them with what is known of each, in order of identity.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
+        self.ids.iter().map(|id| (*id, self.remarks.get(id).unwrap_or(&AS_USUAL)))
+    }
+
+    /// A peer is connected.
+    pub(super) fn add(&mut self, id: NodeId) {
+        let Err(place) = self.ids.binary_search(&id) else { return };
+        if self.ids.len() == self.ids.capacity() {
+            self.ids.reserve_exact(1 + self.ids.len() / 4);
+        }
+        self.ids.insert(place, id);
+        for wanting in self.wanting.values_mut() {
+            wanting.iter_mut().filter(|known| usize::from(**known) >= place).for_each(|known| *known += 1);
+        }
+    }
+
+    /// A peer is gone; whether it was there.
+    pub(super) fn remove(&mut self, id: &NodeId) -> bool {
+        let Ok(place) = self.ids.binary_search(id) else { return false };
+        self.ids.remove(place);
+        self.remarks.remove(id);
+        for wanting in self.wanting.values_mut() {
+            wanting.retain(|known| usize::from(*known) != place);
+            wanting.iter_mut().filter(|known| usize::from(**known) > place).for_each(|known| *known -= 1);
+        }
+        true
+    }
+
+    /// Those that want `blob`, in order of identity.
+    pub(super) fn wanting(&self, blob: &Digest) -> impl Iterator<Item = NodeId> + '_ {
+        self.wanting.get(blob).into_iter().flatten().map(|place| self.ids[usize::from(*place)])
+    }
+
+    /// Whether somebody wants `blob`.
+    pub(super) fn is_wanted(&self, blob: &Digest) -> bool {
+        self.wanting.get(blob).is_some_and(|wanting| !wanting.is_empty())
+    }
+
+    /// A peer wants `blob`; whether that is news.
+    pub(super) fn note_wants(&mut self, id: &NodeId, blob: Digest) -> bool {
+        let place = self.ids.binary_search(id).ok().and_then(|place| u16::try_from(place).ok());
+        let Some(place) = place else { return false };
+        let wanting = self.wanting.get_or_insert_with(blob, Vec::new);
+        let Err(at) = wanting.binary_search(&place) else { return false };
+        wanting.insert(at, place);
+        true
+    }
+
+    /// Nothing needs to be known any more of who wants `blob`.
+    pub(super) fn forget_blob(&mut self, blob: &Digest) {
+        self.wanting.remove(blob);
+        self.remarks.values_mut().for_each(|peer| peer.forgive(blob));
+    }
+
+    /// Forgets what is not worth remembering any more.
+    pub(super) fn tidy(&mut self, now: Instant) {
+        self.remarks.retain(|_, peer| !peer.is_as_usual(now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn who_wants_a_blob_stays_right_while_peers_come_and_go() {
+        let (blob, id) = (Digest::sha256(b"blob"), |n: u8| NodeId([n; 32]));
+        let mut peers = Peers::default();
+        for n in [5, 1, 9] {
+            peers.add(id(n));
+        }
+        assert!(peers.note_wants(&id(9), blob) && peers.note_wants(&id(5), blob));
+        assert!(!peers.note_wants(&id(9), blob) && !peers.note_wants(&id(7), blob));
+        peers.add(id(7));
+        peers.add(id(9));
+        assert_eq!(peers.wanting(&blob).collect::<Vec<_>>(), [id(5), id(9)]);
+        assert!(peers.remove(&id(5)) && !peers.remove(&id(5)));
+        assert_eq!(peers.wanting(&blob).collect::<Vec<_>>(), [id(9)]);
+        assert_eq!(peers.ids().collect::<Vec<_>>(), [id(1), id(7), id(9)]);
+        peers.forget_blob(&blob);
+        assert!(!peers.is_wanted(&blob));
+    }
+
+    #[test]
+    fn what_is_as_usual_again_is_forgotten_and_a_stranger_has_no_remarks() {
+        let (blob, now) = (Digest::sha256(b"blob"), Instant::from_micros(1));
+        let (id, parameters) = (NodeId([1; 32]), Parameters::default());
+        let mut peers = Peers::default();
+        assert!(peers.get(&id).is_none() && peers.get_mut(&id).is_none());
+        peers.add(id);
+        for _ in 0..parameters.unfulfilled_max {
+            peers.get_mut(&id).unwrap().count_unfulfilled(blob);
+        }
+        peers.get_mut(&id).unwrap().busy_until = now + Duration::from_secs(1);
+        peers.tidy(now);
+        assert!(!peers.get(&id).unwrap().is_usable(&parameters, &blob));
+        peers.get_mut(&id).unwrap().forgive(&blob);
+        peers.tidy(now);
+        assert_eq!(peers.remarks.len(), 1, "it is busy");
+        peers.tidy(now + Duration::from_secs(1));
+        assert_eq!((peers.remarks.len(), peers.get(&id).is_some()), (0, true));
+    }
+}
