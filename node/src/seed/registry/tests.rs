@@ -189,6 +189,23 @@ async fn an_upload_can_be_given_up() {
 }
 
 #[tokio::test]
+async fn what_announces_more_than_may_come_is_refused_before_it_comes() {
+    let world = World::start().await;
+    let location = header_of(&send(world.ask("POST", "/v2/acme/web/blobs/uploads/")).await, "location").to_owned();
+    for (method, path) in [("PATCH", location.as_str()), ("PUT", "/v2/acme/web/manifests/large")] {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: 999999999999999\r\n\r\n",
+            world.acme
+        );
+        let mut connection = tokio::net::TcpStream::connect(world.address).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut connection, head.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        tokio::io::AsyncReadExt::read_exact(&mut connection, &mut status).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&status), "HTTP/1.1 413", "{method}");
+    }
+}
+
+#[tokio::test]
 async fn an_upload_that_broke_off_goes_on() {
     let world = World::start().await;
     let location = header_of(&send(world.ask("POST", "/v2/acme/web/blobs/uploads/")).await, "location").to_owned();

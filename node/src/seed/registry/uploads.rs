@@ -7,7 +7,7 @@
 
 mod sessions;
 
-use axum::body::{Body, BodyDataStream};
+use axum::body::{Body, BodyDataStream, HttpBody as _};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::Response;
@@ -162,10 +162,13 @@ async fn receive(
     expected: Option<u64>,
 ) -> Result<(), Refused> {
     let start = ingest.size();
+    let bytes_max = call.state.guard.limits().blob_bytes_max;
+    if start.saturating_add(body.size_hint().lower()) > bytes_max {
+        return Err(Refused::BlobTooLarge(bytes_max));
+    }
     let mut body = body.into_data_stream();
     let Some(mut bytes) = next(&mut body).await? else { return check_size(expected, 0) };
     let _place = call.state.bodies.take(repository.org(), 1).await?;
-    let bytes_max = call.state.guard.limits().blob_bytes_max;
     loop {
         let size = ingest.size() + bytes.len() as u64;
         if size > bytes_max {
