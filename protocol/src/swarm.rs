@@ -208,6 +208,7 @@ impl<V: PeerView> Swarm<V> {
             self.next_tick = Some(now + self.parameters.tick);
             self.window.handle_timeout(now, &self.parameters);
             self.give_up_stalled_fetches(now);
+            self.restart_stalled(now);
             self.check_again(now);
             self.end_bans(now);
             self.lapse_stalled_claims(now);

@@ -360,7 +360,10 @@ impl Driver {
     }
 
     fn on_happened(&mut self, input: Input) {
-        if let Input::FetchEnded { fetch, .. } = &input {
+        if let Input::FetchEnded { fetch, end } = &input {
+            if self.fetches.get(fetch).is_some_and(|known| known.source == Source::Wan) {
+                tracing::debug!(event = "wan_fetch_ended", fetch = fetch.0, ?end, "a fetch over the WAN is over");
+            }
             self.forget_fetch(*fetch);
         }
         if let Input::Received { peer, message: Message::Peers { addresses } } = &input
@@ -506,12 +509,19 @@ impl Driver {
         match effect {
             Effect::Send { peer, message } => self.send(&peer, message),
             Effect::SendAll { peers, message } => {
+                if let Message::Claim { blob, span } | Message::Release { blob, span } = &message {
+                    let is_release = matches!(message, Message::Release { .. });
+                    tracing::debug!(event = "claim", %blob, span, is_release, "peers are told of a claim");
+                }
                 for peer in peers {
                     self.send(&peer, message.clone());
                 }
             }
             Effect::Fetch { fetch, source, blob, units } => self.start_fetch(fetch, source, blob, units),
             Effect::Cancel { fetch } => {
+                if self.fetches.get(&fetch).is_some_and(|known| known.source == Source::Wan) {
+                    tracing::debug!(event = "wan_fetch_cancelled", fetch = fetch.0, "a fetch over the WAN is stopped");
+                }
                 if let Some(task) = self.forget_fetch(fetch) {
                     task.abort();
                 }
@@ -541,7 +551,10 @@ impl Driver {
         let (commands, buffers, writers) = (self.commands.clone(), self.buffers.clone(), self.writers.clone());
         let job = fetch::Job { fetch, blob, units, partial, verifier, commands, buffers, writers };
         let task = match source {
-            Source::Wan => tokio::spawn(fetch::from_seed(job, self.client.clone())),
+            Source::Wan => {
+                tracing::debug!(event = "wan_fetch", fetch = fetch.0, blob = %job.blob, units = ?job.units, "a fetch over the WAN begins");
+                tokio::spawn(fetch::from_seed(job, self.client.clone()))
+            }
             Source::Peer(peer) => match self.peers.get(&peer) {
                 Some(peer) => tokio::spawn(fetch::from_peer(job, peer.link.clone())),
                 None => tokio::spawn(fetch::fail(job)),

@@ -91,10 +91,12 @@ pub(super) struct Claim {
     pub(super) progressed_at: Instant,
     /// When its owner last spoke of it.
     pub(super) told_at: Instant,
-    /// Bytes of the fetch under way, as the owner says.
+    /// Bytes that it brought, as the owner says; of an own one, what its fetches before the one under way brought.
     pub(super) bytes: u64,
     /// Bytes of pieces that the owner says it holds since.
     pub(super) announced: u64,
+    /// How often its owner fetched it anew, if that is this node.
+    pub(super) restarts: u32,
     pub(super) stage: Stage,
 }
 
@@ -118,7 +120,7 @@ pub(super) enum Stage {
 
 impl Claim {
     pub(super) const fn new(owner: NodeId, now: Instant, stage: Stage) -> Self {
-        Self { owner, since: now, progressed_at: now, told_at: now, bytes: 0, announced: 0, stage }
+        Self { owner, since: now, progressed_at: now, told_at: now, bytes: 0, announced: 0, restarts: 0, stage }
     }
 
     /// Whether another node's claim has stood for too long for what it brought.

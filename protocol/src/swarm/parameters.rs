@@ -12,6 +12,11 @@ pub struct Parameters {
     /// How many incomplete spans, from the front, are fetched over the WAN at a time. Eight keep a 100 Mbit/s link busy at
     /// 300 ms RTT, and leave the order sequential enough that peers find what they miss.
     pub window_spans: usize,
+    /// The same on a WAN that brings less than so many spans in [`Self::span_time`]: one arrives, one is asked for, and one is
+    /// between owners.
+    pub window_spans_min: usize,
+    /// In about this time a span arrives: where it takes longer, too many connections share the WAN.
+    pub span_time: Duration,
     /// The largest window: 32 MiB in flight fill a gigabit at 125 ms, and bound what requests in flight cost.
     pub window_spans_max: usize,
     /// The window is opened or closed this often: a round trip to a far seed, and some.
@@ -48,6 +53,10 @@ pub struct Parameters {
     /// what two nodes then fetch at the same time fills the link yet more (15 devices at 8 Mbit/s fetched nearly three copies
     /// when such claims were taken over as soon as those of nodes that are gone).
     pub claim_stall_told: Duration,
+    /// A fetch over the WAN that stands still for this long while others go on is made anew, by its owner, on another
+    /// connection: a connection that lost packets on a full link waits ever longer before it sends again, and less of this wait
+    /// than a takeover takes. Each further time it is given twice as long.
+    pub wan_restart: Duration,
     /// When no claim progressed for this long, the WAN was slow or cut, and stalls are counted from its return.
     pub wan_pause: Duration,
     /// A claim without progress for this long is taken over even if nothing else progresses.
@@ -108,6 +117,8 @@ impl Default for Parameters {
     fn default() -> Self {
         Self {
             window_spans: 8,
+            window_spans_min: 3,
+            span_time: Duration::from_secs(1),
             window_spans_max: 64,
             window_interval: Duration::from_millis(500),
             claims_max: 2,
@@ -122,6 +133,7 @@ impl Default for Parameters {
             rank_step: Duration::from_millis(100),
             claim_stall: Duration::from_millis(1500),
             claim_stall_told: Duration::from_secs(5),
+            wan_restart: Duration::from_secs(2),
             wan_pause: Duration::from_secs(1),
             claim_lapse: Duration::from_secs(10),
             claim_rate_min: 2 << 10,

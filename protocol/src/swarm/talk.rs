@@ -222,10 +222,12 @@ impl<V: PeerView> Swarm<V> {
         if demoted || self.claims_of(from) >= self.parameters.foreign_claims_max {
             return;
         }
-        let Some(download) = self.downloads.get_mut(&blob).filter(|download| span < download.geometry.spans()) else { return };
+        let Some(download) = self.downloads.get(&blob).filter(|download| span < download.geometry.spans()) else { return };
+        let is_taken_over = download.claims.get(&span).is_some_and(|claim| self.stands_still(now, claim));
         let theirs = rendezvous::weight(&blob, span, &from);
         let stands = match download.claims.get(&span) {
             Some(claim) if claim.owner == from => false,
+            Some(_) if is_taken_over => true,
             Some(claim) if theirs <= rendezvous::weight(&blob, span, &claim.owner) => false,
             Some(Claim { stage: Stage::Fetching(fetch), .. }) => self.fetches.get(fetch).is_none_or(|fetch| {
                 let span = download.geometry.bytes_of(fetch.units.clone());
@@ -247,13 +249,15 @@ impl<V: PeerView> Swarm<V> {
         let foreign = Claim::new(from, now, Stage::Foreign);
         download.roots.insert(span, from);
         download.places.remove(&span);
-        let withdrawn = download.claims.insert(span, foreign).is_some_and(|claim| claim.owner == me);
+        let loser = download.claims.insert(span, foreign).map(|claim| claim.owner);
         download.unclaimed.remove(&span);
         download.repair_at = Instant::ZERO;
         let pieces = download.geometry.pieces_of_span(span);
         self.note_offers(blob, pieces);
-        if withdrawn {
+        if loser == Some(me) {
             self.tell_wanting(&blob, Message::Release { blob, span });
+        } else if let Some(loser) = loser.filter(|_| is_taken_over).and_then(|loser| self.peers.get_mut(&loser)) {
+            loser.demoted_until = now + self.parameters.demotion;
         }
     }
 
@@ -288,7 +292,7 @@ impl<V: PeerView> Swarm<V> {
         for (blob, download) in &self.downloads {
             for (span, claim) in &download.claims {
                 if let Stage::Fetching(fetch) = claim.stage {
-                    let bytes = self.fetches.get(&fetch).map_or(0, |fetch| fetch.bytes);
+                    let bytes = claim.bytes + self.fetches.get(&fetch).map_or(0, |fetch| fetch.bytes);
                     own.push(ClaimProgress { blob: *blob, span: *span, bytes });
                 }
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::download::{Claim, Download, Stage, Unclaimed};
 use super::peer_view::PeerView;
-use super::{Fetch, FetchEnd, Source, Swarm};
+use super::{Fetch, FetchEnd, FetchId, Source, Swarm};
 use crate::digest::Digest;
 use crate::name::NodeId;
 use crate::rendezvous;
@@ -69,7 +69,7 @@ impl<V: PeerView> Swarm<V> {
         let Some(download) = self.downloads.get(blob) else { return false };
         let Some(claim) = download.claims.get(&span) else { return false };
         let bytes = match claim.stage {
-            Stage::Fetching(fetch) => self.fetches.get(&fetch).map_or(0, |fetch| fetch.bytes),
+            Stage::Fetching(fetch) => claim.bytes + self.fetches.get(&fetch).map_or(0, |fetch| fetch.bytes),
             Stage::Announced(_) | Stage::Foreign => claim.bytes,
         };
         let whole = download.geometry.bytes_of(download.geometry.units_of(download.geometry.pieces_of_span(span)));
@@ -203,6 +203,34 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
+    /// Fetches what a span still lacks after a fetch that is over.
+    fn go_on_with_claim(&mut self, now: Instant, over: &Fetch, span: u32, restarts: u32) {
+        if let Some(claim) = self.downloads.get_mut(&over.blob).and_then(|download| download.claims.get_mut(&span)) {
+            claim.bytes += over.bytes;
+            claim.restarts = restarts;
+        }
+        self.start_claim(now, over.blob, span);
+    }
+
+    /// Makes own fetches anew that stand still while others go on.
+    pub(super) fn restart_stalled(&mut self, now: Instant) {
+        let (lives_since, lives_until) = (self.wan_lives_since, self.wan_progressed_at);
+        let stalled: Vec<(FetchId, u32, u32)> = self
+            .own_claims()
+            .filter_map(|(_, span, claim)| {
+                let Stage::Fetching(id) = claim.stage else { return None };
+                let patience = self.parameters.wan_restart.saturating_mul(1 << claim.restarts.min(8));
+                let stands = lives_until.since(self.fetches.get(&id)?.progressed_at.max(lives_since));
+                (stands >= patience).then_some((id, span, claim.restarts + 1))
+            })
+            .collect();
+        for (id, span, restarts) in stalled {
+            if let Some(fetch) = self.cancel_fetch(id) {
+                self.go_on_with_claim(now, &fetch, span, restarts);
+            }
+        }
+    }
+
     pub(super) fn on_wan_ended(&mut self, now: Instant, fetch: &Fetch, end: FetchEnd) {
         match end {
             FetchEnd::Complete => {
@@ -210,7 +238,7 @@ impl<V: PeerView> Swarm<V> {
                 if let Some(download) = self.downloads.get_mut(&fetch.blob) {
                     download.announce_at = download.announce_at.map(|_| Instant::ZERO);
                 }
-                self.start_claim(now, fetch.blob, span);
+                self.go_on_with_claim(now, fetch, span, 0);
             }
             FetchEnd::Failed | FetchEnd::Busy => {
                 self.back_off(now);
@@ -276,6 +304,17 @@ impl<V: PeerView> Swarm<V> {
             self.wan_lives_since = now;
         }
         self.wan_progressed_at = now;
+    }
+
+    /// Whether a claim brought nothing for so long that it gives way to any other: its owner, or others before this node, may
+    /// have seen it lapse.
+    pub(super) fn stands_still(&self, now: Instant, claim: &Claim) -> bool {
+        let progressed_at = match claim.stage {
+            Stage::Fetching(fetch) => self.fetches.get(&fetch).map_or(now, |fetch| fetch.progressed_at),
+            Stage::Announced(_) => now,
+            Stage::Foreign => claim.progressed_at,
+        };
+        now.since(progressed_at) >= self.parameters.claim_stall
     }
 
     /// Takes note of other nodes' claims that do not progress, so that the next in line can take them over.

@@ -2,6 +2,10 @@
 //! sees both. While requests wait in line at a narrow link their delay grows, but by less than the window that caused it, so
 //! the window falls back by itself.
 //!
+//! It is not smaller than what many devices with slow links of their own need to fill a fast WAN together, and on a slow WAN
+//! not larger than what that brings in a moment: where many connections share it, each has a few packets in flight, and one
+//! that loses them waits for its retransmission timeout.
+//!
 //! Not here: who fetches which of them; see [`super::wan`].
 
 use std::time::Duration;
@@ -15,6 +19,8 @@ use crate::time::Instant;
 pub(super) struct Window {
     /// Twice what is in the pipe, in spans.
     pipe_spans: usize,
+    /// What the WAN brings in [`Parameters::span_time`], in spans.
+    brought_spans: usize,
     since: Instant,
     bytes: u64,
     first_byte: Duration,
@@ -22,12 +28,13 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) const fn new(now: Instant) -> Self {
-        Self { pipe_spans: 1, since: now, bytes: 0, first_byte: Duration::ZERO }
+        Self { pipe_spans: 1, brought_spans: 0, since: now, bytes: 0, first_byte: Duration::ZERO }
     }
 
     /// Spans that the site fetches at a time.
     pub(super) fn spans(&self, parameters: &Parameters) -> usize {
-        self.pipe_spans.clamp(parameters.window_spans, parameters.window_spans_max)
+        let least = self.brought_spans.clamp(parameters.window_spans_min.min(parameters.window_spans), parameters.window_spans);
+        self.pipe_spans.clamp(least, parameters.window_spans_max)
     }
 
     /// Of these, the spans of a node that shares them with `others`: what fills the pipe, and at least a second request under
@@ -53,8 +60,10 @@ impl Window {
             return;
         }
         let in_pipe = u128::from(self.bytes) * self.first_byte.as_micros() / elapsed.as_micros().max(1);
-        let spans = usize::try_from((2 * in_pipe).div_ceil(u128::from(SPAN_BYTES))).unwrap_or(usize::MAX);
-        self.pipe_spans = spans.clamp(self.pipe_spans - 1, parameters.window_spans_max).max(1);
+        let spans = |bytes: u128| usize::try_from(bytes.div_ceil(u128::from(SPAN_BYTES))).unwrap_or(usize::MAX);
+        self.pipe_spans = spans(2 * in_pipe).clamp(self.pipe_spans - 1, parameters.window_spans_max).max(1);
+        let brought = u128::from(self.bytes) * parameters.span_time.as_micros() / elapsed.as_micros().max(1);
+        self.brought_spans = spans(brought).clamp(self.brought_spans.saturating_sub(1), parameters.window_spans_max);
         (self.since, self.bytes) = (now, 0);
     }
 }
@@ -79,6 +88,24 @@ mod tests {
             window.handle_timeout(now, &parameters);
         }
         window.spans_of_one(0, &parameters)
+    }
+
+    #[test]
+    fn many_devices_on_a_slow_wan_fetch_few_spans_at_a_time_and_on_a_fast_one_many() {
+        let parameters = Parameters::default();
+        let site = |rate: u64| {
+            let (mut now, mut window) = (Instant::ZERO, Window::new(Instant::ZERO));
+            for _ in 0..10 {
+                window.note_first_byte(Duration::from_millis(100));
+                window.note_bytes(rate);
+                now = now + SECOND;
+                window.handle_timeout(now, &parameters);
+            }
+            window.spans(&parameters)
+        };
+        assert_eq!(Window::new(Instant::ZERO).spans(&parameters), parameters.window_spans_min, "what the WAN brings is not known");
+        assert_eq!(site(1_000_000), parameters.window_spans_min);
+        assert_eq!(site(100_000_000 / 8), parameters.window_spans);
     }
 
     #[test]

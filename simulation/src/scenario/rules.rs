@@ -46,6 +46,7 @@ macro_rules! rules {
 rules! {
     counts {
         window_spans: usize = "window-spans",
+        window_spans_min: usize = "window-spans-min",
         claims_max: usize = "claims-max",
         pulls_max: usize = "pulls-max",
         pull_bytes_max: u64 = "pull-bytes-max",
@@ -62,6 +63,7 @@ rules! {
         claim_stall_ms => claim_stall = "claim-stall-ms",
         claim_stall_told_ms => claim_stall_told = "claim-stall-told-ms",
         claim_lapse_ms => claim_lapse = "claim-lapse-ms",
+        wan_restart_ms => wan_restart = "wan-restart-ms",
         have_delay_ms => have_delay = "have-delay-ms",
         have_delay_per_peer_ms => have_delay_per_peer = "have-delay-per-peer-ms",
         repair_wait_ms => repair_wait = "repair-wait-ms",
