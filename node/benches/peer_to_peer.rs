@@ -259,7 +259,7 @@ async fn want(dir: &Path, handle: &SwarmHandle, news: &mut mpsc::Receiver<News>)
     let (blob, list) = (digest("blob")?, digest("list")?);
     handle.want(blob, what["size"].as_u64().context("a size")?, Proof::HashList(list)).await;
     match news.recv().await {
-        Some(News::Stored(stored)) if stored == blob => Ok(()),
+        Some(News::Stored(stored, _)) if stored == blob => Ok(()),
         other => bail!("the blob was not stored: {other:?}"),
     }
 }

@@ -3,9 +3,10 @@
 //! Not here: routes; see `seed::api`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use protocol::digest::Digest;
+use protocol::gossip::message::SiteHeads;
 use protocol::label::{LabelKey, Labels};
 use protocol::name::{AppName, DeviceId, GroupName, OrgName, Platform, RepositoryName, RolloutId, Tag};
 use protocol::repository::retention::KeptBy;
@@ -334,6 +335,9 @@ pub struct DeviceStateAnswer {
     pub revocations: Option<Digest>,
     /// Where other devices of the same site may be found: a hint, no more.
     pub peers: Vec<SocketAddr>,
+    /// How far the documents of the site's devices are, if it was asked for others too: `?others=` names them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<SiteHeads>,
 }
 
 /// `POST /api/v1/orgs/{org}/rollouts`.
@@ -482,6 +486,57 @@ pub struct DeviceChange {
     /// Versions that it is pinned to, or no longer if null.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pins: BTreeMap<AppName, Option<u64>>,
+}
+
+/// `GET /api/v1/orgs/{org}/sites`: a page of them, in the order of their first devices.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SitePage {
+    /// The sites.
+    pub sites: Vec<SiteShown>,
+    /// What to give as `last` for those that follow, if there are any: the first device of the last one here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<DeviceId>,
+}
+
+/// Devices that meet on a LAN or carry the same configured site, as far as the seed was asked for them in the last quarter of an hour.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SiteShown {
+    /// The configured site, if a device has one.
+    pub site: Option<String>,
+    /// The addresses from which its devices polled.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Its devices.
+    pub devices: Vec<SiteDevice>,
+    /// What its devices say of the versions that they fetched.
+    pub versions: Vec<SiteVersion>,
+}
+
+/// A device of a site.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SiteDevice {
+    /// The name.
+    pub device: DeviceId,
+    /// Where its peers reach it, as it says.
+    pub addresses: Vec<SocketAddr>,
+    /// How long ago it polled, or another device for it, in seconds.
+    pub seen_seconds: u64,
+}
+
+/// What the devices of a site fetched of a version.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SiteVersion {
+    /// The app.
+    pub app: AppName,
+    /// N.
+    pub version: u64,
+    /// How many devices say so.
+    pub devices: u64,
+    /// Bytes of its blobs that they fetched from the seed.
+    pub wan_bytes: u64,
+    /// Bytes of its blobs that they fetched from each other.
+    pub lan_bytes: u64,
+    /// `wan_bytes` ÷ the most bytes that one of them fetched.
+    pub wan_copies: f64,
 }
 
 /// Where a list goes on, and how long its pages are: `?last=&limit=`.

@@ -20,7 +20,7 @@
 //! | [`trust`] | publishing versions, and keeping metadata fresh |
 //! | `signatures` | whether images are signed as their organisation asks for |
 //! | [`repositories`] | settings of repositories, and tags whose time is over |
-//! | [`sites`] | which devices were seen behind the same address |
+//! | [`sites`] | where devices were seen, and with whom |
 //! | [`metrics`], [`log_metrics`] | figures about this seed |
 //! | [`monitor`] | `/metrics` and whether it is ready |
 //! | [`activity`] | what a request did, said by its route |

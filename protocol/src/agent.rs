@@ -11,6 +11,7 @@
 //! | `start` | starts, one at a time, and the way back when one fails |
 //! | [`freshness`] | whether what it acts on is stale |
 //! | `report` | what the seed is told |
+//! | [`turn`] | when the seed is asked, and for whom |
 //!
 //! Not here: who brings the bytes, which [`crate::swarm`] decides; how a version is started, which the driver does.
 
@@ -21,16 +22,18 @@ mod moment;
 pub mod record;
 mod report;
 mod start;
+pub mod turn;
 pub mod wanted;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::digest::Digest;
+use crate::gossip::message::SitePoll;
 use crate::label::Labels;
 use crate::name::{AppName, DeviceId, Platform};
 use crate::rendezvous;
-use crate::rollout::report::DeviceReport;
+use crate::rollout::report::{DeviceReport, Fetched};
 use crate::statement::assignment::AcceptedAssignment;
 use crate::statement::desired::AcceptedDesiredState;
 use crate::statement::version::{AcceptedStatement, VersionName};
@@ -43,6 +46,7 @@ use moment::Heard;
 use record::{Record, Release};
 use report::Reporting;
 use start::Start;
+use turn::{PollFor, Turn};
 use wanted::Wanted;
 
 /// First pause after the seed could not be reached; it doubles up to the poll interval.
@@ -98,6 +102,8 @@ pub enum Input {
     Polled,
     /// The seed could not be reached, or something in its answer was refused.
     PollFailed,
+    /// A neighbour polled for its site, and said what it was told.
+    SitePolled(SitePoll),
     /// These documents are in force: the device's assignment, and the desired states of its groups.
     StateAccepted {
         /// The assignment.
@@ -135,6 +141,13 @@ pub enum Input {
         name: VersionName,
         /// Why.
         refusal: Refusal,
+    },
+    /// These bytes of a wanted blob were fetched; that it is stored comes next.
+    BlobFetched {
+        /// The blob.
+        blob: Digest,
+        /// From where.
+        fetched: Fetched,
     },
     /// A wanted blob is stored and verified.
     BlobStored {
@@ -176,8 +189,8 @@ pub struct RoleTerms {
 /// What the driver must do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Ask the seed what the device shall have.
-    Poll,
+    /// Ask the seed what the device shall have, and how far the documents of its neighbours are.
+    Poll(PollFor),
     /// Get the statement of a version, and check that it is the one with this digest.
     AcceptStatement {
         /// The version.
@@ -288,7 +301,7 @@ pub struct Settings {
 pub struct Agent {
     settings: Settings,
     draws: u64,
-    next_poll: Option<Instant>,
+    turn: Turn,
     failures: u32,
     apps: BTreeMap<AppName, Wanted>,
     granted: Vec<Granted>,
@@ -307,10 +320,12 @@ impl Agent {
         let start = Start::new(std::mem::take(&mut settings.records));
         let reporting = Reporting::new(now, settings.report_counter, settings.labels.clone());
         let freshness = Freshness::new(now, settings.fresh_at);
-        let mut agent = Self {
+        let first = now + jitter(settings.seed, 1, settings.interval / FIRST_POLL_PART);
+        let turn = Turn::new(settings.device.clone(), settings.interval, settings.seed, first);
+        Self {
             settings,
-            draws: 0,
-            next_poll: None,
+            draws: 1,
+            turn,
             failures: 0,
             apps: BTreeMap::new(),
             granted: Vec::new(),
@@ -321,9 +336,7 @@ impl Agent {
             reporting,
             freshness,
             out: Outbox::default(),
-        };
-        agent.next_poll = Some(now + agent.jitter(agent.settings.interval / FIRST_POLL_PART));
-        agent
+        }
     }
 
     /// Takes note of what happened outside.
@@ -331,6 +344,7 @@ impl Agent {
         match input {
             Input::Polled => self.on_polled(now),
             Input::PollFailed => self.on_poll_failed(now.monotonic),
+            Input::SitePolled(poll) => self.on_site_polled(now.monotonic, &poll),
             Input::StateAccepted { assignment, states } => self.on_state(&assignment, &states),
             Input::Granted(granted) => self.on_granted(granted),
             Input::DocumentRefused { document, reason } => self.reporting.note_refused(document, reason),
@@ -338,6 +352,7 @@ impl Agent {
             Input::RolesExpire { at } => self.freshness.on_roles(at),
             Input::StatementAccepted(statement) => self.content.on_statement(&statement, &mut self.out),
             Input::StatementRefused { name, refusal } => self.content.on_statement_refused(&name, refusal, &mut self.out),
+            Input::BlobFetched { blob, fetched } => self.content.on_blob_fetched(blob, fetched),
             Input::BlobStored { blob } => self.content.on_blob_stored(blob, &mut self.out),
             Input::HashListUnusable { list } => self.content.on_list_unusable(list, &mut self.out),
             Input::Activated { app, outcome } => self.on_activated(now.monotonic, &app, outcome),
@@ -358,10 +373,7 @@ impl Agent {
         self.judge_freshness(now);
         self.go_on(now);
         // The report comes first: the device's labels have a say in what the seed answers.
-        if self.next_poll.is_some_and(|poll| poll <= now.monotonic) {
-            self.next_poll = None;
-            self.out.effects.push_back(Effect::Poll);
-        }
+        self.out.effects.extend(self.turn.take(now.monotonic).map(Effect::Poll));
     }
 
     /// The next thing the driver must do.
@@ -377,7 +389,7 @@ impl Agent {
     /// When [`Self::handle_timeout`] is to be called, unless an input comes first.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let report = self.reporting.due(&self.app_reports());
-        self.next_poll.into_iter().chain(report).chain(self.start.due()).min()
+        self.turn.due().into_iter().chain(report).chain(self.start.due()).min()
     }
 
     /// Polls are spread over the interval by the device's own phase, whatever moment it was started at.
@@ -390,9 +402,17 @@ impl Agent {
             let into = (calendar.as_unix_seconds().saturating_add(interval) - phase) % interval;
             interval - into
         });
-        self.next_poll = Some(now.monotonic + Duration::from_secs(wait));
+        let misses_statement = self.content.misses_statement();
+        self.turn.on_polled(now.monotonic, now.monotonic + Duration::from_secs(wait), misses_statement);
         self.content.ask_again(&mut self.out);
         self.out.effects.extend(self.freshness.on_accepted(now).map(|at| Effect::KeepFresh { at }));
+    }
+
+    fn on_site_polled(&mut self, now: Instant, poll: &SitePoll) {
+        let misses_statement = self.content.misses_statement();
+        if self.turn.on_site_polled(now, poll, misses_statement) {
+            self.content.ask_again(&mut self.out);
+        }
     }
 
     fn judge_freshness(&mut self, now: Now) {
@@ -403,11 +423,14 @@ impl Agent {
     }
 
     fn on_poll_failed(&mut self, now: Instant) {
-        self.next_poll = Some(now + self.jitter(backoff(self.failures, self.settings.interval)));
+        let pause = backoff(self.failures, self.settings.interval);
+        let again = now + self.jitter(pause);
+        self.turn.on_failed(again);
         self.failures = self.failures.saturating_add(1);
     }
 
     fn on_state(&mut self, assignment: &AcceptedAssignment, states: &[AcceptedDesiredState]) {
+        self.turn.on_state(assignment, states, self.content.misses_statement());
         let mut wanted = wanted::resolve(assignment, states, &self.settings.platform, &self.settings.device);
         wanted.extend(self.granted.iter().map(wanted::granted));
         for (app, wanted) in &wanted {
@@ -433,9 +456,13 @@ impl Agent {
 
     fn jitter(&mut self, limit: Duration) -> Duration {
         self.draws += 1;
-        let micros = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX).saturating_add(1);
-        Duration::from_micros(rendezvous::draw(self.settings.seed, self.draws) % micros)
+        jitter(self.settings.seed, self.draws, limit)
     }
+}
+
+fn jitter(seed: u64, draw: u64, limit: Duration) -> Duration {
+    let micros = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX).saturating_add(1);
+    Duration::from_micros(rendezvous::draw(seed, draw) % micros)
 }
 
 fn no_image(version: u64, platform: &Platform) -> String {

@@ -131,11 +131,24 @@ impl Dialer {
     }
 }
 
-/// Of two connections between `ends`, both ends keep the one that the smaller identity dialled, or the newer of two such:
-/// whether the new one, dialled by `new`, takes the place of the known one, dialled by `known`.
-pub fn replaces(ends: [NodeId; 2], new: NodeId, known: NodeId) -> bool {
+/// A connection between two nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Who dialled.
+    pub dialler: NodeId,
+    /// It goes over HTTPS, which is for networks where QUIC does not come through.
+    pub is_fallback: bool,
+}
+
+/// Of two connections between `ends`, both ends keep the one over QUIC, else the one that the smaller identity dialled, or the
+/// newer of two such: whether `new` takes the place of `known`. A dial whose answer is late on a busy machine falls back to
+/// HTTPS; that is no reason to give up a connection that works.
+pub fn replaces(ends: [NodeId; 2], new: Way, known: Way) -> bool {
+    if new.is_fallback != known.is_fallback {
+        return known.is_fallback;
+    }
     let preferred = ends[0].min(ends[1]);
-    new == preferred || known != preferred
+    new.dialler == preferred || known.dialler != preferred
 }
 
 #[cfg(test)]
@@ -216,10 +229,17 @@ mod tests {
 
     #[test]
     fn both_ends_keep_the_same_of_two_connections() {
+        let over_quic = |dialler| Way { dialler, is_fallback: false };
+        let over_https = |dialler| Way { dialler, is_fallback: true };
         for ends in [[ME, PEER], [PEER, ME]] {
-            assert!(replaces(ends, ME, PEER), "the smaller identity's dial wins");
-            assert!(!replaces(ends, PEER, ME));
-            assert!(replaces(ends, ME, ME) && replaces(ends, PEER, PEER), "of two alike the newer one wins");
+            for way in [over_quic, over_https] {
+                assert!(replaces(ends, way(ME), way(PEER)), "the smaller identity's dial wins");
+                assert!(!replaces(ends, way(PEER), way(ME)));
+                assert!(replaces(ends, way(ME), way(ME)) && replaces(ends, way(PEER), way(PEER)), "of two alike the newer one wins");
+            }
+            for (one, other) in [(ME, ME), (ME, PEER), (PEER, ME)] {
+                assert!(replaces(ends, over_quic(one), over_https(other)) && !replaces(ends, over_https(one), over_quic(other)));
+            }
         }
     }
 

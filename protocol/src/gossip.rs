@@ -9,7 +9,9 @@
 //! |---|---|
 //! | [`message`] | what is said |
 //!
-//! Not here: how it is carried; which documents are accepted, see [`crate::statement`].
+//! Who polled for the site says so at once, with what it was told of the others; each of them judges that itself.
+//!
+//! Not here: how it is carried; who polls, see [`crate::agent::turn`]; which documents are accepted, see [`crate::statement`].
 
 pub mod message;
 
@@ -20,7 +22,7 @@ use crate::digest::Digest;
 use crate::name::NodeId;
 use crate::rendezvous;
 use crate::time::Instant;
-use message::Heads;
+use message::{Heads, Said, SiteHeads, SitePoll};
 
 /// Peers that a device calls for gossip: with those that call it, about twice as many.
 const CALLS_MAX: usize = 4;
@@ -30,16 +32,19 @@ const SOON: Duration = Duration::from_secs(1);
 const REPEAT: Duration = Duration::from_secs(60);
 /// So many others that said the same are enough (the redundancy constant of RFC 6206 §4.1).
 const SAME_MAX: u32 = 2;
-/// One peer is asked again after this long: one that boasts of documents that are refused costs no more.
+/// One peer whose last answer brought nothing is asked again after this long: one that boasts of documents that are refused costs
+/// no more.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 
 /// What the driver must do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Tell all.
-    Tell(Heads),
+    Tell(Said),
     /// Ask this peer for what is newer than these.
     Ask(NodeId, Heads),
+    /// Somebody polled for the site: tell the agent.
+    SitePolled(SitePoll),
 }
 
 /// The machine of one device.
@@ -48,18 +53,34 @@ pub struct Gossip {
     seed: u64,
     draws: u64,
     own: Heads,
+    /// When this device polled for its site last, and what it was told, until another one does.
+    poll: Option<(Instant, SiteHeads)>,
     same: u32,
     changed: bool,
     next: Instant,
-    asked: BTreeMap<NodeId, Instant>,
+    /// When each peer was asked last, and what this device had then.
+    asked: BTreeMap<NodeId, (Instant, Heads)>,
+    /// Who was heard last to have something newer, and how far it is.
+    ahead: Option<(NodeId, Heads)>,
     effects: VecDeque<Effect>,
 }
 
 impl Gossip {
     /// The machine of a device that knows nothing; `seed` makes its random choices reproducible.
     pub const fn new(now: Instant, seed: u64) -> Self {
-        let own = Heads { states: BTreeMap::new(), revocations: None };
-        Self { seed, draws: 0, own, same: 0, changed: false, next: now, asked: BTreeMap::new(), effects: VecDeque::new() }
+        let own = Heads { states: BTreeMap::new(), revocations: None, timestamp: None };
+        Self {
+            seed,
+            draws: 0,
+            own,
+            poll: None,
+            same: 0,
+            changed: false,
+            next: now,
+            asked: BTreeMap::new(),
+            ahead: None,
+            effects: VecDeque::new(),
+        }
     }
 
     /// These documents are in force now.
@@ -67,7 +88,17 @@ impl Gossip {
         if own != self.own {
             self.own = own;
             self.tell_soon(now);
+            // What one answer brought may not be all that the neighbour has by now.
+            if let Some((peer, heads)) = self.ahead.take() {
+                self.ask(now, peer, heads);
+            }
         }
+    }
+
+    /// This device polled for its site at `at`, and was told `heads`. The others wait for it: they are told at once.
+    pub fn on_polled(&mut self, now: Instant, at: Instant, heads: SiteHeads) {
+        self.poll = Some((at, heads));
+        (self.changed, self.next) = (true, now);
     }
 
     /// A peer is connected.
@@ -78,16 +109,17 @@ impl Gossip {
     /// A peer is gone.
     pub fn on_left(&mut self, peer: NodeId) {
         self.asked.remove(&peer);
+        self.ahead.take_if(|(ahead, _)| *ahead == peer);
     }
 
     /// What was heard through `peer`.
-    pub fn on_heard(&mut self, now: Instant, peer: NodeId, heads: &Heads) {
+    pub fn on_heard(&mut self, now: Instant, peer: NodeId, said: &Said) {
+        if let Some(poll) = &said.poll {
+            self.on_site_polled(now, poll);
+        }
+        let heads = &said.heads;
         if self.own.is_behind(heads) {
-            let is_due = self.asked.get(&peer).is_none_or(|asked| now.since(*asked) >= ASK_AGAIN);
-            if is_due {
-                self.asked.insert(peer, now);
-                self.effects.push_back(Effect::Ask(peer, self.own.clone()));
-            }
+            self.ask(now, peer, heads.clone());
         } else if heads.is_behind(&self.own) {
             self.tell_soon(now);
         } else {
@@ -101,7 +133,8 @@ impl Gossip {
             return;
         }
         if self.changed || self.same < SAME_MAX {
-            self.effects.push_back(Effect::Tell(self.own.clone()));
+            let poll = self.poll.as_ref().map(|(at, heads)| SitePoll { ago_ms: millis(now.since(*at)), heads: heads.clone() });
+            self.effects.push_back(Effect::Tell(Said { heads: self.own.clone(), poll }));
         }
         (self.same, self.changed) = (0, false);
         self.next = now + REPEAT / 2 + self.draw(REPEAT / 2);
@@ -117,6 +150,28 @@ impl Gossip {
         self.next
     }
 
+    /// Asks a peer that is ahead, unless it was asked just now and this device has nothing more since.
+    fn ask(&mut self, now: Instant, peer: NodeId, heads: Heads) {
+        if !self.own.is_behind(&heads) {
+            return;
+        }
+        self.ahead = Some((peer, heads));
+        let is_due = self.asked.get(&peer).is_none_or(|(at, had)| now.since(*at) >= ASK_AGAIN || *had != self.own);
+        if is_due {
+            self.asked.insert(peer, (now, self.own.clone()));
+            self.effects.push_back(Effect::Ask(peer, self.own.clone()));
+        }
+    }
+
+    /// Who polled last is the one whose polls are told.
+    fn on_site_polled(&mut self, now: Instant, poll: &SitePoll) {
+        let ago = Duration::from_millis(poll.ago_ms.into());
+        if self.poll.as_ref().is_some_and(|(own, _)| now.since(*own) > ago) {
+            self.poll = None;
+        }
+        self.effects.push_back(Effect::SitePolled(poll.clone()));
+    }
+
     fn tell_soon(&mut self, now: Instant) {
         self.changed = true;
         let soon = now + self.draw(SOON);
@@ -128,6 +183,10 @@ impl Gossip {
         let micros = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX).saturating_add(1);
         Duration::from_micros(rendezvous::draw(self.seed, self.draws) % micros)
     }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
 /// The peers that `me` calls for gossip. Only the smaller of two calls, so that no pair has two connections; who has anybody
@@ -150,7 +209,11 @@ mod tests {
 
     fn heads(n: u64) -> Heads {
         let counter = Counter { epoch: 1, n };
-        Heads { states: [("all".parse().unwrap(), counter)].into(), revocations: None }
+        Heads { states: [("all".parse().unwrap(), counter)].into(), ..Heads::default() }
+    }
+
+    fn said(n: u64) -> Said {
+        Said { heads: heads(n), poll: None }
     }
 
     fn effects(gossip: &mut Gossip, now: Instant) -> Vec<Effect> {
@@ -161,7 +224,7 @@ mod tests {
     fn started(n: u64) -> (Gossip, Instant) {
         let mut gossip = Gossip::new(Instant::ZERO, 7);
         gossip.on_own(Instant::ZERO, heads(n));
-        assert_eq!(effects(&mut gossip, Instant::ZERO), [Effect::Tell(heads(n))]);
+        assert_eq!(effects(&mut gossip, Instant::ZERO), [Effect::Tell(said(n))]);
         (gossip, Instant::ZERO)
     }
 
@@ -169,37 +232,69 @@ mod tests {
     fn who_hears_of_something_newer_asks_for_it_and_not_at_speed() {
         let (mut gossip, now) = started(1);
         for _ in 0..100 {
-            gossip.on_heard(now, PEER, &heads(2));
+            gossip.on_heard(now, PEER, &said(2));
         }
         assert_eq!(effects(&mut gossip, now), [Effect::Ask(PEER, heads(1))]);
-        gossip.on_heard(now + ASK_AGAIN, PEER, &heads(2));
+        gossip.on_heard(now + ASK_AGAIN, PEER, &said(2));
         assert_eq!(effects(&mut gossip, now + ASK_AGAIN), [Effect::Ask(PEER, heads(1))]);
+    }
+
+    #[test]
+    fn a_neighbour_that_went_on_while_it_answered_is_asked_again_at_once() {
+        let (mut gossip, now) = started(1);
+        gossip.on_heard(now, PEER, &said(2));
+        gossip.on_heard(now, PEER, &said(3));
+        assert_eq!(effects(&mut gossip, now), [Effect::Ask(PEER, heads(1))]);
+        gossip.on_own(now, heads(2));
+        assert_eq!(gossip.poll_effect(), Some(Effect::Ask(PEER, heads(2))));
+        gossip.on_own(now, heads(3));
+        assert_eq!(gossip.poll_effect(), None, "nothing is missing");
     }
 
     #[test]
     fn a_change_is_told_soon_and_so_is_one_that_somebody_missed() {
         let (mut gossip, now) = started(1);
         gossip.on_own(now, heads(2));
-        assert_eq!(effects(&mut gossip, now + SOON), [Effect::Tell(heads(2))]);
-        gossip.on_heard(now + SOON, PEER, &heads(1));
-        assert_eq!(effects(&mut gossip, now + SOON * 2), [Effect::Tell(heads(2))]);
+        assert_eq!(effects(&mut gossip, now + SOON), [Effect::Tell(said(2))]);
+        gossip.on_heard(now + SOON, PEER, &said(1));
+        assert_eq!(effects(&mut gossip, now + SOON * 2), [Effect::Tell(said(2))]);
     }
 
     #[test]
     fn what_others_said_is_not_said_again() {
         let (mut gossip, now) = started(1);
         for _ in 0..SAME_MAX {
-            gossip.on_heard(now, PEER, &heads(1));
+            gossip.on_heard(now, PEER, &said(1));
         }
         assert_eq!(effects(&mut gossip, now + REPEAT), []);
-        assert_eq!(effects(&mut gossip, now + REPEAT * 2), [Effect::Tell(heads(1))], "nobody else said it");
+        assert_eq!(effects(&mut gossip, now + REPEAT * 2), [Effect::Tell(said(1))], "nobody else said it");
+    }
+
+    #[test]
+    fn who_polled_for_the_site_says_so_at_once_until_somebody_else_did() {
+        let (mut gossip, now) = started(1);
+        let told = SiteHeads { assignments: [("kiosk".parse().unwrap(), Counter { epoch: 1, n: 3 })].into(), ..SiteHeads::default() };
+        let poll = |ago_ms| SitePoll { ago_ms, heads: told.clone() };
+        let later = now + Duration::from_secs(3);
+        gossip.on_polled(later, now + Duration::from_secs(1), told.clone());
+        let tell = |ago_ms| Effect::Tell(Said { poll: Some(poll(ago_ms)), ..said(1) });
+        assert_eq!(effects(&mut gossip, later), [tell(2_000)]);
+
+        gossip.on_heard(later, PEER, &Said { poll: Some(poll(5_000)), ..said(1) });
+        gossip.on_joined(later);
+        assert_eq!(effects(&mut gossip, later + SOON), [Effect::SitePolled(poll(5_000)), tell(3_000)], "that poll is older");
+        let later = later + SOON;
+        gossip.on_heard(later, PEER, &Said { poll: Some(poll(10)), ..said(1) });
+        gossip.on_joined(later);
+        assert_eq!(effects(&mut gossip, later + SOON), [Effect::SitePolled(poll(10)), Effect::Tell(said(1))]);
     }
 
     #[test]
     fn documents_of_other_groups_are_nobody_elses_business() {
-        let other = Heads { states: [("other".parse().unwrap(), Counter { epoch: 9, n: 9 })].into(), revocations: None };
+        let other = Heads { states: [("other".parse().unwrap(), Counter { epoch: 9, n: 9 })].into(), ..Heads::default() };
         assert!(!heads(1).is_behind(&other));
         assert!(heads(1).is_behind(&Heads { revocations: Some(Counter { epoch: 1, n: 1 }), ..Heads::default() }));
+        assert!(heads(1).is_behind(&Heads { timestamp: Some(1), ..Heads::default() }));
     }
 
     #[test]

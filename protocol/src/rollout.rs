@@ -22,4 +22,4 @@ pub mod window;
 
 pub use count::{Count, Counting, Member, count};
 pub use machine::{Plan, Rollout, RolloutRefused, RolloutState};
-pub use report::{APPS_MAX, AppReport, DeviceReport, DeviceState, REASON_BYTES_MAX, ReportTooLarge, short_reason};
+pub use report::{APPS_MAX, AppReport, DeviceReport, DeviceState, Fetched, REASON_BYTES_MAX, ReportTooLarge, short_reason};

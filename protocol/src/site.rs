@@ -4,7 +4,13 @@
 //! Two sites with the same private prefix are not told apart by it, and need not be: what is on-link is reached over the
 //! own wire or not at all, and who answers there shows a certificate of the same organisation.
 //!
+//! | module | decides |
+//! |---|---|
+//! | [`members`] | which devices the seed shows as one site |
+//!
 //! Not here: what the interfaces of this machine are, which the driver reads; who is dialled when, see [`crate::dialer`].
+
+pub mod members;
 
 use std::net::IpAddr;
 

@@ -302,7 +302,7 @@ impl<'a> Fleet<'a> {
     fn carry_out_one(&mut self, index: usize, effect: Effect) {
         let (now, number) = (self.now(), u32::try_from(index).unwrap_or(u32::MAX));
         match effect {
-            Effect::Poll => self.answer_poll(index),
+            Effect::Poll(_) => self.answer_poll(index),
             Effect::AcceptStatement { name, .. } => {
                 let known = self.statements.iter().find(|statement| statement.statement().version == name.version);
                 if let Some(statement) = known.cloned() {

@@ -76,13 +76,13 @@ impl Device {
         command
     }
 
-    /// The command that runs it, asking the seed every second.
+    /// The command that runs it, asking the seed every second unless `flags` say otherwise.
     pub fn run_command(&self, flags: &[&str]) -> Command {
         let mut command = program::hedgerow();
-        command.args(["--log", "json", "device", "run", "--json", "--poll-seconds", "1", "--data"]).arg(self.data());
-        for flag in ["--endpoint-listen", "--swarm-listen"] {
+        command.args(["--log", "json", "device", "run", "--json", "--data"]).arg(self.data());
+        for (flag, value) in [("--poll-seconds", "1"), ("--endpoint-listen", "127.0.0.1:0"), ("--swarm-listen", "127.0.0.1:0")] {
             if !flags.contains(&flag) {
-                command.args([flag, "127.0.0.1:0"]);
+                command.args([flag, value]);
             }
         }
         command.args(flags);

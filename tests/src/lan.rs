@@ -79,6 +79,25 @@ impl Lan {
         place
     }
 
+    /// Pulls all cables.
+    #[track_caller]
+    pub fn unplug_all(&self) {
+        self.set_ports("down");
+    }
+
+    /// Plugs all of them in again, at once.
+    #[track_caller]
+    pub fn plug_all(&self) {
+        self.set_ports("up");
+    }
+
+    #[track_caller]
+    fn set_ports(&self, state: &str) {
+        for number in 2..self.places.len() + 2 {
+            ip(&["link", "set", &format!("{}p{number}", self.name), state]);
+        }
+    }
+
     fn ipv6(&self, number: usize) -> String {
         format!("fd00:{}::{number:x}", self.prefix.replace('.', ":"))
     }

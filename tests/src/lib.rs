@@ -17,6 +17,8 @@
 //! | [`receiver`] | a receiver of webhooks |
 //! | [`seed`] | a seed, and its operator's commands |
 //! | [`device`] | a device |
+//! | [`lan`] | a LAN in network namespaces |
+//! | [`nat`] | two LANs with the same addresses behind one public address |
 //! | [`client`] | container tools that are not ours |
 //!
 //! It knows the product by its contracts only: commands, JSON, HTTP, files named in the documentation. What fails here
@@ -32,6 +34,7 @@ pub mod http;
 pub mod image;
 pub mod lan;
 pub mod log;
+pub mod nat;
 pub mod process;
 pub mod program;
 pub mod receiver;

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`devices`] | `list`, `show`, `label`, `pin`, `unpin` |
 //! | [`group`] | `group …` |
+//! | [`sites`] | `sites` |
 //! | [`tokens`] | `tokens …` |
 //!
 //! Not here: this machine as a device; see [`super::device`].
 
 pub mod devices;
 pub mod group;
+pub mod sites;
 pub mod tokens;
 
 use std::fmt::Write as _;
@@ -48,6 +50,8 @@ pub enum Command {
     Pin(devices::Pin),
     /// Let a device follow its group again.
     Unpin(devices::Unpin),
+    /// List sites: devices that meet on a LAN, and how often each site fetched a version over its WAN.
+    Sites(sites::Sites),
     /// Groups of devices.
     #[command(subcommand)]
     Group(group::Command),
@@ -137,6 +141,7 @@ impl Command {
             Self::Label(label) => label.run().await,
             Self::Pin(pin) => pin.run().await,
             Self::Unpin(unpin) => unpin.run().await,
+            Self::Sites(sites) => sites.run().await,
             Self::Group(command) => command.run().await,
             Self::Revoke(revoke) => revoke.run().await,
         }

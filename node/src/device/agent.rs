@@ -18,10 +18,9 @@ use std::time::Duration;
 
 use protocol::agent::record::Record;
 use protocol::agent::{Agent, ERRANDS_MAX, Effect, Event, Input, Now, Outcome, Refusal, Settings};
-use protocol::gossip::message::Documents;
+use protocol::gossip::message::{Documents, SitePoll};
 use protocol::label::Labels;
 use protocol::name::AppName;
-use protocol::site::Surroundings;
 use protocol::statement::TrustToken;
 use protocol::statement::version::VersionName;
 use tokio::sync::mpsc::error::TrySendError;
@@ -33,6 +32,7 @@ use super::gossip::documents::Shared;
 use super::hook::{Hook, StartedVersion};
 use super::identity::Identity;
 use super::metrics::DeviceMetrics;
+use super::neighbourhood::View;
 use super::seed_client::SeedClient;
 use super::signer::ReportSigner;
 use super::state::{DeviceDir, Enrolment, Progress};
@@ -81,8 +81,8 @@ pub struct Parts {
     pub listens_on: IpAddr,
     /// The configured site.
     pub site: Option<String>,
-    /// Where the device is.
-    pub surroundings: watch::Receiver<Surroundings>,
+    /// Where the device is, and who is there.
+    pub neighbourhood: View,
     /// Takes the seed's hints of peers, if they are followed.
     pub hinter: Option<Hinter>,
     /// Shows neighbours the documents in force.
@@ -101,9 +101,10 @@ pub struct Parts {
     pub activation: BTreeMap<AppName, Record>,
 }
 
-/// Drives the agent until the swarm or the clerk is gone, or the device is `stopped`. Report counters start at the time in
+/// Drives the agent until the swarm or the clerk is gone, or the device is `stopped`; it hears the swarm's `news`, and of the
+/// polls that neighbours made for the site. Report counters start at the time in
 /// seconds, so that they go up also when `progress.json` was lost.
-pub async fn run(parts: Parts, mut news: mpsc::Receiver<News>, mut stopped: watch::Receiver<bool>) {
+pub async fn run(parts: Parts, mut news: mpsc::Receiver<News>, mut polled: mpsc::Receiver<SitePoll>, mut stopped: watch::Receiver<bool>) {
     let clock = Clock::start();
     let settings = Settings {
         platform: parts.enrolment.platform.clone(),
@@ -152,6 +153,7 @@ pub async fn run(parts: Parts, mut news: mpsc::Receiver<News>, mut stopped: watc
                 Some(answer) => driver.on_answer(answer),
                 None => break,
             },
+            Some(poll) = polled.recv() => driver.input(Input::SitePolled(poll)),
             Some(ended) = driver.starting.join_next() => driver.on_start_ended(ended),
             _ = stopped.wait_for(|stopped| *stopped) => break,
             () = timer => driver.agent.handle_timeout(driver.now()),
@@ -191,8 +193,9 @@ impl Driver {
 
     fn on_news(&mut self, news: &News) {
         match *news {
-            News::Stored(blob) => {
+            News::Stored(blob, fetched) => {
                 self.catalogue(|catalogue| catalogue.note_stored(blob));
+                self.input(Input::BlobFetched { blob, fetched });
                 self.input(Input::BlobStored { blob });
             }
             News::ListUnusable(list) => self.input(Input::HashListUnusable { list }),
@@ -240,7 +243,7 @@ impl Driver {
     async fn carry_out(&mut self) {
         while let Some(effect) = self.agent.poll_effect() {
             match effect {
-                Effect::Poll => self.errand(Errand::Poll),
+                Effect::Poll(poll) => self.errand(Errand::Poll(poll)),
                 Effect::AcceptStatement { name, digest } => self.errand(Errand::AcceptStatement { name, digest }),
                 Effect::Report(report) => self.errand(Errand::Report(report)),
                 Effect::KeepFresh { at } => self.errand(Errand::KeepFresh(at)),
@@ -307,7 +310,7 @@ impl Driver {
             Ok(()) => return,
             Err(TrySendError::Closed(_)) => return tracing::debug!("the clerk has stopped"),
             Err(TrySendError::Full(errand)) => match errand {
-                Errand::Poll => Input::PollFailed,
+                Errand::Poll(_) => Input::PollFailed,
                 Errand::AcceptStatement { name, .. } => {
                     Input::StatementRefused { name, refusal: Refusal::Temporary("too much is asked of the seed at a time".to_owned()) }
                 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::control::Health;
 use super::identity::Identity;
-use super::seed_client::SeedClient;
+use super::seed_client::{Poll, SeedClient};
 use super::state::DeviceDir;
 use crate::config::device::DeviceConfig;
 use crate::files;
@@ -146,7 +146,7 @@ async fn seed(dir: &DeviceDir, url: &str, running: Option<&Health>) -> [Finding;
         let repository = VerifiedRepository::open(&dir.join("trust"), &enrolment.org, root.as_bytes())?;
         let identity = Identity::open(dir, repository.root(), repository.timestamp_expires())?;
         let client = SeedClient::new(identity.credentials.clone(), url)?;
-        let answer = client.state(None, 0, None, &[]).await.map(drop);
+        let answer = client.state(Poll::default()).await.map(drop);
         anyhow::Ok((answer, identity.time()))
     };
     let (seed, trusted) = match asked.await {

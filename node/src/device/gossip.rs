@@ -24,7 +24,7 @@ use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{PeerId, Swarm, Transport as _, identify};
-use protocol::gossip::message::{Documents, Heads, Message as _};
+use protocol::gossip::message::{Documents, Heads, Message as _, Said, SitePoll};
 use protocol::gossip::{self, Effect, Gossip};
 use protocol::name::NodeId;
 use quinn::{ClientConfig, Connecting, Endpoint};
@@ -76,6 +76,8 @@ pub struct Parts {
     pub shared: watch::Receiver<Arc<Shared>>,
     /// Takes documents of peers.
     pub heard: mpsc::Sender<Documents>,
+    /// Takes what is said of polls that peers made for the site.
+    pub polled: mpsc::Sender<SitePoll>,
     /// Is told who gossips.
     pub gossiping: Gossiping,
 }
@@ -101,7 +103,7 @@ impl Behaviour {
             .mesh_n_low(MESH_LOW)
             .mesh_n_high(MESH_HIGH)
             .mesh_outbound_min(1)
-            .max_transmit_size(Heads::BYTES_MAX + (4 << 10))
+            .max_transmit_size(Said::BYTES_MAX + (4 << 10))
             .validation_mode(ValidationMode::Permissive)
             .build()?;
         // Who sent a message is proven by the connection it came over; what it says is checked by asking. So a key in hardware
@@ -134,7 +136,7 @@ pub fn start(parts: Parts) -> anyhow::Result<impl Future<Output = ()> + Send + '
     let peer = parts.key.to_peer_id();
     let mut swarm = Swarm::new(transport, Behaviour::new(parts.key)?, peer, config);
     swarm.listen_on(to_multiaddr(listens_on)).context("libp2p does not listen")?;
-    let topic = IdentTopic::new("hedgerow-heads/1");
+    let topic = IdentTopic::new("hedgerow-site/1");
     swarm.behaviour_mut().gossip.subscribe(&topic).context("libp2p does not subscribe")?;
     let clock = Clock::start();
     let driver = Driver {
@@ -149,6 +151,7 @@ pub fn start(parts: Parts) -> anyhow::Result<impl Future<Output = ()> + Send + '
         neighbours: parts.neighbours,
         shared: parts.shared,
         heard: parts.heard,
+        polled: parts.polled,
         gossiping: parts.gossiping,
     };
     Ok(driver.run())
@@ -169,6 +172,7 @@ struct Driver {
     neighbours: watch::Receiver<BTreeMap<NodeId, Neighbour>>,
     shared: watch::Receiver<Arc<Shared>>,
     heard: mpsc::Sender<Documents>,
+    polled: mpsc::Sender<SitePoll>,
     gossiping: Gossiping,
 }
 
@@ -176,6 +180,7 @@ impl Driver {
     async fn run(mut self) {
         let mut compare = tokio::time::interval(COMPARE_EVERY);
         self.machine.on_own(self.clock.now(), self.shared.borrow_and_update().heads.clone());
+        let mut polled = None;
         loop {
             let timer = tokio::time::sleep_until(self.clock.to_tokio(self.machine.poll_timeout()));
             tokio::select! {
@@ -183,8 +188,12 @@ impl Driver {
                 Ok(()) = self.neighbours.changed() => self.compare(false),
                 _ = compare.tick() => self.compare(true),
                 Ok(()) = self.shared.changed() => {
-                    let heads = self.shared.borrow_and_update().heads.clone();
-                    self.machine.on_own(self.clock.now(), heads);
+                    let shared = self.shared.borrow_and_update().clone();
+                    let now = self.clock.now();
+                    self.machine.on_own(now, shared.heads.clone());
+                    if let Some((at, heads)) = shared.polled.clone().filter(|(at, _)| polled.replace(*at) != Some(*at)) {
+                        self.machine.on_polled(now, now - at.elapsed(), heads);
+                    }
                 }
                 () = timer => self.machine.handle_timeout(self.clock.now()),
             }
@@ -196,11 +205,15 @@ impl Driver {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Tell(heads) => {
-                let Some(bytes) = heads.encode() else { return };
+            Effect::Tell(said) => {
+                let Some(bytes) = said.encode() else { return };
                 if let Err(error) = self.swarm.behaviour_mut().gossip.publish(self.topic.clone(), bytes) {
                     tracing::debug!(%error, "nobody was told of the documents in force");
                 }
+            }
+            Effect::SitePolled(poll) => {
+                // If the agent is behind, it asks the seed itself before long.
+                let _ = self.polled.try_send(poll);
             }
             Effect::Ask(node, heads) => {
                 let peer = self.nodes.iter().find(|(_, known)| **known == node).map(|(peer, _)| *peer);
@@ -284,8 +297,8 @@ impl Driver {
 
     fn on_heard(&mut self, from: &PeerId, bytes: &[u8]) {
         let Some(node) = self.nodes.get(from) else { return };
-        match Heads::decode(bytes) {
-            Some(heads) => self.machine.on_heard(self.clock.now(), *node, &heads),
+        match Said::decode(bytes) {
+            Some(said) => self.machine.on_heard(self.clock.now(), *node, &said),
             None => tracing::debug!(%node, "a neighbour gossiped what is no message"),
         }
     }

@@ -9,7 +9,8 @@ use std::sync::atomic::AtomicU64;
 
 use anyhow::Context as _;
 use protocol::beacon::Tag;
-use protocol::gossip::message::Documents;
+use protocol::gossip::message::{Documents, SitePoll};
+use protocol::name::NodeId;
 use protocol::site::Surroundings;
 use quinn::{Connecting, Endpoint};
 use rcgen::PublicKeyData as _;
@@ -19,7 +20,7 @@ use tokio::task::JoinSet;
 use super::gossip::documents::Shared;
 use super::gossip::{self, Gossiping};
 use super::identity::Identity;
-use super::neighbours::Neighbours;
+use super::neighbours::{Neighbour, Neighbours};
 use super::swarm::SwarmHandle;
 use crate::config::device::DeviceConfig;
 use crate::transport::discovery::fixed::Fixed;
@@ -34,6 +35,28 @@ const FOUND_MAX: usize = 64;
 const INCOMING_MAX: usize = 16;
 /// Documents of neighbours that may wait to be checked.
 const HEARD_MAX: usize = 4;
+/// Polls of neighbours that may wait to be judged.
+const POLLED_MAX: usize = 4;
+
+/// What other parts of the device may look at.
+pub struct View {
+    /// Where this device is.
+    pub surroundings: watch::Receiver<Surroundings>,
+    /// The peers that are connected.
+    pub neighbours: watch::Receiver<BTreeMap<NodeId, Neighbour>>,
+    /// Which of them gossip with this device.
+    pub gossiping: watch::Receiver<BTreeMap<NodeId, String>>,
+}
+
+/// The ends of what is gossiped.
+pub struct Gossip {
+    /// Where the documents in force go in.
+    pub shared: watch::Sender<Arc<Shared>>,
+    /// Where those of neighbours come out.
+    pub heard: mpsc::Receiver<Documents>,
+    /// Where their polls for the site come out.
+    pub polled: mpsc::Receiver<SitePoll>,
+}
 
 /// What runs beside the swarm; it ends when this is dropped.
 pub struct Neighbourhood {
@@ -87,17 +110,17 @@ impl Neighbourhood {
         Ok(Self { surroundings, neighbours, gossiping, hinter, multicast_seen, others, incoming, sources, tasks })
     }
 
-    /// Finds peers for `swarm`, and starts gossip, if it is wanted: where the documents in force go in, and where those of
-    /// neighbours come out.
+    /// What is known of it, as it changes.
+    pub fn view(&self) -> View {
+        let (surroundings, neighbours) = (self.surroundings.subscribe(), self.neighbours.subscribe());
+        View { surroundings, neighbours, gossiping: self.gossiping.subscribe() }
+    }
+
+    /// Finds peers for `swarm`, and starts gossip, if it is wanted.
     ///
     /// # Errors
     /// When gossip does not start.
-    pub fn start(
-        &mut self,
-        endpoint: &Endpoint,
-        swarm: SwarmHandle,
-        identity: &Identity,
-    ) -> anyhow::Result<(watch::Sender<Arc<Shared>>, mpsc::Receiver<Documents>)> {
+    pub fn start(&mut self, endpoint: &Endpoint, swarm: SwarmHandle, identity: &Identity) -> anyhow::Result<Gossip> {
         let (sender, mut found) = mpsc::channel(FOUND_MAX);
         self.tasks.spawn(discovery::run(std::mem::take(&mut self.sources), self.surroundings.subscribe(), sender));
         self.tasks.spawn(async move {
@@ -107,6 +130,7 @@ impl Neighbourhood {
         });
         let (shared, documents) = watch::channel(Arc::default());
         let (sender, heard) = mpsc::channel(HEARD_MAX);
+        let (teller, polled) = mpsc::channel(POLLED_MAX);
         if let Some(incoming) = self.incoming.take() {
             let (me, seed) = identity.node();
             let parts = gossip::Parts {
@@ -119,10 +143,11 @@ impl Neighbourhood {
                 neighbours: self.neighbours.subscribe(),
                 shared: documents,
                 heard: sender,
+                polled: teller,
                 gossiping: self.gossiping.clone(),
             };
             self.tasks.spawn(gossip::start(parts)?);
         }
-        Ok((shared, heard))
+        Ok(Gossip { shared, heard, polled })
     }
 }

@@ -20,7 +20,7 @@ use super::endpoint::{Catalogue, EndpointState};
 use super::hook::Hook;
 use super::identity::Identity;
 use super::metrics::{DeviceCollector, DeviceMetrics, IdentityCollector};
-use super::neighbourhood::Neighbourhood;
+use super::neighbourhood::{Gossip, Neighbourhood};
 use super::seed_client::SeedClient;
 use super::signer::ReportSigner;
 use super::state::{DeviceDir, Enrolment, Ports, Progress};
@@ -111,7 +111,7 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
     let (handle, news, mut swarm) = swarm::start(parts);
     let grants = answer_commands(&config, &neighbourhood, &identity, swarm_addr, &handle, &mut servers, &stop);
     serve_https(&config, swarm_addr, &identity, &handle, &mut servers, &stop).await?;
-    let (shared, heard) = neighbourhood.start(&quic_endpoint, handle.clone(), &identity)?;
+    let Gossip { shared, heard, polled } = neighbourhood.start(&quic_endpoint, handle.clone(), &identity)?;
     let ready = Ready::of(&config, &enrolment, progress.ports, swarm_addr);
     let mut renewal = tokio::spawn(renewal::run(dir.clone(), identity.clone(), client.clone(), seed));
     let parts = agent::Parts {
@@ -133,7 +133,7 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
         port: swarm_addr.port(),
         listens_on: swarm_addr.ip(),
         site: config.site,
-        surroundings: neighbourhood.surroundings.subscribe(),
+        neighbourhood: neighbourhood.view(),
         hinter: neighbourhood.hinter.clone(),
         shared,
         heard,
@@ -141,7 +141,7 @@ pub async fn run(mut config: DeviceConfig, token: TrustToken, announce: impl FnO
         labels: config.labels,
         activation,
     };
-    let mut agent = tokio::spawn(agent::run(parts, news, stopped));
+    let mut agent = tokio::spawn(agent::run(parts, news, polled, stopped));
     let told_to_stop = telemetry::stop_signal();
     announce(&ready);
 

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
 use protocol::digest::Digest;
 use protocol::envelope::{ENVELOPE_BYTES_MAX, Envelope};
+use protocol::name::DeviceId;
 use protocol::time::WallTime;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, DATE, ETAG, IF_NONE_MATCH, RANGE};
 use reqwest::redirect::Policy;
@@ -47,6 +48,21 @@ pub struct SeedClient {
     base: String,
     org: String,
     certificate_refused: Notify,
+}
+
+/// What a device says of itself when it polls.
+#[derive(Clone, Debug, Default)]
+pub struct Poll<'a> {
+    /// The tag of the answer that it has.
+    pub etag: Option<&'a str>,
+    /// Where it takes swarm connections.
+    pub port: u16,
+    /// Its configured site.
+    pub site: Option<&'a str>,
+    /// Its addresses on its LANs, which the seed hints at to others of the site.
+    pub lan: Vec<IpAddr>,
+    /// The others of its site for which it asks too.
+    pub others: Vec<DeviceId>,
 }
 
 /// The seed's answer to a poll.
@@ -136,12 +152,11 @@ impl SeedClient {
         serde_json::from_slice(&body).context("the seed's answer to the renewal cannot be read")
     }
 
-    /// Polls; `port` is where this device takes swarm connections, `lan` are its addresses on its LANs, which the seed hints at to
-    /// others of the site.
+    /// Polls.
     ///
     /// # Errors
     /// When the seed cannot be reached or answers with an error.
-    pub async fn state(&self, etag: Option<&str>, port: u16, site: Option<&str>, lan: &[IpAddr]) -> anyhow::Result<StateAnswer> {
+    pub async fn state(&self, Poll { etag, port, site, lan, others }: Poll<'_>) -> anyhow::Result<StateAnswer> {
         let request = self.http().get(format!("{}/api/v1/device/state", self.base)).timeout(CONTROL_TIME);
         let mut request = request.query(&[("port", port.to_string())]);
         if !lan.is_empty() {
@@ -150,6 +165,10 @@ impl SeedClient {
         }
         if let Some(site) = site {
             request = request.query(&[("site", site)]);
+        }
+        if !others.is_empty() {
+            let others: Vec<String> = others.iter().map(DeviceId::to_string).collect();
+            request = request.query(&[("others", others.join(","))]);
         }
         if let Some(etag) = etag {
             request = request.header(IF_NONE_MATCH, etag);

@@ -42,6 +42,7 @@ use protocol::digest::Digest;
 use protocol::geometry::{Geometry, UNIT_BYTES};
 use protocol::identity::standing::{Purpose, Standing};
 use protocol::name::NodeId;
+use protocol::rollout::Fetched;
 use protocol::site::{Surroundings, is_link_local};
 use protocol::swarm::{AskId, Effect, Event, FetchId, Input, Source, memory};
 use protocol::time::Instant;
@@ -84,8 +85,8 @@ const NEWS_MAX: usize = 256;
 /// What the swarm tells the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
-    /// A wanted blob is stored and verified.
-    Stored(Digest),
+    /// A wanted blob is stored and verified; what was fetched of it in this run.
+    Stored(Digest, Fetched),
     /// A hash list that was stored cannot be used.
     ListUnusable(Digest),
 }
@@ -580,7 +581,7 @@ impl Driver {
                     partial.forget_map();
                     self.content.insert(*blob, Held::Whole { geometry });
                 }
-                self.tell_agent(News::Stored(*blob));
+                self.tell_agent(News::Stored(*blob, Fetched { wan_bytes: *wan_bytes, lan_bytes: *lan_bytes }));
             }
             Event::UnitRefused { source, blob, unit } => {
                 let peer = match source {

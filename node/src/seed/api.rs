@@ -2,7 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | `devices` | devices: lists, labels, pins |
+//! | `devices` | devices: lists, labels, pins, sites |
 //! | `groups` | groups of devices |
 //! | `keys` | organisations and their access keys |
 //! | `repositories` | repositories and their settings |
@@ -70,6 +70,11 @@ impl Refused {
     pub fn failed(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = chain(error), "a request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", "the seed failed; see its log, and try again")
+    }
+
+    /// Whether there is no such thing.
+    pub fn is_missing(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND
     }
 
     /// Whether somebody else's change came in between.
@@ -152,6 +157,7 @@ pub fn router(seed: Arc<Seed>) -> Router {
         .route("/api/v1/orgs/{org}/devices", get(devices::list))
         .route("/api/v1/orgs/{org}/devices/{device}", get(devices::show).patch(devices::change))
         .route("/api/v1/orgs/{org}/devices/{device}/revoke", post(revocation::revoke))
+        .route("/api/v1/orgs/{org}/sites", get(devices::sites))
         .route("/api/v1/orgs/{org}/groups", get(groups::list).post(groups::create))
         .route("/api/v1/orgs/{org}/apps/{app}/groups/{group}", delete(groups::remove))
         .route("/api/v1/orgs/{org}/rollouts", post(rollouts::start))

@@ -2,6 +2,7 @@
 //!
 //! Not here: what operators ask for; see [`super::api`].
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -16,7 +17,8 @@ use axum::{Extension, Router};
 use futures_util::TryStreamExt as _;
 use protocol::digest::Digest;
 use protocol::envelope::ENVELOPE_BYTES_MAX;
-use protocol::name::OrgName;
+use protocol::gossip::message::OTHERS_MAX;
+use protocol::name::{DeviceId, OrgName};
 use protocol::oci::range::{self, Requested};
 use protocol::rollout::signed;
 use serde::Deserialize;
@@ -27,6 +29,7 @@ use super::enrolment;
 use super::extract::{Path, Query, no_method, no_route};
 use super::fleet::assignments::DeviceDocuments;
 use super::metadata::tuf_file;
+use super::sites::Polled;
 use crate::api::{DeviceStateAnswer, LAN_ADDRESSES_MAX, SITE_BYTES_MAX};
 use crate::clock::wall_time;
 use crate::listener::Client;
@@ -60,6 +63,23 @@ struct Poll {
     /// Its addresses on its LANs, separated by commas.
     #[serde(default)]
     lan: String,
+    /// Others of its site, for which it asks too, separated by commas.
+    #[serde(default)]
+    others: String,
+}
+
+impl Poll {
+    fn lan(&self) -> Result<Vec<IpAddr>, Refused> {
+        let lan = self.lan.split(',').filter(|address| !address.is_empty()).take(LAN_ADDRESSES_MAX).map(str::parse);
+        let bad = |_| Refused::new(StatusCode::BAD_REQUEST, "bad_address", "lan names IP addresses, separated by commas");
+        lan.collect::<Result<_, _>>().map_err(bad)
+    }
+
+    fn others(&self) -> Result<BTreeSet<DeviceId>, Refused> {
+        let others = self.others.split(',').filter(|other| !other.is_empty()).take(OTHERS_MAX - 1).map(str::parse);
+        let bad = |_| Refused::new(StatusCode::BAD_REQUEST, "bad_device", "others names devices, separated by commas");
+        others.collect::<Result<_, _>>().map_err(bad)
+    }
 }
 
 async fn state(
@@ -74,21 +94,24 @@ async fn state(
         let message = format!("the name of a site has at most {SITE_BYTES_MAX} bytes");
         return Err(Refused::new(StatusCode::BAD_REQUEST, "site_too_long", message));
     }
-    let lan = poll.lan.split(',').filter(|address| !address.is_empty()).take(LAN_ADDRESSES_MAX).map(str::parse);
-    let lan = lan.collect::<Result<Vec<IpAddr>, _>>();
-    let lan = lan.map_err(|_| Refused::new(StatusCode::BAD_REQUEST, "bad_address", "lan names IP addresses, separated by commas"))?;
-    seed.metrics.count_poll();
+    let (lan, mut others) = (poll.lan()?, poll.others()?);
+    others.remove(&device);
+    seed.metrics.count_poll(!others.is_empty());
     let missing = || Refused::new(StatusCode::NOT_FOUND, "missing", "the organisation has no trust metadata");
     let timestamp = seed.store.tuf_file(&org, "timestamp.json").await?.ok_or_else(missing)?.content;
-    let peers: Vec<SocketAddr> = seed.sites.seen(&org, &device, client.address.ip(), &lan, poll.port, poll.site);
-    let DeviceDocuments { assignment, states } = seed.documents_for(&org, &device).await?;
+    let polled = Polled { from: client.address.ip(), lan, port: poll.port, site: poll.site, others: others.clone() };
+    let peers: Vec<SocketAddr> = seed.sites.seen(&org, &device, polled);
+    let documents = seed.documents_for(&org, &device).await?;
+    let site = if others.is_empty() { None } else { Some(seed.heads_of(&org, (&device, &documents), others).await?) };
+    let DeviceDocuments { assignment, states, .. } = documents;
     let revocations = seed.store.revocation_list(&org).await?.and_then(|list| list.digest);
     let revoked = revocations.map(|digest| digest.to_string());
-    let etag = etag_of([&timestamp, &assignment].into_iter().chain(&states).chain(&revoked));
+    let heads = site.as_ref().map(serde_json::to_string).transpose().map_err(|error| Refused::failed(&error))?;
+    let etag = etag_of([&timestamp, &assignment].into_iter().chain(&states).chain(&revoked).chain(&heads));
     if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
         return Ok((StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response());
     }
-    let answer = DeviceStateAnswer { timestamp, assignment, states, revocations, peers };
+    let answer = DeviceStateAnswer { timestamp, assignment, states, revocations, peers, site };
     let body = serde_json::to_vec(&answer).map_err(|error| Refused::failed(&error))?;
     Ok(([(ETAG, etag), (CONTENT_TYPE, "application/json".to_owned())], body).into_response())
 }

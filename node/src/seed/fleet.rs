@@ -5,6 +5,7 @@
 //! | [`assignments`] | what a device is told, and the epoch in which it is signed |
 //! | [`groups`] | groups, labels and pins |
 //! | [`rollouts`] | what operators do with rollouts |
+//! | [`sites`] | which devices meet, and what they fetch |
 //! | [`states`] | desired states: the next one, and renewal |
 //! | [`watch`] | rollouts judged while they run |
 //!
@@ -14,6 +15,7 @@
 pub mod assignments;
 pub mod groups;
 pub mod rollouts;
+pub mod sites;
 pub mod states;
 pub mod watch;
 

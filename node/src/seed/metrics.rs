@@ -24,6 +24,7 @@ use crate::transport::meter::Meter;
 pub struct SeedMetrics {
     blob_bytes: AtomicU64,
     polls: AtomicU64,
+    site_polls: AtomicU64,
     reports: AtomicU64,
     refused_reports: AtomicU64,
     stale_reports: AtomicU64,
@@ -39,9 +40,10 @@ impl SeedMetrics {
         self.blob_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// A device polled.
-    pub fn count_poll(&self) {
+    /// A device polled, for itself alone or for others of its site too.
+    pub fn count_poll(&self, for_others: bool) {
         self.polls.fetch_add(1, Ordering::Relaxed);
+        self.site_polls.fetch_add(for_others.into(), Ordering::Relaxed);
     }
 
     /// A device reported.
@@ -133,6 +135,7 @@ impl Collector for SeedCollector {
         let counters = [
             ("hedgerow_seed_blob_bytes", "Bytes of blobs handed to connections of devices", get(&metrics.blob_bytes)),
             ("hedgerow_seed_polls", "Polls of devices", get(&metrics.polls)),
+            ("hedgerow_seed_site_polls", "Those of them that a device made for others of its site too", get(&metrics.site_polls)),
             ("hedgerow_seed_reports", "Reports of devices", get(&metrics.reports)),
             ("hedgerow_seed_reports_refused", "Reports that were not signed by their device, or replayed", get(&metrics.refused_reports)),
             ("hedgerow_seed_reports_stale", "Reports of devices that could accept nothing for 7 days", get(&metrics.stale_reports)),

@@ -51,7 +51,7 @@ mod tests {
                 routes += 1;
             }
         }
-        assert_eq!(routes, 38);
+        assert_eq!(routes, 39);
     }
 
     #[test]

@@ -174,6 +174,11 @@ impl VerifiedRepository {
         self.updater.timestamp()
     }
 
+    /// The version of the newest verified timestamp.
+    pub fn timestamp_version(&self) -> Option<u64> {
+        Some(self.updater.trusted().timestamp()?.version)
+    }
+
     /// When the newest verified timestamp expires.
     pub fn timestamp_expires(&self) -> Option<WallTime> {
         let expires = self.updater.trusted().timestamp()?.expires.as_second();

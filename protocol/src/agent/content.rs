@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Effect, Event, Outbox, Refusal};
 use crate::digest::Digest;
+use crate::rollout::report::Fetched;
 use crate::statement::version::{AcceptedStatement, HashListName, StatedBlob, VersionName};
 
 /// Blobs that are wanted of the swarm at a time: enough to keep a WAN busy with small ones, few enough for files and memory.
@@ -51,6 +52,8 @@ pub(super) struct Content {
 #[derive(Debug)]
 struct Version {
     statement: Digest,
+    /// What was fetched for it in this run.
+    fetched: Fetched,
     stage: Stage,
 }
 
@@ -77,7 +80,7 @@ impl Content {
         for (name, statement) in needed {
             if !self.versions.contains_key(&name) {
                 changed = true;
-                self.versions.insert(name.clone(), Version { statement, stage: Stage::Asked });
+                self.versions.insert(name.clone(), Version { statement, fetched: Fetched::default(), stage: Stage::Asked });
                 self.to_ask.push_back(name);
             }
         }
@@ -97,6 +100,11 @@ impl Content {
 
     pub(super) fn is_stored(&self, name: &VersionName, statement: &Digest) -> bool {
         matches!(self.progress(name, statement), Progress::Stored)
+    }
+
+    /// Whether a statement could not be had, and is to be asked for again.
+    pub(super) fn misses_statement(&self) -> bool {
+        self.versions.values().any(|version| matches!(version.stage, Stage::AskAgain))
     }
 
     /// Asks for the statements that could not be had.
@@ -179,6 +187,20 @@ impl Content {
         }
         self.ask_queued(out);
         self.unwant_what_nothing_needs(out);
+    }
+
+    /// What was fetched to have the version whole, once it is, and if something was.
+    pub(super) fn fetched(&self, name: &VersionName, statement: &Digest) -> Option<Fetched> {
+        let version = self.versions.get(name).filter(|_| self.is_stored(name, statement));
+        version.map(|version| version.fetched).filter(|fetched| fetched.bytes() > 0)
+    }
+
+    pub(super) fn on_blob_fetched(&mut self, blob: Digest, fetched: Fetched) {
+        for version in self.versions.values_mut() {
+            if matches!(&version.stage, Stage::Fetching(missing) if missing.contains_key(&blob)) {
+                version.fetched.add(fetched);
+            }
+        }
     }
 
     pub(super) fn on_blob_stored(&mut self, stored: Digest, out: &mut Outbox) {

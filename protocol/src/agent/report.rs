@@ -101,7 +101,10 @@ impl Agent {
             let wanted = &self.apps[app];
             let (state, reason) = self.state_of(app);
             let running = self.start.record(app).running.filter(|run| run.healthy).map(|run| run.release.version);
-            AppReport { version: wanted.version, rollout: wanted.rollout.clone(), state, running, reason: reason.map(short_reason) }
+            let name = VersionName { app: app.clone(), version: wanted.version };
+            let fetched = wanted.target.and_then(|target| self.content.fetched(&name, &target.statement));
+            let (version, rollout) = (wanted.version, wanted.rollout.clone());
+            AppReport { version, rollout, state, running, reason: reason.map(short_reason), fetched }
         };
         self.apps.keys().take(APPS_MAX).map(|app| (app.clone(), report(app))).collect()
     }

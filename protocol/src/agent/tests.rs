@@ -13,6 +13,7 @@ use crate::statement::version::{Descriptor, HashListName, Image, StatedBlob, Ver
 use std::sync::OnceLock;
 
 mod starts;
+mod turns;
 
 const INTERVAL: Duration = Duration::from_secs(300);
 
@@ -74,14 +75,12 @@ fn state_of(group: &str, app: DesiredApp) -> AcceptedDesiredState {
 }
 
 fn state_with(group: &str, apps: BTreeMap<AppName, DesiredApp>) -> AcceptedDesiredState {
-    let state = DesiredState {
-        format: FORMAT,
-        org: "acme".parse().unwrap(),
-        group: group.parse().unwrap(),
-        counter: Counter { epoch: 1, n: 1 },
-        expires: END,
-        apps,
-    };
+    state_counted(group, Counter { epoch: 1, n: 1 }, apps)
+}
+
+fn state_counted(group: &str, counter: Counter, apps: BTreeMap<AppName, DesiredApp>) -> AcceptedDesiredState {
+    let (org, group) = ("acme".parse().unwrap(), group.parse().unwrap());
+    let state = DesiredState { format: FORMAT, org, group, counter, expires: END, apps };
     let assigned = assigned(&[("db", Assigned::Group(state.group.clone()))]);
     let bytes = sealed_state(&state);
     AcceptedDesiredState::accept(&bytes, &online(1), &assigned, &mut Counters::default(), WallTime::default()).unwrap()
@@ -140,7 +139,7 @@ fn polls_soon_after_the_start_then_once_an_interval_in_its_own_phase_and_backs_o
     assert!(first <= Instant::ZERO + INTERVAL / 10);
     let mut now = Now { monotonic: first, ..START };
     agent.handle_timeout(now);
-    assert!(effects(&mut agent).contains(&Effect::Poll));
+    assert!(effects(&mut agent).contains(&Effect::Poll(PollFor::Itself)));
     agent.handle_input(now, Input::Reported { counter: 41 });
     assert_eq!(agent.poll_timeout(), None);
     agent.handle_input(now, Input::Polled);
@@ -192,9 +191,18 @@ fn wants_the_list_before_the_blob_and_reports_when_all_is_stored() {
 
     agent.handle_input(now, Input::BlobStored { blob: list.digest });
     assert_eq!(effects(&mut agent), [Effect::Want { blob: listed.digest, size: listed.size, proof: Proof::HashList(list.digest) }]);
+    let fetched = |wan_bytes, lan_bytes| Fetched { wan_bytes, lan_bytes };
+    agent.handle_input(now, Input::BlobFetched { blob: list.digest, fetched: fetched(100, 0) });
+    agent.handle_input(now, Input::BlobFetched { blob: listed.digest, fetched: fetched(30, 4) });
     agent.handle_input(now, Input::BlobStored { blob: listed.digest });
     assert_eq!(agent.poll_event(), None);
+    agent.handle_input(now, Input::BlobFetched { blob: manifest.digest, fetched: fetched(0, 8) });
     agent.handle_input(now, Input::BlobStored { blob: manifest.digest });
+    let said = effects(&mut agent).into_iter().find_map(|effect| match effect {
+        Effect::Report(report) => report.apps.values().next()?.fetched,
+        _ => None,
+    });
+    assert_eq!(said, Some(fetched(30, 12)), "of what the version consists of");
     let name = statement.statement().name();
     assert_eq!(agent.poll_event(), Some(Event::VersionStored { name: name.clone() }));
     assert_eq!(agent.poll_event(), Some(Event::VersionStarted { name }));

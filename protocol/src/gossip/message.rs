@@ -7,11 +7,14 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::name::GroupName;
+use crate::name::{DeviceId, GroupName};
 use crate::statement::desired::Counter;
 
 /// Groups of which a device tells: more than it is in, one for each app.
 pub const GROUPS_MAX: usize = 256;
+
+/// Devices for which one of them polls: a site of more has more than one that does.
+pub const OTHERS_MAX: usize = 64;
 
 /// A message between devices.
 pub trait Message: Serialize + DeserializeOwned {
@@ -40,21 +43,61 @@ pub struct Heads {
     pub states: BTreeMap<GroupName, Counter>,
     /// Of the list of revoked keys.
     pub revocations: Option<Counter>,
+    /// The version of the organisation's `timestamp.json`, with which a new root comes; none if it is not at hand.
+    pub timestamp: Option<u64>,
 }
 
 impl Heads {
     /// Whether `other` has something newer that a device with these wants.
     pub fn is_behind(&self, other: &Self) -> bool {
         let newer = |(group, own): (&GroupName, &Counter)| other.states.get(group).is_some_and(|theirs| theirs > own);
-        self.revocations < other.revocations || self.states.iter().any(newer)
+        self.revocations < other.revocations || self.timestamp < other.timestamp || self.states.iter().any(newer)
     }
 }
 
 impl Message for Heads {
-    const BYTES_MAX: usize = 48 << 10;
+    const BYTES_MAX: usize = 24 << 10;
 
     fn is_bounded(&self) -> bool {
         self.states.len() <= GROUPS_MAX
+    }
+}
+
+/// What the seed said of the devices of a site when one of them polled for all: how far their documents are. Nothing of it is
+/// believed; a device that is behind asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteHeads {
+    /// Of the assignment of each device that the poll was for.
+    pub assignments: BTreeMap<DeviceId, Counter>,
+    /// Of the desired state of each group that one of them is in.
+    pub states: BTreeMap<GroupName, Counter>,
+}
+
+/// A poll that a device made for its site.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SitePoll {
+    /// How long ago, in milliseconds.
+    pub ago_ms: u32,
+    /// What the seed said.
+    pub heads: SiteHeads,
+}
+
+/// What a device tells the others of its site.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// How far its own documents are.
+    pub heads: Heads,
+    /// Its newest poll, if it is the one that polls for the site.
+    pub poll: Option<SitePoll>,
+}
+
+impl Message for Said {
+    const BYTES_MAX: usize = 56 << 10;
+
+    fn is_bounded(&self) -> bool {
+        let bounded = |poll: &SitePoll| poll.heads.assignments.len() <= OTHERS_MAX && poll.heads.states.len() <= GROUPS_MAX;
+        self.heads.is_bounded() && self.poll.as_ref().is_none_or(bounded)
     }
 }
 
@@ -65,6 +108,8 @@ pub struct Documents {
     pub states: Vec<String>,
     /// The list of revoked keys.
     pub revocations: Option<String>,
+    /// The organisation's `timestamp.json`: it leads to new roots, and to versions that new desired states name.
+    pub timestamp: Option<String>,
 }
 
 impl Message for Documents {
@@ -82,15 +127,19 @@ mod tests {
 
     #[test]
     fn messages_are_read_as_they_were_written_and_nothing_else_is() {
-        let heads = Heads { states: [("all".parse().unwrap(), Counter { epoch: 1, n: 2 })].into(), revocations: None };
+        let heads = Heads { states: [("all".parse().unwrap(), Counter { epoch: 1, n: 2 })].into(), revocations: None, timestamp: Some(7) };
         let bytes = heads.encode().unwrap();
         assert_eq!(Heads::decode(&bytes), Some(heads));
         assert!((0..bytes.len()).all(|end| Heads::decode(&bytes[..end]).is_none()));
         let many = (0..=GROUPS_MAX).map(|n| (format!("g{n}").parse().unwrap(), Counter::default())).collect();
-        let many = Heads { states: many, revocations: None };
+        let many = Heads { states: many, ..Heads::default() };
         assert!(many.encode().is_none());
         assert_eq!(Heads::decode(&postcard::to_stdvec(&many).unwrap()), None);
-        let large = Documents { states: vec!["x".repeat(Documents::BYTES_MAX)], revocations: None };
+        let large = Documents { states: vec!["x".repeat(Documents::BYTES_MAX)], ..Documents::default() };
         assert_eq!(Documents::decode(&postcard::to_stdvec(&large).unwrap()), None);
+        let crowd = (0..=OTHERS_MAX).map(|n| (format!("d{n}").parse().unwrap(), Counter::default())).collect();
+        let crowd = SiteHeads { assignments: crowd, ..SiteHeads::default() };
+        let said = Said { poll: Some(SitePoll { ago_ms: 0, heads: crowd }), ..Said::default() };
+        assert_eq!(Said::decode(&postcard::to_stdvec(&said).unwrap()), None);
     }
 }

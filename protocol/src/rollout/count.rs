@@ -145,7 +145,7 @@ mod tests {
 
     fn report(version: u64, rollout: Option<&str>, state: DeviceState, reason: Option<&str>) -> DeviceReport {
         let rollout = rollout.map(|id| id.parse().unwrap());
-        let app = AppReport { version, rollout, state, running: None, reason: reason.map(str::to_owned) };
+        let app = AppReport { version, rollout, state, running: None, reason: reason.map(str::to_owned), fetched: None };
         DeviceReport {
             counter: 1,
             apps: [("web".parse().unwrap(), app)].into(),

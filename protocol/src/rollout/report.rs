@@ -84,6 +84,32 @@ pub struct AppReport {
     /// Why it failed, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What it fetched to have the version whole; none if it did not, or not since it was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetched: Option<Fetched>,
+}
+
+/// Where bytes of blobs came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fetched {
+    /// From the seed.
+    pub wan_bytes: u64,
+    /// From peers.
+    pub lan_bytes: u64,
+}
+
+impl Fetched {
+    /// All of them.
+    pub const fn bytes(self) -> u64 {
+        self.wan_bytes.saturating_add(self.lan_bytes)
+    }
+
+    /// Counts more of them.
+    pub const fn add(&mut self, more: Self) {
+        self.wan_bytes = self.wan_bytes.saturating_add(more.wan_bytes);
+        self.lan_bytes = self.lan_bytes.saturating_add(more.lan_bytes);
+    }
 }
 
 /// Everything a device says, newest counter wins.
@@ -129,6 +155,16 @@ pub enum ReportTooLarge {
 }
 
 impl DeviceReport {
+    /// This report after `before`: a device that was started again does not know any more what it fetched to have a version.
+    #[must_use]
+    pub fn following(mut self, before: &Self) -> Self {
+        for (app, report) in &mut self.apps {
+            let known = before.apps.get(app).filter(|known| known.version == report.version);
+            report.fetched = report.fetched.or_else(|| known.and_then(|known| known.fetched));
+        }
+        self
+    }
+
     /// Checks the limits.
     ///
     /// # Errors
@@ -154,7 +190,14 @@ mod tests {
     use super::*;
 
     fn report(apps: usize, reason: &str) -> DeviceReport {
-        let app = AppReport { version: 1, rollout: None, state: DeviceState::Failed, running: None, reason: Some(reason.to_owned()) };
+        let app = AppReport {
+            version: 1,
+            rollout: None,
+            state: DeviceState::Failed,
+            running: None,
+            reason: Some(reason.to_owned()),
+            fetched: None,
+        };
         let apps = (0..apps).map(|n| (format!("app{n}").parse().unwrap(), app.clone())).collect();
         DeviceReport { counter: 1, apps, labels: Labels::new(), refused: BTreeMap::new(), stale: false }
     }

@@ -12,6 +12,8 @@
 //! | [`registry`] | container tools push and pull unmodified, and see what is theirs alone |
 //! | [`registry_faults`] | the registry survives kills, full disks, damage, races and attacks |
 //! | [`repositories`] | tags that stay, tags that expire, versions that are retired |
+//! | [`sites`] | a LAN polls once, and LANs with the same addresses stay apart |
+//! | [`crowd`] | fifty devices on one LAN find each other, and are quiet at rest |
 //! | [`swarm`] | devices of another organisation and wrong bytes stay out |
 //! | [`evidence`] | evidence beside each version, and cosign signatures that an organisation asks for |
 //! | [`fleet`] | labels, groups and pins decide which device gets what |
@@ -29,6 +31,7 @@
 
 mod clients;
 mod conformance;
+mod crowd;
 mod demo;
 mod discovery;
 mod enrolment;
@@ -47,6 +50,7 @@ mod registry_faults;
 mod repositories;
 mod rollouts;
 mod simulation;
+mod sites;
 mod storage;
 mod swarm;
 mod trust;

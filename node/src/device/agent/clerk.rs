@@ -3,31 +3,35 @@
 //!
 //! Not here: when an errand is run; [`protocol::agent`] decides.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
 use protocol::agent::documents::{Offer, Reader, RefusedDocument, Taken};
+use protocol::agent::turn::PollFor;
 use protocol::agent::{Input, Refusal, RoleTerms};
 use protocol::digest::Digest;
-use protocol::gossip::message::{Documents, Heads};
-use protocol::name::AppName;
+use protocol::gossip::message::{Documents, GROUPS_MAX, Heads, OTHERS_MAX, SiteHeads};
+use protocol::name::{AppName, DeviceId, GroupName};
 use protocol::rollout::DeviceReport;
+use protocol::statement::desired::Counter;
 use protocol::statement::refused::DocumentRefused;
 use protocol::statement::version::{AcceptedStatement, VersionName};
 use protocol::time::WallTime;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::Parts;
 use crate::api::DeviceStateAnswer;
 use crate::device::gossip::documents::Shared;
-use crate::device::seed_client::StateAnswer;
+use crate::device::seed_client::{Poll, StateAnswer};
 use crate::trust::TrustRefused;
 
 /// What the agent wants of the seed.
 #[derive(Debug)]
 pub(super) enum Errand {
-    Poll,
+    Poll(PollFor),
     AcceptStatement { name: VersionName, digest: Digest },
     Report(DeviceReport),
     KeepFresh(WallTime),
@@ -46,11 +50,19 @@ pub(super) enum Answer {
 pub(super) struct Clerk {
     pub(super) parts: Parts,
     etag: Option<String>,
+    /// What the answer with that tag says of the site's devices.
+    site: Option<SiteHeads>,
+    /// The groups of the assignment in force.
+    groups: BTreeSet<GroupName>,
+    /// When the last poll for the site was answered.
+    polled: Option<Instant>,
+    /// The timestamp that was taken last in this run, and its version.
+    timestamp: Option<(u64, String)>,
 }
 
 impl Clerk {
     pub(super) const fn new(parts: Parts) -> Self {
-        Self { parts, etag: None }
+        Self { parts, etag: None, site: None, groups: BTreeSet::new(), polled: None, timestamp: None }
     }
 
     pub(super) async fn run(mut self, mut errands: mpsc::Receiver<Errand>, answers: mpsc::Sender<Answer>) {
@@ -64,7 +76,7 @@ impl Clerk {
             self.share();
             let inputs = tokio::select! {
                 errand = errands.recv() => match errand {
-                    Some(Errand::Poll) => self.poll().await,
+                    Some(Errand::Poll(poll)) => self.poll(poll).await,
                     Some(Errand::AcceptStatement { name, digest }) => self.accept_statement(name, digest).await,
                     Some(Errand::Report(report)) => vec![self.report(report).await],
                     Some(Errand::KeepFresh(at)) => {
@@ -125,21 +137,37 @@ impl Clerk {
             tracing::error!(event = "state_refused", document, reason, error, "what the seed says is not acted on");
             metrics.count_refused_document(document, reason);
         }
+        if let Some(Input::StateAccepted { assignment, .. }) = &taken.state {
+            self.groups = assignment.assignment().groups().into_iter().cloned().collect();
+        }
         taken
     }
 
-    async fn poll(&mut self) -> Vec<Input> {
-        let lan: Vec<IpAddr> = self.parts.surroundings.borrow().addresses(self.parts.listens_on).collect();
-        let answer = self.parts.client.state(self.etag.as_deref(), self.parts.port, self.parts.site.as_deref(), &lan).await;
+    async fn poll(&mut self, poll: PollFor) -> Vec<Input> {
+        let lan: Vec<IpAddr> = self.parts.neighbourhood.surroundings.borrow().addresses(self.parts.listens_on).collect();
+        let others = if poll == PollFor::Site { self.others() } else { Vec::new() };
+        let (etag, port, site) = (self.etag.as_deref(), self.parts.port, self.parts.site.as_deref());
+        let answer = self.parts.client.state(Poll { etag, port, site, lan, others }).await;
         self.parts.identity.keep_time().await;
         match answer {
-            Ok(StateAnswer::Unchanged) => self.end_grants().await.into_iter().chain([Input::Polled]).collect(),
+            Ok(StateAnswer::Unchanged) => {
+                self.polled = self.site.is_some().then(Instant::now);
+                self.end_grants().await.into_iter().chain([Input::Polled]).collect()
+            }
             Ok(StateAnswer::Changed { etag, state }) => self.take_state(etag, *state).await,
             Err(error) => {
                 tracing::warn!(event = "poll_failed", error = format!("{error:#}"), "the seed cannot be asked; trying again");
                 vec![Input::PollFailed]
             }
         }
+    }
+
+    /// The devices that hear of a poll, as far as this one knows: whoever is connected, if any of them gossips.
+    fn others(&self) -> Vec<DeviceId> {
+        if self.parts.neighbourhood.gossiping.borrow().is_empty() {
+            return Vec::new();
+        }
+        self.parts.neighbourhood.neighbours.borrow().values().map(|neighbour| neighbour.device.clone()).take(OTHERS_MAX - 1).collect()
     }
 
     async fn take_state(&mut self, etag: Option<String>, answer: DeviceStateAnswer) -> Vec<Input> {
@@ -165,7 +193,9 @@ impl Clerk {
         self.parts.identity.keep_time().await;
         let offer = Offer { assignment: Some(&answer.assignment), states: &answer.states };
         let Some((inputs, complete)) = self.take_and_keep(offer).await else { return vec![Input::PollFailed] };
-        self.etag = if complete { etag } else { None };
+        (self.etag, self.site) = if complete { (etag, answer.site) } else { (None, None) };
+        self.polled = self.site.is_some().then(Instant::now);
+        self.timestamp = self.parts.repository.timestamp_version().map(|version| (version, answer.timestamp));
         let (ended, polled) = if complete { (self.end_grants().await, Input::Polled) } else { (Vec::new(), Input::PollFailed) };
         inputs.into_iter().chain(forgotten).chain(ended).chain([polled]).collect()
     }
@@ -179,6 +209,9 @@ impl Clerk {
                 tracing::warn!(error = format!("{error:#}"), "a neighbour's list of revoked keys is not taken");
             }
         }
+        if let Some(timestamp) = documents.timestamp {
+            self.take_heard_timestamp(timestamp).await;
+        }
         if documents.states.is_empty() {
             return Vec::new();
         }
@@ -186,6 +219,20 @@ impl Clerk {
         let inputs = self.take_and_keep(offer).await.map(|(inputs, _)| inputs);
         tracing::info!(event = "heard", states = documents.states.len(), "documents were taken from a neighbour");
         inputs.unwrap_or_default()
+    }
+
+    /// Follows a timestamp to new roots and roles, over the WAN. If that fails, a statement that needs them is asked for again.
+    async fn take_heard_timestamp(&mut self, timestamp: String) {
+        let Parts { identity, repository, client, .. } = &mut self.parts;
+        let refreshed = repository.refresh(identity.time().now, client.as_ref(), Some(timestamp.as_bytes())).await;
+        // A root that verified is in force, whatever became of the rest.
+        if let Err(error) = identity.learn_root(repository.root(), repository.timestamp_expires()) {
+            tracing::warn!(error = format!("{error:#}"), "the authorities of a new root are not taken");
+        }
+        match refreshed {
+            Ok(_) => self.timestamp = repository.timestamp_version().map(|version| (version, timestamp)),
+            Err(refused) => tracing::debug!(%refused, "metadata to which a neighbour's timestamp leads is not taken"),
+        }
     }
 
     /// Takes what is acceptable of an offer and keeps it, and whether all of it was; none if the disk did not take it.
@@ -208,12 +255,19 @@ impl Clerk {
     /// Shows the documents in force to those who tell neighbours of them.
     fn share(&self) {
         let Parts { progress, identity, shared, .. } = &self.parts;
-        let counters = progress.states.keys().filter_map(|group| Some((group.clone(), progress.counters.desired(group)?.counter)));
-        let heads = Heads { states: counters.collect(), revocations: identity.revocations() };
-        let is_news = shared.borrow().heads != heads;
-        if is_news {
+        let counter = |group: &GroupName| progress.counters.desired(group).map_or_else(Counter::default, |seen| seen.counter);
+        let counters = self.groups.iter().take(GROUPS_MAX).map(|group| (group.clone(), counter(group)));
+        let (version, timestamp) = self.timestamp.clone().unzip();
+        let heads = Heads { states: counters.collect(), revocations: identity.revocations(), timestamp: version };
+        let polled = self.polled.zip(self.site.as_ref());
+        let is_known = {
+            let known = shared.borrow();
+            known.polled.as_ref().map(|(at, _)| *at) == polled.map(|(at, _)| at) && known.heads == heads && known.timestamp == timestamp
+        };
+        if !is_known {
             let (states, revocations) = (progress.states.clone(), identity.revocation_list());
-            shared.send_replace(Arc::new(Shared { heads, states, revocations }));
+            let polled = polled.map(|(at, heads)| (at, heads.clone()));
+            shared.send_replace(Arc::new(Shared { heads, states, revocations, timestamp, polled }));
         }
     }
 

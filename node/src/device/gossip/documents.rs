@@ -10,11 +10,12 @@ use std::time::Duration;
 use libp2p::StreamProtocol;
 use libp2p::futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use libp2p::request_response;
-use protocol::gossip::message::{Documents, Heads, Message};
+use protocol::gossip::message::{Documents, Heads, Message, SiteHeads};
 use protocol::name::GroupName;
+use tokio::time::Instant;
 
 /// The name of this exchange in libp2p.
-pub(super) const DOCUMENTS_PROTOCOL: StreamProtocol = StreamProtocol::new("/hedgerow/documents/1");
+pub(super) const DOCUMENTS_PROTOCOL: StreamProtocol = StreamProtocol::new("/hedgerow/documents/2");
 /// From question to answer.
 pub(super) const ANSWER_TIME: Duration = Duration::from_secs(10);
 
@@ -27,15 +28,20 @@ pub struct Shared {
     pub states: BTreeMap<GroupName, String>,
     /// The list of revoked keys, as signed, if it came in this run.
     pub revocations: Option<String>,
+    /// The organisation's timestamp that came with the newest answer of the seed in this run.
+    pub timestamp: Option<String>,
+    /// When this device last polled for its site in this run, and what it was told of the others.
+    pub polled: Option<(Instant, SiteHeads)>,
 }
 
 impl Shared {
     /// What a device with `heads` does not have.
     pub fn newer_than(&self, heads: &Heads) -> Documents {
         let is_newer = |group: &GroupName| heads.states.get(group).is_some_and(|theirs| self.heads.states.get(group) > Some(theirs));
-        let states = self.states.iter().filter(|(group, _)| is_newer(group)).map(|(_, envelope)| envelope.clone());
+        let states: Vec<String> = self.states.iter().filter(|(group, _)| is_newer(group)).map(|(_, envelope)| envelope.clone()).collect();
         let revocations = self.revocations.clone().filter(|_| heads.revocations < self.heads.revocations);
-        Documents { states: states.collect(), revocations }
+        let timestamp = self.timestamp.clone().filter(|_| heads.timestamp < self.heads.timestamp);
+        Documents { states, revocations, timestamp }
     }
 }
 
@@ -92,11 +98,14 @@ mod tests {
         let heads = |n| Heads {
             states: [("all".parse().unwrap(), Counter { epoch: 1, n })].into(),
             revocations: (n > 1).then_some(Counter { epoch: 1, n }),
+            timestamp: Some(n),
         };
         let states = [("all".parse().unwrap(), "signed".to_owned()), ("other".parse().unwrap(), "else".to_owned())].into();
-        let shared = Shared { heads: heads(2), states, revocations: Some("revoked".to_owned()) };
+        let text = |text: &str| Some(text.to_owned());
+        let shared = Shared { heads: heads(2), states, revocations: text("revoked"), timestamp: text("time"), polled: None };
         let newer = shared.newer_than(&heads(1));
-        assert_eq!(newer, Documents { states: vec!["signed".to_owned()], revocations: Some("revoked".to_owned()) });
+        let states = vec!["signed".to_owned()];
+        assert_eq!(newer, Documents { states, revocations: text("revoked"), timestamp: text("time") });
         assert_eq!(shared.newer_than(&heads(2)), Documents::default());
     }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::dialer;
+use protocol::dialer::{self, Way};
 use protocol::identity::standing::Validity;
 use protocol::name::{DeviceId, NodeId};
 use protocol::rate_limit::Bucket;
@@ -166,9 +166,10 @@ pub(super) async fn accept(endpoint: Endpoint, port: u16, commands: mpsc::Sender
 }
 
 /// Whether a greeting failed because one end refused the other's certificate, and not because somebody went away: the alert
-/// of TLS stands in the QUIC error code (RFC 9001 §4.8).
+/// of TLS stands in the QUIC error code (RFC 9001 §4.8). Who dialled and is refused sees it only when it waits for the other's
+/// greeting, as TLS 1.3 lets a client finish first: so it stands behind an error of a stream.
 fn is_refusal(error: &anyhow::Error) -> bool {
-    let code = match error.downcast_ref() {
+    let code = match error.chain().find_map(|cause| cause.downcast_ref()) {
         Some(quinn::ConnectionError::TransportError(error)) => u64::from(error.code),
         Some(quinn::ConnectionError::ConnectionClosed(close)) => u64::from(close.error_code),
         _ => return false,
@@ -218,7 +219,8 @@ async fn greet(send: &mut SendStream, receive: &mut RecvStream, port: u16) -> an
 
 /// Whether a new connection takes the place of a known one to the same node.
 pub(super) fn replaces(me: NodeId, new: &Greeting, known: &Peer) -> bool {
-    dialer::replaces([me, new.identity.node], new.dialler(me), known.dialler)
+    let way = |dialler, link: &Link| Way { dialler, is_fallback: matches!(link, Link::Https(_)) };
+    dialer::replaces([me, new.identity.node], way(new.dialler(me), &new.link), way(known.dialler, &known.link))
 }
 
 /// Starts what a connection needs: its control messages both ways, and its requests.

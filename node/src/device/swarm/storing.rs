@@ -4,6 +4,7 @@
 //! Not here: which bytes are where, see [`super::content`]; verifying and writing units, see [`super::fetch`].
 
 use protocol::digest::Digest;
+use protocol::rollout::Fetched;
 use protocol::swarm::{FetchId, Input};
 use protocol::verify::UnitProof;
 
@@ -37,7 +38,7 @@ impl Driver {
                 self.stored.extend(self.wants.remove_entry(&blob));
                 self.content.insert(blob, Held::Whole { geometry });
                 self.swarm.handle_input(now, Input::Held { blob: proof, geometry });
-                self.tell_agent(News::Stored(blob));
+                self.tell_agent(News::Stored(blob, Fetched::default()));
             }
             Ok(content::Opened::Partial { partial, verifier, held }) => {
                 let geometry = partial.geometry();

@@ -1,4 +1,4 @@
-//! Devices: lists, labels, pins.
+//! Devices: lists, labels, pins, sites.
 //!
 //! Not here: what devices ask for themselves; see [`crate::seed::devices`].
 
@@ -9,7 +9,7 @@ use axum::extract::State;
 use protocol::name::{DeviceId, OrgName};
 
 use super::{Refused, require};
-use crate::api::{DeviceChange, DevicePage, DeviceQuery, DeviceShown};
+use crate::api::{DeviceChange, DevicePage, DeviceQuery, DeviceShown, Page, SitePage};
 use crate::seed::Seed;
 use crate::seed::activity::{Activity, ActivityKind, RequestRecord};
 use crate::seed::extract::{Json, Path, Query};
@@ -24,6 +24,16 @@ pub(super) async fn list(
 ) -> Result<Json<DevicePage>, Refused> {
     require(&principal, &org, Scope::Admin)?;
     Ok(Json(seed.list_devices(&org, query).await?))
+}
+
+pub(super) async fn sites(
+    State(seed): State<Arc<Seed>>,
+    Path(org): Path<OrgName>,
+    Query(page): Query<Page>,
+    Extension(principal): Extension<Principal>,
+) -> Result<Json<SitePage>, Refused> {
+    require(&principal, &org, Scope::Admin)?;
+    Ok(Json(seed.list_sites(&org, page).await?))
 }
 
 pub(super) async fn show(

@@ -5,9 +5,10 @@
 //!
 //! Not here: which group a device is in; `protocol::group` decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
+use protocol::gossip::message::{GROUPS_MAX, SiteHeads};
 use protocol::group::groups_of;
 use protocol::label::effective;
 use protocol::name::{AppName, DeviceId, GroupName, OrgName};
@@ -45,6 +46,10 @@ pub struct DeviceDocuments {
     pub assignment: String,
     /// The desired states of the groups that it names.
     pub states: Vec<String>,
+    /// The counter of the assignment.
+    counter: Counter,
+    /// The counters of the desired states.
+    counters: BTreeMap<GroupName, Counter>,
 }
 
 impl Seed {
@@ -79,8 +84,8 @@ impl Seed {
                 _ => break,
             }
         }
-        let (assignment, groups) = assignment?;
-        let mut states = Vec::with_capacity(groups.len());
+        let (assignment, counter, groups) = assignment?;
+        let (mut states, mut counters) = (Vec::with_capacity(groups.len()), BTreeMap::new());
         for group in groups {
             let Some(mut kept) = self.store.desired_state(org, &group).await? else { continue };
             if !is_current(kept.signed(), &delegation, self.signer.keyid(), wall_time()) {
@@ -92,12 +97,47 @@ impl Seed {
                 kept = signed;
             }
             states.push(kept.envelope);
+            counters.insert(group, kept.counter);
         }
-        Ok(DeviceDocuments { assignment, states })
+        Ok(DeviceDocuments { assignment, states, counter, counters })
     }
 
-    /// The device's assignment in its envelope, and the groups that it names.
-    async fn assignment_for(&self, org: &OrgName, device: &DeviceId, delegation: &Delegation) -> Result<(String, Vec<GroupName>), Refused> {
+    /// How far the documents of a device that asks, and of others of its organisation, are. A device that is not known, or whose
+    /// groups no longer fit a message, is left out: it asks for itself.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn heads_of(
+        &self,
+        org: &OrgName,
+        (device, documents): (&DeviceId, &DeviceDocuments),
+        others: BTreeSet<DeviceId>,
+    ) -> Result<SiteHeads, Refused> {
+        let mut heads = SiteHeads::default();
+        heads.assignments.insert(device.clone(), documents.counter);
+        heads.states.extend(documents.counters.clone());
+        for other in others {
+            let found = match self.documents_for(org, &other).await {
+                Ok(found) => found,
+                Err(refused) if refused.is_missing() || refused.is_conflict() => continue,
+                Err(refused) => return Err(refused),
+            };
+            let new = found.counters.keys().filter(|group| !heads.states.contains_key(*group)).count();
+            if heads.states.len() + new <= GROUPS_MAX {
+                heads.assignments.insert(other, found.counter);
+                heads.states.extend(found.counters);
+            }
+        }
+        Ok(heads)
+    }
+
+    /// The device's assignment in its envelope, its counter, and the groups that it names.
+    async fn assignment_for(
+        &self,
+        org: &OrgName,
+        device: &DeviceId,
+        delegation: &Delegation,
+    ) -> Result<(String, Counter, Vec<GroupName>), Refused> {
         let missing = || MetaError::Missing(format!("device {device} of {org}"));
         let view = self.store.device_view(org, device).await?.ok_or_else(missing)?;
         let apps = self.assigned(org, &view).await?;
@@ -116,14 +156,14 @@ impl Seed {
         };
         let groups = assignment.groups().into_iter().cloned().collect();
         if let Some(fresh) = fresh {
-            return Ok((fresh.envelope, groups));
+            return Ok((fresh.envelope, fresh.counter, groups));
         }
         let envelope = self.signer.sign_assignment(&assignment);
         let Assignment { counter: next, expires, apps, .. } = assignment;
         let signed_by = self.signer.keyid().to_owned();
         let record = AssignmentRecord { counter: next, expires, apps, signed_by, envelope: envelope.clone() };
         self.store.put_assignment(org, device, counter, record).await?;
-        Ok((envelope, groups))
+        Ok((envelope, next, groups))
     }
 
     async fn assigned(&self, org: &OrgName, view: &DeviceView) -> Result<BTreeMap<AppName, Assigned>, Refused> {

@@ -196,7 +196,7 @@ fn put_report(t: &mut Transaction<'_>, org: &OrgName, id: &DeviceId, report: &De
         return Err(MetaError::Missing(format!("device {id} of {org}")));
     }
     let kept: Option<ReportRecord> = t.get(Table::Report, &stored)?;
-    if let Some(kept) = kept.filter(|kept| kept.report.counter >= report.counter) {
+    if let Some(kept) = kept.as_ref().filter(|kept| kept.report.counter >= report.counter) {
         let (older, newest) = (report.counter, kept.report.counter);
         return Err(MetaError::Conflict(format!("report {older} of device {id} of {org} is not newer than {newest}")));
     }
@@ -208,7 +208,8 @@ fn put_report(t: &mut Transaction<'_>, org: &OrgName, id: &DeviceId, report: &De
             t.put(Table::ReportedVersion, version, &now)?;
         }
     }
-    t.put(Table::Report, stored, &ReportRecord { received: now, report: report.clone() })
+    let report = kept.iter().fold(report.clone(), |report, kept| report.following(&kept.report));
+    t.put(Table::Report, stored, &ReportRecord { received: now, report })
 }
 
 fn change_device(t: &mut Transaction<'_>, org: &OrgName, id: &DeviceId, change: DeviceChange) -> Result<(), MetaError> {

@@ -289,7 +289,7 @@ async fn what_a_device_reported_is_a_root_for_ninety_days() {
     let record = DeviceRecord { org: org(), id, platform, key_sha256: secret, enrolled: THEN, leaf_until: None, labels, pins };
     world.store.enroll(&secret, record, THEN).await.unwrap();
     let report = |counter, running| {
-        let app = AppReport { version: 2, rollout: None, state: DeviceState::Stored, running, reason: None };
+        let app = AppReport { version: 2, rollout: None, state: DeviceState::Stored, running, reason: None, fetched: None };
         let (labels, refused) = (Labels::new(), BTreeMap::new());
         DeviceReport { counter, apps: [("web".parse().unwrap(), app)].into(), labels, refused, stale: false }
     };

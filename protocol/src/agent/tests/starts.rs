@@ -362,7 +362,7 @@ fn a_device_says_its_labels_before_it_asks_for_the_first_time() {
     let mut agent = Agent::new(Instant::ZERO, Settings { labels: labels.clone(), ..settings() });
     agent.handle_timeout(Now { monotonic: agent.poll_timeout().unwrap(), ..START });
     let told = effects(&mut agent);
-    assert!(matches!(told.as_slice(), [Effect::Report(report), Effect::Poll] if report.labels == labels), "{told:?}");
+    assert!(matches!(told.as_slice(), [Effect::Report(report), Effect::Poll(_)] if report.labels == labels), "{told:?}");
 }
 
 #[test]

@@ -76,7 +76,7 @@ impl World {
 
     fn carry_out_agents(&mut self, device: usize, effect: Effect) -> Verdict {
         match effect {
-            Effect::Poll => {
+            Effect::Poll(_) => {
                 self.record(device, 20, [0, 0]);
                 let old = self.plan.kinds.replays && !self.healed && self.draws.chance(OLD_PERMILLE);
                 let back = if old { self.draws.index(6) } else { 0 };
