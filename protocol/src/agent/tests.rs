@@ -198,7 +198,8 @@ fn wants_the_list_before_the_blob_and_reports_when_all_is_stored() {
     assert_eq!(agent.poll_event(), None);
     agent.handle_input(now, Input::BlobFetched { blob: manifest.digest, fetched: fetched(0, 8) });
     agent.handle_input(now, Input::BlobStored { blob: manifest.digest });
-    let said = effects(&mut agent).into_iter().find_map(|effect| match effect {
+    let told = effects(&mut agent);
+    let said = told.iter().find_map(|effect| match effect {
         Effect::Report(report) => report.apps.values().next()?.fetched,
         _ => None,
     });
@@ -206,7 +207,7 @@ fn wants_the_list_before_the_blob_and_reports_when_all_is_stored() {
     let name = statement.statement().name();
     assert_eq!(agent.poll_event(), Some(Event::VersionStored { name: name.clone() }));
     assert_eq!(agent.poll_event(), Some(Event::VersionStarted { name }));
-    assert_eq!(states(&effects(&mut agent)), [(42, DeviceState::Stored)]);
+    assert_eq!(states(&told), [(42, DeviceState::Stored)]);
 }
 
 #[test]
