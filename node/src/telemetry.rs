@@ -34,6 +34,14 @@ pub fn start_logging(format: LogFormat) {
     }
 }
 
+/// What an error says with its causes, for a log; a cause that the error repeats at its end stands there once.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes
+        .map(ToString::to_string)
+        .fold(error.to_string(), |said, cause| if said.ends_with(&cause) { said } else { format!("{said}: {cause}") })
+}
+
 /// Ends when the process is told to stop (SIGTERM or SIGINT). It listens from the call on, so that whoever is told that the
 /// process is ready can stop it at once.
 pub fn stop_signal() -> impl Future<Output = ()> {

@@ -44,6 +44,7 @@ use super::{Seed, openapi, revocation};
 use crate::api::{ApiError, BODY_BYTES_MAX, HashListQuery, HashLists, NewManagedVersion, NewOrg, OrgCreated, Published, SeedTrust};
 use crate::listener::Client;
 use crate::store::meta::Scope;
+use crate::telemetry::chain;
 use crate::trust::{Publication, TrustChange, publication};
 
 /// Blobs of one hash list query: more than a version has.
@@ -67,13 +68,7 @@ impl Refused {
 
     /// The seed itself failed: the details are for its log.
     pub fn failed(error: &(dyn std::error::Error + 'static)) -> Self {
-        let mut detail = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            detail = format!("{detail}: {cause}");
-            source = cause.source();
-        }
-        tracing::error!(error = detail, "a request failed");
+        tracing::error!(error = chain(error), "a request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", "the seed failed; see its log, and try again")
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Not here: logging of requests.
 
+use axum::http::header::InvalidHeaderValue;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use protocol::digest::Digest;
@@ -14,6 +15,7 @@ use crate::seed::audit::NoRoom;
 use crate::seed::limits::{Limit, TooOften};
 use crate::store::blobs::IngestError;
 use crate::store::meta::MetaError;
+use crate::telemetry::chain;
 
 /// Seconds after which a client that was told to wait may try again: the time of a few uploads.
 const RETRY_AFTER_SECONDS: u64 = 30;
@@ -90,7 +92,7 @@ pub(super) enum Refused {
     NotAudited(NoRoom),
     #[error("there is no room left on this seed's disk; ask its operator to make some")]
     StorageFull,
-    #[error("the seed failed: {0}")]
+    #[error("the seed failed")]
     Failed(anyhow::Error),
 }
 
@@ -134,6 +136,14 @@ impl Refused {
         }
     }
 
+    /// What went wrong, with its causes, which a client is not told.
+    fn for_log(&self) -> String {
+        match self {
+            Self::Failed(error) => chain(error.as_ref()),
+            refused => chain(refused),
+        }
+    }
+
     fn add_headers(&self, response: &mut Response) {
         let headers = response.headers_mut();
         let mut add = |name, value: Result<HeaderValue, _>| {
@@ -161,7 +171,7 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let (status, code) = self.table();
         let message = if status == StatusCode::INTERNAL_SERVER_ERROR {
-            tracing::error!(error = %self, "a registry request failed");
+            tracing::error!(error = self.for_log(), "a registry request failed");
             "the seed failed; its log says why".to_owned()
         } else {
             self.to_string()
@@ -213,8 +223,29 @@ impl From<MetaError> for Refused {
     }
 }
 
+impl From<InvalidHeaderValue> for Refused {
+    fn from(error: InvalidHeaderValue) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
 impl From<std::io::Error> for Refused {
     fn from(error: std::io::Error) -> Self {
         Self::Failed(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+
+    #[test]
+    fn the_log_has_the_causes_of_a_failure_and_each_of_them_once() {
+        let disk = || std::io::Error::other("the disk is gone");
+        let failed = Err::<(), _>(disk()).context("reading the settings").context("signing a token");
+        assert_eq!(Refused::Failed(failed.unwrap_err()).for_log(), "signing a token: reading the settings: the disk is gone");
+        let ingest = IngestError::Io { action: "write", path: "uploads".into(), source: disk() };
+        assert_eq!(Refused::from(ingest).for_log(), "cannot write uploads: the disk is gone");
     }
 }

@@ -15,6 +15,7 @@ use super::event::MEDIA_TYPE;
 use crate::config::logs::WebhookConfig;
 use crate::files;
 use crate::seed::log_metrics::WebhookMetrics;
+use crate::telemetry::chain;
 use crate::transport::tls;
 
 /// The longest wait between two attempts: how long a receiver that is back may have to wait.
@@ -129,11 +130,6 @@ async fn hand_over(config: &WebhookConfig, client: &Client, metrics: &WebhookMet
         tokio::time::sleep(backoff(config.backoff(), failures, u32::from_ne_bytes(random))).await;
         failures = failures.saturating_add(1);
     }
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]
