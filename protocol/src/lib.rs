@@ -20,6 +20,7 @@
 //! | [`rollout`] | which devices may start a version when, how their reports add up, and when that is enough |
 //! | [`device_key`] | whether a device's key signed something |
 //! | [`cosign`] | whether a signature of an image is one that a policy asks for |
+//! | [`webhook`] | what becomes of an event that a receiver was offered |
 //! | [`oci`] | what the requests of container tools name and ask for |
 //!
 //! Every machine is driven the same way: `handle_input(now, Input)` and `handle_timeout(now)` go in; then the driver takes
@@ -60,4 +61,5 @@ pub mod swarm;
 pub mod time;
 pub mod upload_places;
 pub mod verify;
+pub mod webhook;
 pub mod wire;
