@@ -19,6 +19,7 @@
 //! | [`metadata`] | trust metadata as it is sent |
 //! | [`trust`] | publishing versions, and keeping metadata fresh |
 //! | `signatures` | whether images are signed as their organisation asks for |
+//! | [`pages`] | lists that are answered in parts |
 //! | [`repositories`] | settings of repositories, and tags whose time is over |
 //! | [`sites`] | where devices were seen, and with whom |
 //! | [`metrics`], [`log_metrics`] | figures about this seed |
@@ -50,6 +51,7 @@ pub mod metadata;
 pub mod metrics;
 pub mod monitor;
 pub mod openapi;
+pub mod pages;
 pub mod printable;
 pub mod recorder;
 pub mod registry;

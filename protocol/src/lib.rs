@@ -21,6 +21,7 @@
 //! | [`sorted_map`] | nothing: it keeps machines small |
 //! | [`device_key`] | whether a device's key signed something |
 //! | [`cosign`] | whether a signature of an image is one that a policy asks for |
+//! | [`webhook`] | what becomes of an event that a receiver was offered |
 //! | [`oci`] | what the requests of container tools name and ask for |
 //!
 //! Every machine is driven the same way: `handle_input(now, Input)` and `handle_timeout(now)` go in; then the driver takes
@@ -62,4 +63,5 @@ pub mod swarm;
 pub mod time;
 pub mod upload_places;
 pub mod verify;
+pub mod webhook;
 pub mod wire;

@@ -10,6 +10,7 @@
 //! | [`credentials`] | the `Authorization` header, and access keys |
 //! | [`authority`] | the `Host` header |
 //! | [`scope`] | what a token is asked for |
+//! | [`needs`] | what a request must be allowed |
 //! | [`access`] | who may do what |
 //!
 //! Not here: whether what is named exists, and what is answered; that is `seed::registry` of `node`.
@@ -19,6 +20,7 @@ pub mod authority;
 pub mod content_range;
 pub mod credentials;
 pub mod manifest;
+pub mod needs;
 pub mod none_match;
 pub mod range;
 pub mod route;

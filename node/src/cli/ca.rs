@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::Output;
 use crate::config::seed::FILE_NAME;
 use crate::store::embedded::EmbeddedStore;
+use crate::store::folders::KEYS;
 use crate::store::lock::DataLock;
 use crate::store::meta::KeyStore as _;
 use crate::transport::authorities::{Authorities, fingerprint, named};
@@ -123,7 +124,7 @@ impl Place {
     fn keys(&self) -> anyhow::Result<PathBuf> {
         let there = self.data.join(FILE_NAME).exists();
         ensure!(there, "there is no seed in {}; run `hedgerow seed init --data {0} --keys DIR --org ORG` first", self.data.display());
-        Ok(self.data.join("keys"))
+        Ok(self.data.join(KEYS))
     }
 
     fn show(&self, authorities: &Authorities, advice: impl FnOnce(&str, &str) -> String) -> anyhow::Result<()> {

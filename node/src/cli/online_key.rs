@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::Output;
 use crate::files;
+use crate::store::folders::KEYS;
 use crate::store::lock::DataLock;
 use crate::trust::OnlineSigner;
 
@@ -29,7 +30,7 @@ impl NewOnlineKey {
     /// # Errors
     /// When there is no seed, it runs, or a file cannot be written.
     pub fn run(self) -> anyhow::Result<()> {
-        let keys = self.data.join("keys");
+        let keys = self.data.join(KEYS);
         let path = keys.join("online.pem");
         ensure!(path.exists(), "there is no online key in {}; is it the data directory of a seed?", self.data.display());
         let _lock = DataLock::acquire(&self.data, "seed new-online-key")?;

@@ -18,7 +18,7 @@ use crate::control::{Access, Held, access};
 use crate::seed::init::{NewSeed, init};
 use crate::seed::run::run;
 use crate::store::backup::{Copied, Progress, Source, Step, backup, complete, restore};
-use crate::store::check::JOURNAL;
+use crate::store::folders::JOURNAL;
 use crate::store::journal::extent::Extent;
 use crate::trust::passphrase;
 

@@ -11,10 +11,11 @@ use clap::{Args, Subcommand};
 use super::{Output, progress};
 use crate::clock::wall_time;
 use crate::control::{Access, access};
-use crate::seed::audit::{self, verify::verify};
+use crate::seed::audit::verify::verify;
 use crate::store::blobs::BlobStore;
-use crate::store::check::{JOURNAL, Report, check, repair};
+use crate::store::check::{Report, check, repair};
 use crate::store::embedded::EmbeddedStore;
+use crate::store::folders::{AUDIT, JOURNAL};
 use crate::store::garbage::{self, Options};
 use crate::store::index::Index;
 use crate::store::journal::extent::Extent;
@@ -105,7 +106,7 @@ impl Check {
             report
         });
         let mut report = checked.await??;
-        let audit = self.data.join(audit::FOLDER);
+        let audit = self.data.join(AUDIT);
         let audited = tokio::task::spawn_blocking(move || verify(&audit)).await?.context("the audit log cannot be read")?;
         let broken = audited.broken.as_ref().map(|(path, broken)| (path.as_path(), broken as &dyn Display));
         report.add_audit(audited.files, broken);

@@ -57,10 +57,9 @@ use tokio::time::timeout;
 use super::activity::{Activity, ActivityKind, Outcome};
 use super::log_metrics::LogMetrics;
 use crate::clock::{Clock, timestamp};
+use crate::store::folders::AUDIT;
 use files::{Bounds, Files};
 
-/// The folder in the data directory.
-pub const FOLDER: &str = "audit";
 /// The longest that a line is not durable.
 pub const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// The most lines that wait.
@@ -95,7 +94,7 @@ pub struct Who {
 
 /// Where a request came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct From {
+pub struct Source {
     /// The client's socket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<SocketAddr>,
@@ -119,7 +118,7 @@ pub struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub who: Option<Who>,
     /// From where.
-    pub from: From,
+    pub from: Source,
     /// Id of the request; empty, as are method and path, for what the seed did by itself.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub request: String,
@@ -170,7 +169,7 @@ impl AuditLog {
     /// # Errors
     /// When it cannot be read or written.
     pub fn start(data: &Path, bounds: Bounds, metrics: Arc<LogMetrics>) -> anyhow::Result<(Self, AuditWriter)> {
-        let files = Files::open(&data.join(FOLDER), bounds)?;
+        let files = Files::open(&data.join(AUDIT), bounds)?;
         let (lines, queue) = channel();
         let places = Arc::new(Semaphore::new(QUEUE_LINES));
         let writing = Writing::new(files, metrics.clone());

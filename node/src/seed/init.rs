@@ -27,6 +27,7 @@ use crate::config::seed::{FILE_NAME, SeedConfig, SeedFile, SeedFlags};
 use crate::files::{self, Access};
 use crate::store::blobs::BlobStore;
 use crate::store::embedded::EmbeddedStore;
+use crate::store::folders::KEYS;
 use crate::store::lock::DataLock;
 use crate::store::meta::Scope;
 use crate::transport::admission::Admission;
@@ -83,7 +84,7 @@ pub async fn init(mut new: NewSeed) -> anyhow::Result<SeedMade> {
         ServerCertificate::read(files)?;
     }
 
-    let seed_keys = config.data.join("keys");
+    let seed_keys = config.data.join(KEYS);
     files::create_private_dir(&seed_keys)?;
     let seed = open(&config, Authorities::load_or_create(&seed_keys)?)?;
     if !seed.store.orgs().await?.is_empty() {
@@ -132,7 +133,7 @@ fn operator_keys(NewSeed { keys: dir, org, passphrase, .. }: &NewSeed, signer: &
 /// When one is broken.
 pub(super) fn open(config: &SeedConfig, authorities: Authorities) -> anyhow::Result<Seed> {
     let store = EmbeddedStore::open(&config.data)?;
-    let keys = config.data.join("keys");
+    let keys = config.data.join(KEYS);
     let signer = TokenSigner::load_or_generate(&keys.join("token.key"))?;
     Ok(Seed {
         store: Arc::new(store),
@@ -193,7 +194,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let new = new_seed(home.path(), "seed");
         files::create_private_dir(&new.data).unwrap();
-        let seed_keys = new.data.join("keys");
+        let seed_keys = new.data.join(KEYS);
         files::create_private_dir(&seed_keys).unwrap();
         let signer = OnlineSigner::load_or_generate(&seed_keys.join("online.pem")).unwrap();
         let keys = OperatorKeys::generate(&new.keys, &new.org, None).unwrap();

@@ -269,7 +269,7 @@ fn without_body(response: Response) -> Response {
 
 /// A header's value from text that has nothing but visible ASCII in it.
 fn header_value(text: &impl ToString) -> Result<HeaderValue, Refused> {
-    HeaderValue::try_from(text.to_string()).map_err(|error| Refused::Failed(error.into()))
+    Ok(HeaderValue::try_from(text.to_string())?)
 }
 
 /// An answer without content.

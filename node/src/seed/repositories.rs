@@ -9,8 +9,8 @@ use protocol::name::{OrgName, RepositoryName, Tag};
 use protocol::repository::retention::Fate;
 use protocol::repository::{RepositorySettings, Setting, decided_by, in_force};
 
-use super::Seed;
 use super::api::Refused;
+use super::{Seed, pages};
 use crate::api::{Page, RepositoryListed, RepositoryPage, RepositoryShown, TagShown};
 use crate::clock::wall_time;
 use crate::store::blobs::BlobStore;
@@ -46,12 +46,10 @@ impl Repositories<'_> {
         let limit = page.limit.unwrap_or(PAGE_REPOSITORIES_MAX).clamp(1, PAGE_REPOSITORIES_MAX);
         let settings = self.store.repository_settings(org).await?;
         let mut names = self.store.repositories(org, page.last.as_deref(), limit + 1).await?;
-        let more = names.len() > limit;
-        names.truncate(limit);
-        let next = names.last().filter(|_| more).cloned();
+        let next = pages::cut(&mut names, limit).cloned();
         let mut repositories = Vec::with_capacity(names.len());
         for repository in names {
-            let tags = self.store.tags(&repository, None, usize::MAX).await?.map_or(0, |tags| tags.len());
+            let tags = self.store.tag_count(&repository).await?.unwrap_or_default();
             let settings = in_force(&settings, &repository);
             repositories.push(RepositoryListed { repository, tags, settings });
         }
@@ -70,9 +68,7 @@ impl Repositories<'_> {
         let settings = in_force(&settings, repository);
         let limit = page.limit.unwrap_or(PAGE_TAGS_MAX).clamp(1, PAGE_TAGS_MAX);
         let mut tags = self.shown_tags(repository, &settings, page.last.as_deref(), limit + 1).await?;
-        let more = tags.len() > limit;
-        tags.truncate(limit);
-        let next = tags.last().filter(|_| more).map(|last| last.tag.clone());
+        let next = pages::cut(&mut tags, limit).map(|last| last.tag.clone());
         Ok(RepositoryShown { repository: repository.clone(), settings, from, tags, next })
     }
 

@@ -25,6 +25,7 @@ use super::registry::RegistryState;
 use super::repositories::expiry;
 use super::{api, devices, fleet, init, registry, trust};
 use crate::config::seed::SeedConfig;
+use crate::store::folders::KEYS;
 use crate::store::lock::DataLock;
 use crate::transport::authorities::{Authorities, CertificatesByAuthority};
 use crate::transport::meter::Meter;
@@ -50,7 +51,7 @@ pub struct Ready {
 /// When something that it needs cannot be opened.
 pub async fn run(config: SeedConfig, announce: impl FnOnce(&Ready)) -> anyhow::Result<()> {
     let _lock = DataLock::acquire(&config.data, "seed")?;
-    let keys = config.data.join("keys");
+    let keys = config.data.join(KEYS);
     let authorities = Authorities::load(&keys)?;
     let online_key = keys.join("online.pem");
     anyhow::ensure!(

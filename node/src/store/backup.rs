@@ -27,8 +27,9 @@ use protocol::digest::Digest;
 use protocol::time::WallTime;
 use serde::{Deserialize, Serialize};
 
-use super::blobs::{Listing, file_path};
-use super::check::{JOURNAL, Named, hash};
+use super::blobs::Listing;
+use super::check::{Named, hash};
+use super::folders::{AUDIT, JOURNAL, blob_file};
 use super::index::Index;
 use super::journal::Journal;
 use super::journal::extent::{Extent, JournalFile};
@@ -43,9 +44,6 @@ const UNFINISHED: &str = "backup.unfinished";
 
 /// The beginning of the names of snapshots.
 const SNAPSHOT: &str = "snapshot-";
-
-/// The folder of the audit log.
-const AUDIT: &str = "audit";
 
 /// The only `format` this code reads and writes.
 const FORMAT: u32 = 2;
@@ -216,7 +214,7 @@ impl Copied {
 
 /// Sees to it that the folder `to` has a whole blob. A copy that is whole is never replaced: it may be the last one.
 fn bring(source: &Source<'_>, to: &Path, digest: &Digest, watch: &mut Watch<'_>) -> anyhow::Result<Brought> {
-    let (from, target) = (file_path(source.data, digest), file_path(to, digest));
+    let (from, target) = (blob_file(source.data, digest), blob_file(to, digest));
     let here = copy::size(&from)?;
     if let Some(there) = copy::size(&target)? {
         if source.trust_sizes && here == Some(there) {
@@ -247,7 +245,7 @@ fn clear(to: &Path, snapshot: &str, wanted: &BTreeMap<Digest, Option<u64>>, watc
     for listed in Listing::open(to)? {
         let digest = listed?.digest;
         if !wanted.contains_key(&digest) {
-            copy::remove(&file_path(to, &digest))?;
+            copy::remove(&blob_file(to, &digest))?;
         }
     }
     copy::remove_parts(to)
@@ -280,9 +278,9 @@ pub fn restore(from: &Path, data: &Path, watch: &mut Watch<'_>) -> anyhow::Resul
     }
     let (mut copied, mut copied_bytes, mut lost) = (0, 0, Vec::new());
     for digest in named.blobs()?.keys() {
-        let source = file_path(from, digest);
+        let source = blob_file(from, digest);
         match copy::size(&source)? {
-            Some(bytes) if copy::blob(&source, &file_path(data, digest), digest, watch)? => {
+            Some(bytes) if copy::blob(&source, &blob_file(data, digest), digest, watch)? => {
                 copied += 1;
                 copied_bytes += bytes;
             }

@@ -24,15 +24,13 @@ use protocol::geometry::BLOB_BYTES_MAX;
 use protocol::verify::{BlobHasher, DigestMismatch, VerifiedBlob};
 use tokio::sync::OwnedRwLockReadGuard;
 
+use super::folders::{BLOBS, blob_file};
 use crate::files::sync_dir;
 
 pub use ingest::Ingest;
 
 pub use removal::{Hold, Listed, Listing, Removal};
 pub use small::Content;
-
-/// Folder of the verified blobs in the data directory.
-const BLOBS: &str = "blobs";
 
 /// Folder of what is still arriving, in the data directory and so on the same file system as the blobs.
 const UPLOADS: &str = "uploads";
@@ -51,7 +49,7 @@ pub struct BlobStore {
 
 #[derive(Debug)]
 struct Shared {
-    blobs: PathBuf,
+    dir: PathBuf,
     uploads: PathBuf,
     readers: serve::Readers,
     small: small::SmallBlobs,
@@ -132,12 +130,12 @@ impl BlobStore {
         remove_leftovers(&uploads, &[ARRIVING]).map_err(IngestError::io("clean up", &uploads))?;
         let (readers, small) = (serve::Readers::default(), small::SmallBlobs::default());
         let (naming, held) = (Arc::default(), Arc::default());
-        Ok(Self { shared: Arc::new(Shared { blobs, uploads, readers, small, naming, held }) })
+        Ok(Self { shared: Arc::new(Shared { dir: dir.to_owned(), uploads, readers, small, naming, held }) })
     }
 
     /// Where a blob's file is, if it exists.
     pub fn path(&self, blob: &Digest) -> PathBuf {
-        self.shared.blobs.join(blob.algorithm().name()).join(blob.hex())
+        blob_file(&self.shared.dir, blob)
     }
 
     /// A path for a file that becomes a blob by [`BlobStore::adopt`]; `name` is one file name, chosen by the caller.
@@ -281,11 +279,6 @@ impl BlobStore {
     async fn naming(&self) -> OwnedRwLockReadGuard<()> {
         self.shared.naming.clone().read_owned().await
     }
-}
-
-/// Where the file of a blob is in the data directory `dir`, if it exists.
-pub(super) fn file_path(dir: &Path, blob: &Digest) -> PathBuf {
-    dir.join(BLOBS).join(blob.algorithm().name()).join(blob.hex())
 }
 
 fn sync_parent(path: &Path) -> Result<(), IngestError> {

@@ -5,11 +5,12 @@
 //!
 //! Not here: taking away what nothing needs, see [`super::garbage`]; how it is asked for, see `cli::store`.
 
+mod next;
 mod repair;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,22 +22,19 @@ use protocol::statement::version::HashListName;
 use protocol::verify::BlobHasher;
 use serde::Serialize;
 
-use super::blobs::{Listed, Listing, file_path};
-use super::embedded::Size;
+use super::blobs::{Listed, Listing};
+use super::blocks::each_block;
+use super::embedded::{STATEMENT_OF, Size};
+use super::folders::{JOURNAL, blob_file};
 use super::index::{Index, InspectError};
 use super::journal::extent::{Extent, Read};
 use super::records::{Change, IndexError, Table};
 
+pub use next::{Again, Next};
 pub use repair::repair;
-
-/// Bytes read at once.
-const BLOCK_BYTES: usize = 256 << 10;
 
 /// The most findings that a report names; all are counted.
 pub const FINDINGS_MAX: usize = 1000;
-
-/// The folder of the journal in a data directory; a device has none.
-pub const JOURNAL: &str = "journal";
 
 /// What kind of damage was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -58,9 +56,6 @@ pub enum Damage {
     AuditLog,
 }
 
-/// What to do about a damaged journal.
-const RESTORE: &str = "stop the seed, keep a copy of the data directory, and restore a backup with `hedgerow seed restore`";
-
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
@@ -72,7 +67,7 @@ pub struct Finding {
     /// What was found.
     pub found: String,
     /// What to do next.
-    pub next: String,
+    pub next: Next,
     /// Whether nothing is left to be done.
     pub repaired: bool,
 }
@@ -107,13 +102,11 @@ impl Report {
     pub fn add_audit(&mut self, files: u64, broken: Option<(&Path, &dyn std::fmt::Display)>) {
         self.audit_files = files;
         if let Some((path, broken)) = broken {
-            let next = "compare it with the audit log in a backup; what it said cannot be made again, and this stays found as long as \
-                        the file is kept";
-            self.add(Damage::AuditLog, None, format!("{}: {broken}", path.display()), next.into());
+            self.add(Damage::AuditLog, None, format!("{}: {broken}", path.display()), Next::CompareAudit);
         }
     }
 
-    fn add(&mut self, damage: Damage, digest: Option<Digest>, found: String, next: String) {
+    fn add(&mut self, damage: Damage, digest: Option<Digest>, found: String, next: Next) {
         self.damaged += 1;
         self.unrepaired += 1;
         if self.findings.len() < FINDINGS_MAX {
@@ -177,14 +170,30 @@ impl Named {
         Ok(blobs)
     }
 
-    /// Who has the blob, for people.
-    fn holders_of(&self, digest: &Digest) -> String {
-        const SHOWN_MAX: usize = 3;
+    /// What has the blob.
+    fn holders_of(&self, digest: &Digest) -> impl Iterator<Item = &str> {
         let prefix = format!("{digest} ");
-        let of = self.holders.range(prefix.clone()..).map(|(key, _)| key).take_while(|key| key.starts_with(&prefix));
-        let holders: Vec<&str> =
-            of.filter_map(|key| key[prefix.len()..].split_once(' ').map(|(_, holder)| holder)).take(SHOWN_MAX).collect();
+        let of = self.holders.range(prefix.clone()..).map_while(move |(key, _)| key.strip_prefix(&prefix));
+        of.filter_map(|key| key.split_once(' ').map(|(_, holder)| holder))
+    }
+
+    /// The same for people; a blob that nothing has is named as a hash list.
+    fn shown_holders_of(&self, digest: &Digest) -> String {
+        const SHOWN_MAX: usize = 3;
+        let holders: Vec<&str> = self.holders_of(digest).take(SHOWN_MAX).collect();
         if holders.is_empty() { "hash list".to_owned() } else { holders.join(", ") }
+    }
+
+    /// How the blob comes back.
+    fn again(&self, digest: &Digest) -> Again {
+        let mut again = Again::Made;
+        for holder in self.holders_of(digest) {
+            if holder.starts_with(STATEMENT_OF) {
+                return Again::Restored;
+            }
+            again = Again::Pushed;
+        }
+        again
     }
 }
 
@@ -204,9 +213,7 @@ pub fn check(dir: &Path, extent: Option<&Extent>, alone: bool, progress: &mut dy
                     check_index(dir, &read, &mut report);
                 }
             }
-            Err(error) => {
-                report.add(Damage::Journal, None, error.to_string(), RESTORE.into());
-            }
+            Err(error) => report.add(Damage::Journal, None, error.to_string(), Next::RestoreSeed),
         }
     }
     let mut wanted = named.as_ref().map(Named::blobs).transpose()?;
@@ -218,30 +225,19 @@ pub fn check(dir: &Path, extent: Option<&Extent>, alone: bool, progress: &mut dy
     }
     if let (Some(wanted), Some(named)) = (wanted, &named) {
         for digest in wanted.keys() {
-            let found = format!("{digest} is missing ({})", named.holders_of(digest));
-            report.add(Damage::Missing, Some(*digest), found, bring_again(named, digest));
+            let found = format!("{digest} is missing ({})", named.shown_holders_of(digest));
+            report.add(Damage::Missing, Some(*digest), found, Next::Bring(named.again(digest)));
         }
     }
     Ok(report)
-}
-
-fn bring_again(named: &Named, digest: &Digest) -> String {
-    match named.holders_of(digest) {
-        holders if holders == "hash list" => "make it again with `hedgerow store check --repair` while the seed is stopped".into(),
-        holders if holders.contains("statement of") => "bring it back with `hedgerow seed restore` from a backup".into(),
-        _ => "push it again; it is answered as unknown until then".into(),
-    }
 }
 
 fn check_index(dir: &Path, read: &Read, report: &mut Report) {
     report.index_checked = true;
     match Index::inspect(dir, read) {
         Ok(()) => {}
-        Err(error @ InspectError::Index(_)) => {
-            let next = "it is built again from the journal with --repair, or when the seed starts".into();
-            report.add(Damage::Index, None, error.to_string(), next);
-        }
-        Err(error @ InspectError::Journal(_)) => report.add(Damage::Journal, None, error.to_string(), RESTORE.into()),
+        Err(error @ InspectError::Index(_)) => report.add(Damage::Index, None, error.to_string(), Next::BuildIndex),
+        Err(error @ InspectError::Journal(_)) => report.add(Damage::Journal, None, error.to_string(), Next::RestoreSeed),
     }
 }
 
@@ -255,7 +251,7 @@ fn check_file(
 ) -> anyhow::Result<()> {
     let Listed { digest, .. } = *listed;
     let list = named.and_then(|named| named.lists.get(&digest)).filter(|_| record.is_some());
-    let path = file_path(dir, &digest);
+    let path = blob_file(dir, &digest);
     let hashed = match hash(&path, &digest, list.is_some(), progress) {
         Ok(hashed) => hashed,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -264,15 +260,7 @@ fn check_file(
     report.files += 1;
     report.bytes += hashed.bytes;
     if !hashed.fits {
-        let next = named.filter(|_| record.is_some()).map_or_else(
-            || "move it aside with `hedgerow store check --repair` while the node is stopped".into(),
-            |named| {
-                format!(
-                    "move it aside with `hedgerow store check --repair` while the seed is stopped, then {}",
-                    bring_again(named, &digest)
-                )
-            },
-        );
+        let next = Next::MoveAside(named.filter(|_| record.is_some()).map(|named| named.again(&digest)));
         report.add(Damage::Rotten, Some(digest), format!("{} does not hold what its name says", path.display()), next);
         return Ok(());
     }
@@ -283,15 +271,15 @@ fn check_file(
         }
         Some(Some(size)) if size != hashed.bytes => {
             let found = format!("{digest} has {} bytes, its record says {size}", hashed.bytes);
-            report.add(Damage::Size, Some(digest), found, "delete it from its repositories, then push it again".into());
+            report.add(Damage::Size, Some(digest), found, Next::Replace);
         }
         _ => {}
     }
     if let (Some(list), Some(computed)) = (list, hashed.list)
         && computed != list.digest
     {
-        let next = "make it again with `hedgerow store check --repair` while the seed is stopped".into();
-        report.add(Damage::HashList, Some(digest), format!("the hash list recorded for {digest} is not its own"), next);
+        let found = format!("the hash list recorded for {digest} is not its own");
+        report.add(Damage::HashList, Some(digest), found, Next::Bring(Again::Made));
     }
     Ok(())
 }
@@ -309,19 +297,16 @@ pub(super) struct Hashed {
 pub(super) fn hash(path: &PathBuf, digest: &Digest, with_list: bool, progress: &mut dyn FnMut(u64)) -> io::Result<Hashed> {
     let mut file = File::open(path)?;
     let (mut hasher, mut list) = (BlobHasher::of(digest), with_list.then(HashListBuilder::new));
-    let (mut block, mut bytes) = (vec![0; BLOCK_BYTES], 0);
-    loop {
-        let count = file.read(&mut block)?;
-        if count == 0 {
-            break;
-        }
-        hasher.update(&block[..count]);
+    let mut bytes = 0;
+    each_block(&mut file, |block| {
+        hasher.update(block);
         if let Some(list) = &mut list {
-            list.update(&block[..count]);
+            list.update(block);
         }
-        bytes += count as u64;
-        progress(count as u64);
-    }
+        bytes += block.len() as u64;
+        progress(block.len() as u64);
+        Ok(())
+    })?;
     let list = list.and_then(|list| list.finish(*digest)).map(|list| Digest::sha256(&list.to_bytes()));
     Ok(Hashed { bytes, fits: hasher.finish(*digest).is_ok(), list })
 }

@@ -17,6 +17,7 @@ use std::path::Path;
 use async_trait::async_trait;
 
 pub(super) use repositories::Size;
+pub(super) use trust::STATEMENT_OF;
 
 use super::blobs::{BlobStore, IngestError};
 use super::index::{Index, View};

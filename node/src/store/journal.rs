@@ -14,6 +14,7 @@
 //!
 //! Not here: look-ups ([`super::index`]), the meaning of records ([`super::embedded`]), and threads: all calls block.
 
+mod chain;
 mod checkpoint;
 pub mod extent;
 mod frame;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use super::records::Change;
 use super::room;
 use crate::files::sync_dir;
+use chain::Chain;
 use frame::{Frames, HEADER_BYTES, Header, Kind, Next};
 
 /// A segment that has this many bytes is followed by a new one: large enough that files are few, small enough to copy.
@@ -153,7 +155,7 @@ impl Journal {
         if let Some(parent) = dir.parent() {
             sync_dir(parent).map_err(JournalError::io("sync", parent))?;
         }
-        let Files { checkpoint, superfluous, segments } = Files::list(dir)?;
+        let Files { checkpoint, mut superfluous, segments } = Files::list(dir)?;
         let base = match checkpoint {
             Some(path) => {
                 let (bytes, header) = checkpoint::inspect(&path)?;
@@ -161,29 +163,35 @@ impl Journal {
             }
             None => None,
         };
-        let (id, at) = (base.as_ref().map(|(.., id)| *id), base.as_ref().map(|(checkpoint, ..)| checkpoint.position));
-        let mut found = Found { id, at, live: Vec::new(), superfluous };
+        let mut chain = base.as_ref().map_or_else(Chain::default, |(checkpoint, _, id)| Chain::after(*id, checkpoint.position));
+        let mut live = Vec::new();
         for (place, (number, path)) in segments.iter().enumerate() {
-            found.take(*number, path, place + 1 == segments.len())?;
+            let Some(mut segment) = chain.open(path, None, place + 1 == segments.len())? else {
+                superfluous.push(path.clone());
+                continue;
+            };
+            while segment.step()?.is_some() {}
+            segment.cut_off_torn()?;
+            live.push(Segment { path: path.clone(), number: *number, before: segment.before(), bytes: segment.bytes() });
         }
-        let id = match found.id {
+        let id = match chain.journal() {
             Some(id) => id,
             None => new_id()?,
         };
-        let position = found.at.unwrap_or_default();
+        let position = chain.position();
         let number = segments.last().map_or(0, |(number, _)| *number);
-        let last = match found.live.pop() {
+        let last = match live.pop() {
             Some(last) => last,
             None => create_segment(dir, number + 1, Header { journal: id, position })?,
         };
         let file = OpenOptions::new().write(true).open(&last.path).map_err(JournalError::io("open", &last.path))?;
-        found.live.push(last);
-        for path in &found.superfluous {
+        live.push(last);
+        for path in &superfluous {
             checkpoint::remove(path);
         }
         let checkpoint_at_bytes = base.as_ref().map_or(0, |(_, bytes, _)| *bytes).max(CHECKPOINT_AFTER_BYTES);
         let checkpoint = base.map(|(checkpoint, ..)| checkpoint);
-        Ok(Self { dir: dir.to_owned(), id, checkpoint, segments: found.live, file, position, checkpoint_at_bytes, poisoned: None })
+        Ok(Self { dir: dir.to_owned(), id, checkpoint, segments: live, file, position, checkpoint_at_bytes, poisoned: None })
     }
 
     /// The journal's identity, which its restored copies share.
@@ -294,9 +302,9 @@ impl Files {
         for entry in fs::read_dir(dir).map_err(JournalError::io("list", dir))? {
             let path = entry.map_err(JournalError::io("list", dir))?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if let Some(number) = name.strip_suffix(".log").and_then(|number| number.parse().ok()) {
+            if let Some(number) = extent::segment_of(name) {
                 segments.push((number, path));
-            } else if let Some(sequence) = name.strip_prefix("checkpoint-").and_then(|sequence| sequence.parse::<u64>().ok()) {
+            } else if let Some(sequence) = extent::checkpoint_of(name) {
                 checkpoints.push((sequence, path));
             } else if name.ends_with(TEMPORARY) {
                 fs::remove_file(&path).map_err(JournalError::io("remove", &path))?;
@@ -306,61 +314,6 @@ impl Files {
         checkpoints.sort();
         let checkpoint = checkpoints.pop().map(|(_, path)| path);
         Ok(Self { checkpoint, superfluous: checkpoints.into_iter().map(|(_, path)| path).collect(), segments })
-    }
-}
-
-/// What reading the segments one after the other found.
-struct Found {
-    id: Option<[u8; 16]>,
-    at: Option<Position>,
-    live: Vec<Segment>,
-    superfluous: Vec<PathBuf>,
-}
-
-impl Found {
-    fn take(&mut self, number: u64, path: &Path, last: bool) -> Result<(), JournalError> {
-        let (mut frames, header) = Frames::open(path, Kind::Segment)?;
-        if self.id.is_some_and(|id| id != header.journal) {
-            return Err(frames.damaged("it belongs to another journal"));
-        }
-        self.id = Some(header.journal);
-        let expected = self.at.unwrap_or_default();
-        if self.live.is_empty() && header.position.sequence < expected.sequence {
-            self.superfluous.push(path.to_owned());
-            return Ok(());
-        }
-        if header.position != expected {
-            let (has, wants) = (header.position.sequence + 1, expected.sequence + 1);
-            return Err(frames.damaged(&format!("it starts with record {has}, but record {wants} comes next; a file is missing")));
-        }
-        let (end, bytes) = self.walk(&mut frames, header.position, last)?;
-        self.at = Some(end);
-        self.live.push(Segment { path: path.to_owned(), number, before: header.position, bytes });
-        Ok(())
-    }
-
-    fn walk(&self, frames: &mut Frames, mut at: Position, last: bool) -> Result<(Position, u64), JournalError> {
-        loop {
-            let sequence = at.sequence + 1;
-            match frames.next(sequence)? {
-                Next::Frame { crc, .. } => at = Position { sequence, crc },
-                Next::End => return Ok((at, frames.offset())),
-                Next::Bad(reason) => {
-                    if !last || frames.has_frame_later(sequence)? {
-                        return Err(frames.damaged(reason));
-                    }
-                    frames.cut_off()?;
-                    tracing::warn!(
-                        sequence,
-                        offset = frames.offset(),
-                        bytes = frames.bytes() - frames.offset(),
-                        reason,
-                        "cut off the journal's torn last record; it was never acknowledged"
-                    );
-                    return Ok((at, frames.offset()));
-                }
-            }
-        }
     }
 }
 

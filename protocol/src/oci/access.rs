@@ -38,6 +38,15 @@ pub enum Access {
     NotSeen,
 }
 
+/// Where a blob may come from that is to be mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MountFrom<'a> {
+    /// This repository.
+    Repository(&'a RepositoryName),
+    /// Any of the own organisation.
+    Organisation,
+}
+
 /// Why somebody may not do that. A better token, or another key, might.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
@@ -87,6 +96,28 @@ impl Asker<'_> {
             return Ok(Access::Public);
         }
         required.map(|()| Access::NotSeen)
+    }
+
+    /// From where a blob may be mounted into the own repository `into`: `from`, which everybody may read if it `is_public`, or,
+    /// if none is named, any repository of the organisation. Then the key decides, because no token names them all. None if
+    /// there is nothing to look into for who asks; the blob is to be sent then.
+    ///
+    /// # Errors
+    /// When a better token would be let in, so that its client gets that one.
+    pub fn may_mount<'a>(
+        &self,
+        into: &RepositoryName,
+        from: Option<&'a RepositoryName>,
+        is_public: bool,
+    ) -> Result<Option<MountFrom<'a>>, Denied> {
+        if self.require_key(Action::Pull).is_err() {
+            return Ok(None);
+        }
+        match from {
+            None => self.require(Action::Pull, into).map(|()| Some(MountFrom::Organisation)),
+            Some(from) if self.owns(from) => self.require(Action::Pull, from).map(|()| Some(MountFrom::Repository(from))),
+            Some(from) => Ok(is_public.then_some(MountFrom::Repository(from))),
+        }
     }
 
     /// What a token that is asked for may allow of `action` on `repository`: the part that the key has, and what everybody
@@ -158,6 +189,35 @@ mod tests {
             let given = asker.may_be_given(action, repository, is_public);
             let by_key = key.is_some_and(|actions| actions.contains(&action)) && asker.owns(repository);
             assert_eq!(given, by_key || decided == Ok(Public), "what a token may allow: {asker:?} {action:?} {repository} {is_public}");
+        }
+    }
+
+    #[test]
+    fn a_mount_reads_what_key_and_token_may_read() {
+        let org = "acme".parse().unwrap();
+        let [into, base, other]: [RepositoryName; 3] = ["acme/web", "acme/base", "other/base"].map(|name| name.parse().unwrap());
+        let (writer, blind): (&[Action], &[Action]) = (&[Pull, Push], &[Push]);
+        let (all, into_alone) = ("repository:acme/web:pull,push repository:acme/base:pull", "repository:acme/web:pull,push");
+        let from_other = Ok(Some(MountFrom::Repository(&other)));
+        type Row<'a> = (&'a [Action], Option<&'a str>, Option<&'a RepositoryName>, bool, Result<Option<MountFrom<'a>>, Denied>);
+        let table: [Row<'_>; 12] = [
+            (writer, None, None, false, Ok(Some(MountFrom::Organisation))),
+            (writer, None, Some(&base), false, Ok(Some(MountFrom::Repository(&base)))),
+            (writer, None, Some(&other), false, Ok(None)),
+            (writer, None, Some(&other), true, from_other),
+            (writer, Some(all), Some(&base), false, Ok(Some(MountFrom::Repository(&base)))),
+            (writer, Some(into_alone), Some(&base), false, Err(Denied::Token)),
+            (writer, Some(into_alone), Some(&base), true, Err(Denied::Token)),
+            (writer, Some(into_alone), None, false, Ok(Some(MountFrom::Organisation))),
+            (writer, Some("repository:acme/web:push"), None, false, Err(Denied::Token)),
+            (writer, Some(into_alone), Some(&other), true, from_other),
+            (blind, None, None, false, Ok(None)),
+            (blind, None, Some(&other), true, Ok(None)),
+        ];
+        for (actions, token, from, is_public, wanted) in table {
+            let token = token.map(|token| TokenScopes::parse(token.split(' ')));
+            let asker = Asker { holder: Some(Holder { org: &org, actions }), token: token.as_ref() };
+            assert_eq!(asker.may_mount(&into, from, is_public), wanted, "{actions:?} {token:?} {from:?} {is_public}");
         }
     }
 

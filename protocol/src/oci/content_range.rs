@@ -1,7 +1,7 @@
 //! The place of a chunk in an upload: `Content-Range: <first>-<last>` (distribution-spec, "Pushing a blob in chunks"),
 //! without the unit and the size that HTTP has there.
 //!
-//! Not here: whether the upload goes on at that place.
+//! Not here: how far the upload is, and what is answered.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,6 +18,17 @@ pub struct ContentRange {
 #[error("Content-Range must be <first>-<last>, in bytes from 0, last not before first")]
 pub struct ContentRangeRefused;
 
+/// Why a chunk is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChunkRefused {
+    /// The upload goes on at another place: whoever sent it can go on there.
+    #[error("the upload goes on at byte {0}")]
+    Elsewhere(u64),
+    /// The body has another length.
+    #[error("Content-Range is of {0} bytes, Content-Length is another")]
+    OtherLength(u64),
+}
+
 impl ContentRange {
     /// Where the chunk starts, in bytes from the start of the blob.
     pub const fn first(&self) -> u64 {
@@ -27,6 +38,20 @@ impl ContentRange {
     /// How many bytes the chunk has.
     pub const fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// How many bytes the chunk adds to an upload that has `received`, in a body whose `length` was announced or not.
+    ///
+    /// # Errors
+    /// When it does not go on where the upload ended, or contradicts its length.
+    pub fn goes_on(&self, received: u64, length: Option<u64>) -> Result<u64, ChunkRefused> {
+        if self.first != received {
+            return Err(ChunkRefused::Elsewhere(received));
+        }
+        if length.is_some_and(|length| length != self.bytes) {
+            return Err(ChunkRefused::OtherLength(self.bytes));
+        }
+        Ok(self.bytes)
     }
 }
 
@@ -57,6 +82,22 @@ mod tests {
         for (text, first, bytes) in [("0-0", 0, 1), ("0-9", 0, 10), ("10-10", 10, 1), ("1-18446744073709551615", 1, u64::MAX)] {
             assert_eq!(text.parse(), Ok(ContentRange { first, bytes }), "{text}");
             assert_eq!(ContentRange { first, bytes }.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_chunk_goes_on_where_the_upload_ended_and_is_as_long_as_its_body() {
+        let chunk: ContentRange = "10-19".parse().unwrap();
+        for (received, length, wanted) in [
+            (10, Some(10), Ok(10)),
+            (10, None, Ok(10)),
+            (10, Some(9), Err(ChunkRefused::OtherLength(10))),
+            (10, Some(11), Err(ChunkRefused::OtherLength(10))),
+            (9, Some(10), Err(ChunkRefused::Elsewhere(9))),
+            (11, None, Err(ChunkRefused::Elsewhere(11))),
+            (0, Some(11), Err(ChunkRefused::Elsewhere(0))),
+        ] {
+            assert_eq!(chunk.goes_on(received, length), wanted, "{received} {length:?}");
         }
     }
 

@@ -9,6 +9,7 @@
 //! | [`path`] | the path of a request to the registry |
 //! | [`reference`] | names, tags, digests, patterns |
 //! | [`range`] | `Range`, below a first line with the size of the blob |
+//! | [`none_match`] | `If-None-Match`, below a first line with the tag of the content |
 //! | [`content_range`] | `Content-Range` of uploads |
 //! | [`token`] | the `Authorization` header, and access keys |
 //! | [`scope`] | what a token is asked for, one parameter a line |
@@ -35,6 +36,7 @@ pub mod fleet_text;
 pub mod frame;
 pub mod hash_list;
 pub mod manifest;
+pub mod none_match;
 pub mod path;
 pub mod range;
 pub mod reference;
@@ -67,6 +69,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "frame", run: frame::run },
     Target { name: "hash_list", run: hash_list::run },
     Target { name: "manifest", run: manifest::run },
+    Target { name: "none_match", run: none_match::run },
     Target { name: "path", run: path::run },
     Target { name: "range", run: range::run },
     Target { name: "reference", run: reference::run },

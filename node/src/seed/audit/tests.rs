@@ -16,7 +16,7 @@ fn entry(path: &str, who: Option<&str>, outcome: Outcome) -> Entry {
         outcome,
         status: Some(401),
         who: who.map(|key| Who { org: "acme".into(), key: Some(key.into()), label: String::new(), device: None }),
-        from: From { address: "192.0.2.1:5".parse().ok(), user_agent: "curl".into() },
+        from: Source { address: "192.0.2.1:5".parse().ok(), user_agent: "curl".into() },
         request: "r1".into(),
         method: "DELETE".into(),
         path: path.into(),
@@ -26,7 +26,7 @@ fn entry(path: &str, who: Option<&str>, outcome: Outcome) -> Entry {
 
 /// All lines, after their chain was checked.
 fn lines(data: &Path) -> Vec<Value> {
-    let mut paths: Vec<_> = fs::read_dir(data.join(FOLDER)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> = fs::read_dir(data.join(AUDIT)).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     let mut checker = Checker::after(Some(Link::start()));
     let mut lines = Vec::new();
@@ -82,7 +82,7 @@ async fn strangers_cannot_push_the_lines_of_others_out() {
 #[test]
 fn lines_that_could_not_be_written_are_told_when_the_disk_is_back() {
     let data = tempfile::tempdir().unwrap();
-    let dir = data.path().join(FOLDER);
+    let dir = data.path().join(AUDIT);
     let every_line_in_a_file = Bounds { file_bytes: 1, files_kept: 10 };
     let metrics = Arc::new(LogMetrics::default());
     let mut writing = Writing::new(Files::open(&dir, every_line_in_a_file).unwrap(), metrics.clone());

@@ -148,7 +148,7 @@ impl Pending {
             outcome,
             status: self.status.map(|status| status.as_u16()),
             who: self.who(),
-            from: audit::From {
+            from: audit::Source {
                 address: self.client.as_ref().map(|client| client.address),
                 user_agent: printable(self.user_agent(), USER_AGENT_BYTES_MAX),
             },

@@ -2,11 +2,11 @@
 //!
 //! Not here: the tags of one; see `tags`.
 
-use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
+use super::Call;
 use super::error::Refused;
-use super::{Call, header_value};
+use crate::seed::pages;
 
 /// The most repositories in one answer; a `Link` leads to the rest.
 const PAGE_REPOSITORIES_MAX: usize = 1000;
@@ -16,12 +16,10 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response, Refused> {
     let org = call.caller.require_catalog()?.org();
     let limit = call.query.limit(PAGE_REPOSITORIES_MAX)?;
     let mut repositories = call.state.store.repositories(&org, call.query.get("last"), limit + 1).await?;
-    let more = repositories.len() > limit;
-    repositories.truncate(limit);
-    let next = repositories.last().filter(|_| more).map(|last| format!("</v2/_catalog?n={limit}&last={last}>; rel=\"next\""));
+    let next = pages::cut(&mut repositories, limit).map(|last| format!("/v2/_catalog?n={limit}&last={last}"));
     let mut response = axum::Json(serde_json::json!({ "repositories": repositories })).into_response();
     if let Some(next) = next {
-        response.headers_mut().insert(header::LINK, header_value(&next)?);
+        pages::link_next(response.headers_mut(), &next)?;
     }
     Ok(response)
 }

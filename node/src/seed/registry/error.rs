@@ -2,6 +2,7 @@
 //!
 //! Not here: logging of requests.
 
+use axum::http::header::InvalidHeaderValue;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use protocol::digest::Digest;
@@ -219,6 +220,12 @@ impl From<MetaError> for Refused {
             error if error.is_storage_full() => Self::StorageFull,
             error => Self::Failed(error.into()),
         }
+    }
+}
+
+impl From<InvalidHeaderValue> for Refused {
+    fn from(error: InvalidHeaderValue) -> Self {
+        Self::Failed(error.into())
     }
 }
 

@@ -1,10 +1,11 @@
 //! What a request's path and method ask for, in the registry's words: how a bad path is refused, which methods it has, and
-//! what a key and a token must allow.
+//! what a challenge names.
 //!
-//! Not here: reading the path; see [`protocol::oci::route`].
+//! Not here: reading the path, see [`protocol::oci::route`]; what a key and a token must allow, see [`protocol::oci::needs`].
 
 use axum::http::{Method, Uri};
 use protocol::name::RepositoryName;
+use protocol::oci::needs;
 use protocol::oci::route::{Route, RouteRefused};
 use protocol::oci::scope::{Action, TokenScopes};
 
@@ -39,38 +40,15 @@ pub(super) const fn methods(route: &Route) -> &'static str {
 
 /// What a request does to a repository; none if it is about none.
 pub(super) fn action<'a>(route: &'a Route, method: &Method) -> Option<(&'a RepositoryName, Action)> {
-    match route {
-        Route::Base | Route::Catalog => None,
-        Route::Uploads(repository) | Route::Upload(repository, _) => Some((repository, Action::Push)),
-        Route::Blob(repository, _) | Route::Manifest(repository, _) | Route::Tags(repository) | Route::Referrers(repository, _) => {
-            let action = match *method {
-                Method::DELETE => Action::Delete,
-                Method::GET | Method::HEAD => Action::Pull,
-                _ => Action::Push,
-            };
-            Some((repository, action))
-        }
-    }
+    needs::action(route, method.as_str())
 }
 
-/// What a token for a request must allow, as its challenge says it: a push reads too, and a mount reads elsewhere.
+/// What a token for a request must allow, as its challenge says it.
 pub(super) fn token_scopes(uri: &Uri, method: &Method) -> TokenScopes {
-    let mut scopes = TokenScopes::default();
-    let Ok(route) = Route::parse(uri.path()) else { return scopes };
-    if route == Route::Catalog {
-        scopes.allow_catalog();
-    }
-    let Some((repository, action)) = action(&route, method) else { return scopes };
-    scopes.allow(repository, action);
-    if action == Action::Push {
-        scopes.allow(repository, Action::Pull);
-        let query = Query::parse(uri).unwrap_or_default();
-        let from = query.get("mount").and_then(|_| query.get("from")).and_then(|from| from.parse().ok());
-        if let (Route::Uploads(_), Some(from)) = (&route, from) {
-            scopes.allow(&from, Action::Pull);
-        }
-    }
-    scopes
+    let Ok(route) = Route::parse(uri.path()) else { return TokenScopes::default() };
+    let query = Query::parse(uri).unwrap_or_default();
+    let mounts_from = query.get("mount").and_then(|_| query.get("from")).and_then(|from| from.parse().ok());
+    needs::token_scopes(&route, method.as_str(), mounts_from.as_ref())
 }
 
 #[cfg(test)]

@@ -15,9 +15,10 @@ use protocol::digest::Digest;
 use protocol::name::RepositoryName;
 use serde_json::json;
 
+use super::Call;
 use super::error::Refused;
 use super::places::{Place, Places};
-use super::{Call, header_value};
+use crate::seed::pages;
 use crate::store::meta::ManifestRecord;
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
@@ -73,7 +74,7 @@ pub(super) async fn list(call: &Call<'_>, repository: &RepositoryName, subject: 
     }
     if let Some(last) = last {
         let filter = wanted.map(|wanted| format!("&artifactType={}", encode(wanted))).unwrap_or_default();
-        headers.insert(header::LINK, header_value(&format!("</v2/{repository}/referrers/{subject}?last={last}{filter}>; rel=\"next\""))?);
+        pages::link_next(headers, &format!("/v2/{repository}/referrers/{subject}?last={last}{filter}"))?;
     }
     Ok(response)
 }

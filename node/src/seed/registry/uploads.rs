@@ -15,18 +15,19 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use protocol::digest::{Algorithm, Digest};
 use protocol::name::RepositoryName;
-use protocol::oci::content_range::ContentRange;
-use protocol::oci::scope::Action;
+use protocol::oci::access::MountFrom;
+use protocol::oci::content_range::{ChunkRefused, ContentRange};
 use protocol::statement::version::HashListName;
 use tokio::time::timeout;
 
+use super::auth::AuthError;
 use super::blobs::MEDIA_TYPE as BLOB;
 use super::error::Refused;
 use super::{CONTENT_DIGEST, Call, empty};
 use crate::clock::wall_time;
 use crate::seed::activity::{Activity, ActivityKind};
 use crate::store::blobs::Ingest;
-use crate::store::meta::{BlobLink, MetaError, Scope};
+use crate::store::meta::{BlobLink, MetaError};
 pub(super) use sessions::Uploads;
 
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -56,20 +57,17 @@ pub(super) async fn start(call: &Call<'_>, repository: RepositoryName, request: 
     empty(StatusCode::ACCEPTED, [(header::LOCATION, location), (header::RANGE, range(0)), (UPLOAD_ID, id)])
 }
 
-/// Makes a blob that the caller may read part of the repository; false if there is no such blob. Without `from`, any
-/// repository of the organisation will do: then the key decides, because no token names them all.
+/// Makes a blob that the caller may read part of the repository; false if there is no such blob.
 async fn mount(call: &Call<'_>, repository: &RepositoryName, blob: &Digest) -> Result<bool, Refused> {
-    if !call.caller.has(Scope::Pull) {
-        return Ok(false);
-    }
-    let from = call.query.get("from").map(str::parse);
-    let size = match &from {
-        Some(Ok(from)) if may_pull(call, from).await? => call.state.store.repository_blob(from, blob).await?.map(|link| link.size),
-        Some(_) => None,
-        None => {
-            call.caller.require(Action::Pull, repository)?;
-            call.state.store.org_blob(&repository.org(), blob).await?
-        }
+    let Ok(from) = call.query.get("from").map(str::parse::<RepositoryName>).transpose() else { return Ok(false) };
+    let is_public = match &from {
+        Some(from) if !call.caller.owns(from) => call.state.store.is_public(from).await?,
+        _ => false,
+    };
+    let size = match call.caller.asker().may_mount(repository, from.as_ref(), is_public).map_err(AuthError::from)? {
+        None => return Ok(false),
+        Some(MountFrom::Repository(from)) => call.state.store.repository_blob(from, blob).await?.map(|link| link.size),
+        Some(MountFrom::Organisation) => call.state.store.org_blob(&repository.org(), blob).await?,
     };
     let there = call.state.blobs.size(blob).await?;
     let Some(size) = size.filter(|size| there == Some(*size)) else { return Ok(false) };
@@ -78,23 +76,10 @@ async fn mount(call: &Call<'_>, repository: &RepositoryName, blob: &Digest) -> R
         Err(MetaError::Missing(_)) => return Ok(false),
         Err(error) => return Err(error.into()),
     }
-    let mounted = Activity {
-        media_type: Some(BLOB.into()),
-        from_repository: from.and_then(Result::ok),
-        ..Activity::in_repository(ActivityKind::BlobMount, repository)
-    };
+    let mounted =
+        Activity { media_type: Some(BLOB.into()), from_repository: from, ..Activity::in_repository(ActivityKind::BlobMount, repository) };
     call.record.did(mounted.of_content(*blob, size));
     Ok(true)
-}
-
-/// Whether a mount may read `from`. Where a better token would be let in, the one that came is refused, so that its client
-/// gets that one.
-async fn may_pull(call: &Call<'_>, from: &RepositoryName) -> Result<bool, Refused> {
-    if call.caller.owns(from) {
-        call.caller.require(Action::Pull, from)?;
-        return Ok(true);
-    }
-    Ok(call.state.store.is_public(from).await?)
 }
 
 /// `GET /v2/<name>/blobs/uploads/<id>`: how far the upload is.
@@ -142,15 +127,11 @@ fn chunk(headers: &HeaderMap, repository: &RepositoryName, id: &str, received: u
     let Some(range) = headers.get(header::CONTENT_RANGE) else { return Ok(None) };
     let range = range.to_str().unwrap_or_default().parse::<ContentRange>();
     let range = range.map_err(|refused| Refused::UploadInvalid(refused.to_string()))?;
-    if range.first() != received {
-        return Err(Refused::OutOfOrder { location: location(repository, id), received });
-    }
-    let bytes = range.bytes();
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|announced| announced != bytes) {
-        return Err(Refused::SizeInvalid(format!("Content-Range is of {bytes} bytes, Content-Length is another")));
-    }
-    Ok(Some(bytes))
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    range.goes_on(received, length).map(Some).map_err(|refused| match refused {
+        ChunkRefused::Elsewhere(received) => Refused::OutOfOrder { location: location(repository, id), received },
+        ChunkRefused::OtherLength(_) => Refused::SizeInvalid(refused.to_string()),
+    })
 }
 
 /// Takes the bytes of a body into the upload, exactly `expected` of them if that is given.

@@ -22,7 +22,7 @@ use super::{PAGE_REPOSITORIES_MAX, Repositories};
 use crate::clock::{timestamp, wall_time};
 use crate::seed::Seed;
 use crate::seed::activity::{Activity, ActivityKind, Outcome};
-use crate::seed::audit::{AuditLog, Entry, From, Who};
+use crate::seed::audit::{AuditLog, Entry, Source, Who};
 use crate::store::garbage::doubt_clock;
 use crate::store::meta::{MetaError, TagRecord};
 use crate::store::needed::{Needed, needed};
@@ -142,7 +142,7 @@ fn entry(repository: &RepositoryName, tag: Tag, record: TagRecord) -> Entry {
         outcome: Outcome::Done,
         status: None,
         who: Some(Who { org: repository.org().to_string(), key: None, label: ACTOR.to_owned(), device: None }),
-        from: From { address: None, user_agent: String::new() },
+        from: Source { address: None, user_agent: String::new() },
         request: String::new(),
         method: String::new(),
         path: String::new(),

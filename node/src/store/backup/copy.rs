@@ -15,16 +15,9 @@ use tempfile::NamedTempFile;
 use super::{Progress, Watch, plain};
 use crate::config::seed::FILE_NAME;
 use crate::files::{self, Access};
+use crate::store::blocks::each_block;
+use crate::store::folders::{BLOBS, KEYS};
 use crate::store::journal::extent::JournalFile;
-
-/// The folder of the seed's keys.
-const KEYS: &str = "keys";
-
-/// The folder of the blobs.
-const BLOBS: &str = "blobs";
-
-/// Bytes copied at once.
-const BLOCK_BYTES: usize = 256 << 10;
 
 /// The beginning of the names of files that are being copied.
 const PART: &str = ".part-";
@@ -107,16 +100,14 @@ pub(super) fn blob(from: &Path, to: &Path, digest: &Digest, watch: &mut Watch<'_
     files::create_private_dir(folder)?;
     let mut source = File::open(from).with_context(|| format!("cannot open {}", from.display()))?;
     let mut copy = part(folder)?;
-    let (mut hasher, mut block) = (BlobHasher::of(digest), vec![0; BLOCK_BYTES]);
-    loop {
-        let count = source.read(&mut block).with_context(|| format!("cannot read {}", from.display()))?;
-        if count == 0 {
-            break;
-        }
-        hasher.update(&block[..count]);
-        copy.write_all(&block[..count]).with_context(|| format!("cannot write to {}", folder.display()))?;
-        watch(Progress::Bytes(count as u64));
-    }
+    let mut hasher = BlobHasher::of(digest);
+    let copied = each_block(&mut source, |block| {
+        hasher.update(block);
+        copy.write_all(block)?;
+        watch(Progress::Bytes(block.len() as u64));
+        Ok(())
+    });
+    copied.with_context(|| format!("cannot copy {} to {}", from.display(), folder.display()))?;
     if hasher.finish(*digest).is_err() {
         return Ok(false);
     }

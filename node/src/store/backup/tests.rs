@@ -70,7 +70,7 @@ impl World {
         let store = EmbeddedStore::open(&restored).unwrap();
         for blob in has {
             assert!(store.repository_blob(&repository(), blob).await.unwrap().is_some());
-            assert_eq!(Digest::sha256(&fs::read(file_path(&restored, blob)).unwrap()), *blob);
+            assert_eq!(Digest::sha256(&fs::read(blob_file(&restored, blob)).unwrap()), *blob);
         }
         assert_eq!(store.repository_blob(&repository(), has_not).await.unwrap(), None);
         drop(store);
@@ -125,7 +125,7 @@ async fn again_into_the_same_folder_copies_what_is_new_and_removes_what_is_not_n
     let new = world.push("new").await;
     let again = world.backup().await.unwrap();
     assert_eq!((again.backup.blobs, again.copied), (2, 1));
-    let there = |digest: &Digest| file_path(&world.path("backup"), digest).exists();
+    let there = |digest: &Digest| blob_file(&world.path("backup"), digest).exists();
     assert!(!there(&old) && there(&stays) && there(&new));
 }
 
@@ -169,7 +169,7 @@ async fn whatever_interrupts_a_backup_there_is_the_earlier_one_or_the_new_one() 
         let mut names: Vec<_> = fs::read_dir(world.path("backup")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names.len(), 4, "{names:?} after an end at {last:?}");
-        assert!(!file_path(&world.path("backup"), &old).exists());
+        assert!(!blob_file(&world.path("backup"), &old).exists());
     }
 }
 
@@ -188,7 +188,7 @@ async fn a_copy_that_rotted_is_made_again_unless_sizes_are_trusted() {
     let world = World::new().await;
     let blob = world.push("blob").await;
     world.backup().await.unwrap();
-    let copy = file_path(&world.path("backup"), &blob);
+    let copy = blob_file(&world.path("backup"), &blob);
     fs::write(&copy, b"rott").unwrap();
     let trusting = world.copying(true, &mut |_| {}, || Ok(())).await.unwrap();
     assert_eq!((trusting.copied, fs::read(&copy).unwrap().as_slice()), (0, b"rott".as_slice()));
@@ -223,7 +223,6 @@ async fn one_process_at_a_time_writes_a_backup() {
 
 #[tokio::test]
 async fn the_audit_log_comes_back_up_to_its_last_whole_line() {
-    assert_eq!(AUDIT, crate::seed::audit::FOLDER);
     let world = World::new().await;
     fs::create_dir(world.path("data/audit")).unwrap();
     fs::write(world.path("data/audit/0000000002.jsonl"), b"{\"v\":1}\n{\"v\":1}\n").unwrap();
@@ -255,15 +254,15 @@ async fn broken_blobs_are_named_and_never_copied() {
     let world = World::new().await;
     let (rotten, fine) = (world.push("rotten").await, world.push("fine").await);
     world.backup().await.unwrap();
-    fs::write(file_path(&world.path("backup"), &rotten), b"rotted").unwrap();
+    fs::write(blob_file(&world.path("backup"), &rotten), b"rotted").unwrap();
     assert_eq!(world.restore("restored").unwrap().lost, [rotten]);
-    assert!(!file_path(&world.path("restored"), &rotten).exists() && file_path(&world.path("restored"), &fine).exists());
+    assert!(!blob_file(&world.path("restored"), &rotten).exists() && blob_file(&world.path("restored"), &fine).exists());
     fs::write(world.blobs.path(&fine), b"").unwrap();
     let again = world.backup().await.unwrap();
     assert_eq!(again.lost, [], "the copy of the earlier backup is whole");
-    assert_eq!(fs::read(file_path(&world.path("backup"), &fine)).unwrap(), b"fine");
+    assert_eq!(fs::read(blob_file(&world.path("backup"), &fine)).unwrap(), b"fine");
     fs::remove_file(world.blobs.path(&fine)).unwrap();
-    fs::write(file_path(&world.path("backup"), &fine), b"rotted").unwrap();
+    fs::write(blob_file(&world.path("backup"), &fine), b"rotted").unwrap();
     assert_eq!(world.backup().await.unwrap().lost, [fine]);
 }
 

@@ -20,12 +20,10 @@ use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{BlobStore, IngestError};
+use crate::store::blocks::each_block;
 
 /// Bytes collected before they go to the blocking pool: the hop costs some 20 µs, 256 KiB of hashing and writing 300 µs.
 const BATCH_BYTES: usize = 256 << 10;
-
-/// Bytes read at once when a finished file is hashed again under another algorithm.
-const REHASH_BYTES: usize = 256 << 10;
 
 /// Bytes written after which they are sent to the disk while more arrive: large against the cost of a flush.
 const SYNC_BYTES: u64 = 32 << 20;
@@ -284,7 +282,7 @@ impl Written {
             Some(wanted) if wanted.algorithm() == hasher.algorithm() => hasher.finish(wanted)?,
             Some(wanted) => {
                 let mut hasher = BlobHasher::of(&wanted);
-                hash_file(&mut hasher, file.path()).map_err(IngestError::io("read", file.path()))?;
+                rehash(&mut hasher, file.path()).map_err(IngestError::io("read", file.path()))?;
                 hasher.finish(wanted)?
             }
         };
@@ -299,15 +297,11 @@ fn cut(file: &File, bytes: u64) -> io::Result<()> {
 }
 
 /// Puts the whole content of a file into `hasher`.
-fn hash_file(hasher: &mut BlobHasher, path: &std::path::Path) -> io::Result<()> {
-    let mut file = File::open(path)?;
-    let mut block = vec![0; REHASH_BYTES];
-    loop {
-        match io::Read::read(&mut file, &mut block)? {
-            0 => return Ok(()),
-            count => hasher.update(&block[..count]),
-        }
-    }
+fn rehash(hasher: &mut BlobHasher, path: &std::path::Path) -> io::Result<()> {
+    each_block(&mut File::open(path)?, |block| {
+        hasher.update(block);
+        Ok(())
+    })
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use std::time::{Duration, SystemTime};
 use protocol::digest::{Algorithm, Digest};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 
-use super::{BLOBS, BlobStore, IngestError, off_thread, remove_leftovers, run, sync_parent};
+use super::{BlobStore, IngestError, off_thread, remove_leftovers, run, sync_parent};
+use crate::store::folders::BLOBS;
 
 /// A blob's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +108,7 @@ impl BlobStore {
     /// # Errors
     /// When a folder cannot be read.
     pub async fn list(&self) -> io::Result<Listing> {
-        let dir = self.shared.blobs.parent().unwrap_or(&self.shared.blobs).to_owned();
+        let dir = self.shared.dir.clone();
         off_thread(move || Listing::open(&dir)).await
     }
 

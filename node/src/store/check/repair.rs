@@ -10,19 +10,18 @@ use protocol::digest::Digest;
 use protocol::hash_list::HashListBuilder;
 use protocol::statement::version::HashListName;
 
-use super::{Damage, Finding, JOURNAL, Report};
+use super::{Damage, Finding, Next, Report};
 use crate::files;
-use crate::store::blobs::{BlobStore, file_path};
+use crate::store::blobs::BlobStore;
+use crate::store::blocks::each_block;
 use crate::store::embedded::EmbeddedStore;
+use crate::store::folders::{JOURNAL, blob_file};
 use crate::store::index::Index;
 use crate::store::journal::Journal;
 use crate::store::meta::RepositoryStore as _;
 
 /// Where rotten files are moved, in the data directory.
 const ROTTEN: &str = "rotten";
-
-/// Bytes read at once.
-const BLOCK_BYTES: usize = 256 << 10;
 
 /// Repairs what `report` found in the data directory `dir`, whose lock the caller holds, and marks it there. A rotten file
 /// that records name counts as repaired only when it is pushed again.
@@ -59,7 +58,7 @@ pub async fn repair(dir: &Path, report: &mut Report) -> anyhow::Result<()> {
 }
 
 fn move_aside(dir: &Path, digest: &Digest, finding: &mut Finding) -> anyhow::Result<bool> {
-    let (folder, file) = (dir.join(ROTTEN), file_path(dir, digest));
+    let (folder, file) = (dir.join(ROTTEN), blob_file(dir, digest));
     files::create_private_dir(&folder)?;
     let aside = folder.join(format!("{}-{}", digest.algorithm().name(), digest.hex()));
     fs::rename(&file, &aside).with_context(|| format!("cannot move {} to {}", file.display(), aside.display()))?;
@@ -67,25 +66,20 @@ fn move_aside(dir: &Path, digest: &Digest, finding: &mut Finding) -> anyhow::Res
         files::sync_dir(folder).with_context(|| format!("cannot sync {}", folder.display()))?;
     }
     finding.found = format!("{}; it is {} now", finding.found, aside.display());
-    match finding.next.split_once(", then ") {
-        Some((_, next)) => {
-            finding.next = next.to_owned();
-            Ok(false)
-        }
-        None => Ok(true),
-    }
+    let Next::MoveAside(Some(again)) = finding.next else { return Ok(true) };
+    finding.next = Next::Bring(again);
+    Ok(false)
 }
 
 async fn list_again((store, blobs): &(EmbeddedStore, BlobStore), blob: &Digest) -> anyhow::Result<bool> {
     let (path, name) = (blobs.path(blob), *blob);
     let list = tokio::task::spawn_blocking(move || {
-        let (mut file, mut builder, mut block) = (fs::File::open(path)?, HashListBuilder::new(), vec![0; BLOCK_BYTES]);
-        loop {
-            match std::io::Read::read(&mut file, &mut block)? {
-                0 => return Ok::<_, std::io::Error>(builder.finish(name)),
-                count => builder.update(&block[..count]),
-            }
-        }
+        let mut builder = HashListBuilder::new();
+        each_block(&mut fs::File::open(path)?, |block| {
+            builder.update(block);
+            Ok(())
+        })?;
+        Ok::<_, std::io::Error>(builder.finish(name))
     })
     .await??;
     let Some(list) = list else { return Ok(false) };

@@ -42,7 +42,7 @@ impl World {
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
-        file_path(self.dir.path(), digest)
+        blob_file(self.dir.path(), digest)
     }
 
     fn check(&self) -> Report {
@@ -82,7 +82,7 @@ async fn a_rotten_file_is_found_and_moved_aside() {
     let report = world.repaired().await;
     assert_eq!(damages(&report), [(Damage::Rotten, Some(world.small))]);
     assert_eq!((report.unrepaired, report.findings[0].repaired), (1, false), "its content is still lost");
-    assert!(report.findings[0].next.contains("push it again"), "{}", report.findings[0].next);
+    assert_eq!(report.findings[0].next, Next::Bring(Again::Pushed));
     let aside = world.dir.path().join("rotten").join(format!("sha256-{}", world.small.hex()));
     assert_eq!(fs::read(aside).unwrap(), b"smell");
     let after = world.check();
@@ -90,6 +90,19 @@ async fn a_rotten_file_is_found_and_moved_aside() {
     assert!(after.findings[0].found.contains("blob of acme/web"), "{}", after.findings[0].found);
     BlobStore::open(world.dir.path()).unwrap().put(None, "small".into()).await.unwrap();
     world.assert_whole();
+}
+
+#[test]
+fn what_a_statement_names_comes_back_from_a_backup_however_many_repositories_have_it() {
+    let (blob, list) = (Digest::sha256(b"blob"), Digest::sha256(b"list"));
+    let mut named = Named::default();
+    for repository in ["acme/a", "acme/b", "acme/c"] {
+        named.holders.insert(format!("{blob} acme blob of {repository}"), Size::Known(1));
+    }
+    assert_eq!((named.again(&blob), named.again(&list)), (Again::Pushed, Again::Made));
+    named.holders.insert(format!("{blob} acme {STATEMENT_OF} acme/web 1 any"), Size::OfFile);
+    assert_eq!(named.again(&blob), Again::Restored);
+    assert_eq!(named.shown_holders_of(&blob), "blob of acme/a, blob of acme/b, blob of acme/c");
 }
 
 #[tokio::test]
@@ -165,7 +178,7 @@ async fn a_damaged_journal_is_found_and_not_touched() {
     fs::write(&path, &bytes).unwrap();
     let report = world.repaired().await;
     assert_eq!((damages(&report), report.unrepaired), (vec![(Damage::Journal, None)], 1));
-    assert!(report.findings[0].next.contains("restore"));
+    assert_eq!(report.findings[0].next, Next::RestoreSeed);
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }
 

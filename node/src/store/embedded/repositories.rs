@@ -114,6 +114,11 @@ impl RepositoryStore for EmbeddedStore {
         self.read(move |index| tags(index, &repository, last.as_deref(), limit)).await
     }
 
+    async fn tag_count(&self, repository: &RepositoryName) -> Result<Option<usize>, MetaError> {
+        let repository = repository.clone();
+        self.read(move |index| tag_count(index, &repository)).await
+    }
+
     async fn tag_records(
         &self,
         repository: &RepositoryName,
@@ -445,6 +450,14 @@ fn tags(records: &impl Records, repository: &RepositoryName, last: Option<&str>,
     }
     let range = Range { prefix: &under(&[repository]), after: last, limit };
     names(&records.raw_scan(Table::Tag, range)?).map(Some)
+}
+
+fn tag_count(records: &impl Records, repository: &RepositoryName) -> Result<Option<usize>, IndexError> {
+    if !records.contains(Table::Repository, repository.as_str())? {
+        return Ok(None);
+    }
+    let range = Range { prefix: &under(&[repository]), after: None, limit: usize::MAX };
+    Ok(Some(records.raw_scan(Table::Tag, range)?.len()))
 }
 
 fn tag_records(

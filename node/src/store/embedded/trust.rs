@@ -18,6 +18,9 @@ use crate::store::meta::{
 use crate::store::records::{Range, Records, Table, key, under};
 use crate::store::writer::Transaction;
 
+/// How the holder of a statement starts; the version and the platform follow.
+pub(in crate::store) const STATEMENT_OF: &str = "statement of";
+
 #[async_trait]
 impl TrustStore for EmbeddedStore {
     async fn tuf_file(&self, org: &OrgName, name: &str) -> Result<Option<TufFile>, MetaError> {
@@ -114,7 +117,7 @@ fn publish_version(
         put_manifest(t, repository, manifest, annotations, &[])?;
     }
     for (platform, statement) in &version.statements {
-        let holder = format!("statement of {app} {number} {platform}");
+        let holder = format!("{STATEMENT_OF} {app} {number} {platform}");
         t.put(Table::Holder, key(&[statement, org, &holder]), &Size::OfFile)?;
     }
     t.put(Table::Version, key(&[org, app, &Number(*number)]), version)

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::frame::{Frames, Kind, Next};
+use super::chain::Chain;
 use super::{Journal, JournalError, Position, ReplayError, Visit, checkpoint};
 
 /// The journal's files at one moment.
@@ -84,51 +84,22 @@ impl Extent {
     /// # Errors
     /// When a file is damaged, or when `visit` fails.
     pub fn read(&self, dir: &Path, visit: &mut Visit<'_>) -> Result<Read, ReplayError> {
-        let mut read = Read::default();
+        let mut chain = Chain::default();
         for (place, file) in self.files.iter().enumerate() {
             let path = dir.join(&file.name);
             if checkpoint_of(&file.name).is_some() {
                 let (_, header) = checkpoint::inspect(&path)?;
-                (read.position, read.journal) = (header.position, Some(header.journal));
+                chain = Chain::after(header.journal, header.position);
                 checkpoint::replay(&path, visit)?;
                 continue;
             }
-            let (mut frames, header) = Frames::open(&path, Kind::Segment)?;
-            frames.end_at(file.bytes);
-            if read.journal.is_some_and(|journal| journal != header.journal) {
-                return Err(frames.damaged("it belongs to another journal").into());
+            let Some(mut segment) = chain.open(&path, Some(file.bytes), place + 1 == self.files.len())? else { continue };
+            while let Some(position) = segment.step()? {
+                let changes = serde_json::from_slice(segment.payload()).map_err(|error| segment.damaged(&error.to_string()))?;
+                visit(Some(position), changes)?;
             }
-            read.journal = Some(header.journal);
-            if header.position.sequence < read.position.sequence {
-                continue;
-            }
-            if header.position != read.position {
-                let (has, wants) = (header.position.sequence + 1, read.position.sequence + 1);
-                return Err(frames
-                    .damaged(&format!("it starts with record {has}, but record {wants} comes next; a file is missing"))
-                    .into());
-            }
-            read_segment(&mut frames, &mut read, place + 1 == self.files.len(), visit)?;
         }
-        Ok(read)
-    }
-}
-
-fn read_segment(frames: &mut Frames, read: &mut Read, last: bool, visit: &mut Visit<'_>) -> Result<(), ReplayError> {
-    loop {
-        let sequence = read.position.sequence + 1;
-        let (crc, changes) = match frames.next(sequence)? {
-            Next::Frame { crc, payload } => (crc, serde_json::from_slice(payload)),
-            Next::End => return Ok(()),
-            Next::Bad(reason) => {
-                if !last || frames.has_frame_later(sequence)? {
-                    return Err(frames.damaged(reason).into());
-                }
-                return Ok(());
-            }
-        };
-        read.position = Position { sequence, crc };
-        visit(Some(read.position), changes.map_err(|error| frames.damaged(&error.to_string()))?)?;
+        Ok(Read { position: chain.position(), journal: chain.journal() })
     }
 }
 
@@ -136,10 +107,10 @@ fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn segment_of(name: &str) -> Option<u64> {
+pub(super) fn segment_of(name: &str) -> Option<u64> {
     name.strip_suffix(".log")?.parse().ok()
 }
 
-fn checkpoint_of(name: &str) -> Option<u64> {
+pub(super) fn checkpoint_of(name: &str) -> Option<u64> {
     name.strip_prefix("checkpoint-")?.parse().ok()
 }

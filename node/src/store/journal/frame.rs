@@ -159,6 +159,11 @@ impl Frames {
         self.bytes = self.bytes.min(bytes);
     }
 
+    /// The payload of the last good frame.
+    pub(super) fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
     /// Where the next frame starts.
     pub(super) const fn offset(&self) -> u64 {
         self.offset

@@ -103,6 +103,8 @@ pub trait RepositoryStore: Send + Sync {
     async fn expire_tag(&self, repository: &RepositoryName, tag: &Tag, expected: TagRecord) -> Result<(), MetaError>;
     /// Up to `limit` tags after `last`, in ASCII order; none if the repository does not exist.
     async fn tags(&self, repository: &RepositoryName, last: Option<&str>, limit: usize) -> Result<Option<Vec<Tag>>, MetaError>;
+    /// How many tags a repository has; none if it does not exist.
+    async fn tag_count(&self, repository: &RepositoryName) -> Result<Option<usize>, MetaError>;
     /// Up to `limit` tags after `last` with what is known of them, in ASCII order; none if the repository does not exist.
     async fn tag_records(
         &self,

@@ -16,7 +16,7 @@ use protocol::oci::scope::{Action, TokenScopes};
 use super::token::TokenSigner;
 use super::{AuthError, Principal, authorization, in_force, owner};
 use crate::clock::wall_time;
-use crate::store::meta::{MetaStore, Scope};
+use crate::store::meta::MetaStore;
 
 /// What the registry lets requests in by.
 #[derive(Debug)]
@@ -104,11 +104,6 @@ impl Caller {
     /// Whether it acts for the organisation of the repository.
     pub fn owns(&self, repository: &RepositoryName) -> bool {
         self.asker().owns(repository)
-    }
-
-    /// Whether its key has a scope, whatever a token made from it allows.
-    pub fn has(&self, scope: Scope) -> bool {
-        self.principal.as_ref().is_some_and(|principal| principal.scopes().contains(&scope))
     }
 
     /// Checks that it came with credentials.
