@@ -50,8 +50,10 @@ impl Command {
         if show.data.join(FILE_NAME).exists() {
             let flags = show.seed.flags(show.device.metrics_listen)?;
             let config = SeedConfig::load(&show.data, show.config.as_deref(), flags)?;
-            let file = config.to_file();
-            return show.output.print(&file, || toml::to_string_pretty(&file).unwrap_or_default().trim_end().to_owned());
+            let mut shown = toml::Table::try_from(config.to_file())?;
+            // The file leaves them out while all of them are the defaults.
+            shown.insert("limits".to_owned(), toml::Value::try_from(&config.limits)?);
+            return show.output.print(&shown, || toml::to_string_pretty(&shown).unwrap_or_default().trim_end().to_owned());
         }
         let dir = DeviceDir::new(&show.data);
         let found = show.config.is_some() || dir.is_enrolled() || show.data.join("config.toml").exists();

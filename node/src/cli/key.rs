@@ -127,6 +127,9 @@ impl Create {
     async fn run(self) -> anyhow::Result<()> {
         let expires = self.expires.map(|expiry| expiry.after(wall_time()));
         let new = NewKey { scopes: self.scopes, label: self.label, expires };
+        if new.scopes.contains(&Scope::Push) && !new.scopes.contains(&Scope::Pull) {
+            tracing::warn!("most clients ask whether a blob is there before they push it, which needs pull; make the key with pull,push");
+        }
         let made: KeyMade = self.operator.connect()?.post(&path(&self.org), &new).await?;
         let mut result = shown(&made.key)?;
         result["access_key"] = json!(made.access_key);

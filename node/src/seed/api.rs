@@ -121,9 +121,12 @@ impl From<AuthError> for Refused {
     fn from(error: AuthError) -> Self {
         match &error {
             AuthError::Failed(cause) => Self::failed(cause),
-            AuthError::Missing | AuthError::Invalid | AuthError::Expired | AuthError::Token | AuthError::Scope(_) => {
-                Self::new(StatusCode::UNAUTHORIZED, "unauthorized", error.to_string())
-            }
+            AuthError::Missing
+            | AuthError::Invalid
+            | AuthError::InvalidToken
+            | AuthError::Expired
+            | AuthError::Token
+            | AuthError::Scope(_) => Self::new(StatusCode::UNAUTHORIZED, "unauthorized", error.to_string()),
         }
     }
 }

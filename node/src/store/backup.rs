@@ -133,6 +133,12 @@ pub struct Source<'a> {
 pub fn backup(source: Source<'_>, to: &Path, watch: &mut Watch<'_>, intact: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Copied> {
     let Source { data, extent, began, .. } = source;
     files::create_private_dir(to)?;
+    if to.canonicalize()?.starts_with(data.canonicalize()?) {
+        bail!(
+            "{} is in the seed's own data directory, where a backup is lost with it; choose another folder, best on another disk",
+            to.display()
+        );
+    }
     earlier(to)?;
     let _lock = lock(to)?;
     let earlier = earlier(to)?;

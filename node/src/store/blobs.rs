@@ -16,6 +16,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -52,6 +53,8 @@ struct Shared {
     dir: PathBuf,
     uploads: PathBuf,
     readers: serve::Readers,
+    /// Blobs on their way in.
+    arriving: AtomicUsize,
     small: small::SmallBlobs,
     /// Read while a file gets a digest's name, written while files are removed.
     naming: Arc<tokio::sync::RwLock<()>>,
@@ -129,8 +132,8 @@ impl BlobStore {
         }
         remove_leftovers(&uploads, &[ARRIVING]).map_err(IngestError::io("clean up", &uploads))?;
         let (readers, small) = (serve::Readers::default(), small::SmallBlobs::default());
-        let (naming, held) = (Arc::default(), Arc::default());
-        Ok(Self { shared: Arc::new(Shared { dir: dir.to_owned(), uploads, readers, small, naming, held }) })
+        let (arriving, naming, held) = (AtomicUsize::new(0), Arc::default(), Arc::default());
+        Ok(Self { shared: Arc::new(Shared { dir: dir.to_owned(), uploads, readers, arriving, small, naming, held }) })
     }
 
     /// Where a blob's file is, if it exists.

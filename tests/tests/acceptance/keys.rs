@@ -90,6 +90,8 @@ fn keys_that_would_lock_everybody_out_or_reach_too_far_are_refused() {
     assert!(seed.operator(&other, &["key", "create", "--org", "other", "--scope", "seed"]).failed().contains("seed"));
     seed.operator(&other, &["key", "create", "--org", "acme", "--scope", "pull"]).failed();
     seed.run_operator(&["key", "create", "--org", "acme", "--scope", "write"]).exited_with(2);
+    let advised = seed.run_operator(&["key", "create", "--org", "acme", "--scope", "push"]).succeeded();
+    assert!(advised.stdout.contains("hgk_") && advised.stderr.contains("pull,push"), "{}", advised.stderr);
     seed.run_operator(&["key", "create", "--org", "acme", "--scope", "pull", "--expires", "soon"]).exited_with(2);
     assert!(
         seed.run_operator(&["key", "create", "--org", "acme", "--scope", "pull", "--expires", "2020-01-01"]).failed().contains("expired")
@@ -185,6 +187,7 @@ fn tokens_outlive_a_restart_and_name_the_proxy_in_front() {
     std::fs::write(&settings, format!("public_url = \"https://registry.example\"\n{written}")).expect("settings can be written");
     let shown = Outcome::of(program::hedgerow().args(["config", "show", "--json", "--data"]).arg(seed.data())).json();
     assert_eq!(shown["public_url"], "https://registry.example");
+    assert_eq!(shown["limits"]["uploads_max"], 512, "also what the file leaves out: {shown}");
     seed.run(&[]);
     let challenge = ask(&seed, "GET", "/v2/", None).header("www-authenticate").expect("a challenge").to_owned();
     assert_eq!(challenge, r#"Bearer realm="https://registry.example/auth/token",service="registry.example""#);

@@ -50,6 +50,9 @@ pub enum AuthError {
     /// Its credentials are not those of any key.
     #[error("the access key is not valid here; check it, and that it belongs to the organisation that is asked for")]
     Invalid,
+    /// Its token was not made here, was changed, or is over.
+    #[error("the token is not valid here, or no longer; get another one")]
+    InvalidToken,
     /// Its access key has expired.
     #[error("the access key has expired; ask for another one, made with `hedgerow key create`")]
     Expired,

@@ -98,11 +98,20 @@ impl Repositories<'_> {
         now: WallTime,
         audit: &AuditLog,
     ) -> anyhow::Result<u64> {
+        let fates = self.fates(repository, retention, needed).await?.unwrap_or_default();
+        let due: Vec<(Tag, TagRecord)> = fates
+            .into_iter()
+            .filter(|(_, _, fate)| matches!(fate, Fate::Expires(at) if *at <= now))
+            .map(|(tag, record, _)| (tag, record))
+            .collect();
+        if due.is_empty() {
+            return Ok(0);
+        }
+        // A version may have been published since the others were looked at.
+        let mut needed = self::needed(self.store, self.blobs, &repository.org(), now).await?;
+        let needed = needed.remove(repository).unwrap_or_default();
         let mut expired = 0;
-        for (tag, record, fate) in self.fates(repository, retention, needed).await?.unwrap_or_default() {
-            if !matches!(fate, Fate::Expires(at) if at <= now) {
-                continue;
-            }
+        for (tag, record) in due.into_iter().filter(|(_, record)| !needed.contains(&record.digest)) {
             match self.store.expire_tag(repository, &tag, record).await {
                 Ok(()) => {
                     expired += 1;
@@ -288,6 +297,19 @@ mod tests {
         let retirement = Retirement { at: at(9), reason: None };
         world.store.retire_version(&org(), &"web".parse().unwrap(), 1, retirement).await.unwrap();
         assert_eq!(world.left("acme/web", 9).await, "new");
+    }
+
+    #[tokio::test]
+    async fn a_version_that_is_published_during_a_run_keeps_its_tags() {
+        let world = World::new().await;
+        let old = world.push("acme/web", "old", 1).await;
+        world.push("acme/web", "new", 2).await;
+        let (repository, before) = ("acme/web".parse().unwrap(), Needed::new());
+        world.publish(1, old).await;
+        world.set("acme/web", r#"{"keep_last":1}"#).await;
+        let retention = in_force(&world.store.repository_settings(&org()).await.unwrap(), &repository).retention().unwrap();
+        let expired = world.repositories().expire_tags_in(&repository, &retention, &before, at(9), &world.audit).await.unwrap();
+        assert_eq!((expired, world.tags("acme/web").await.as_str()), (0, "new old"));
     }
 
     #[tokio::test]

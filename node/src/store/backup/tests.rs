@@ -246,6 +246,9 @@ async fn other_folders_and_other_seeds_backups_are_left_alone() {
     let source = Source { data: &other.path("data"), extent: &hold.extent, began: WallTime::default(), trust_sizes: false };
     let refused = backup(source, &world.path("backup"), &mut |_| {}, || Ok(())).unwrap_err();
     assert!(refused.to_string().contains("another seed"), "{refused}");
+    let source = Source { data: &other.path("data"), extent: &hold.extent, began: WallTime::default(), trust_sizes: false };
+    let refused = backup(source, &other.path("data/backup"), &mut |_| {}, || Ok(())).unwrap_err();
+    assert!(refused.to_string().contains("own data directory"), "{refused}");
     world.restore("restored").unwrap();
 }
 

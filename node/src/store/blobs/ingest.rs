@@ -10,13 +10,14 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use protocol::digest::{Algorithm, Digest};
 use protocol::geometry::BLOB_BYTES_MAX;
 use protocol::hash_list::{HashList, HashListBuilder};
 use protocol::verify::{BlobHasher, DigestMismatch, VerifiedBlob};
-use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{BlobStore, IngestError};
@@ -25,6 +26,16 @@ use crate::store::blocks::each_block;
 /// Bytes collected before they go to the blocking pool: the hop costs some 20 µs, 256 KiB of hashing and writing 300 µs.
 const BATCH_BYTES: usize = 256 << 10;
 
+/// The same while very many blobs arrive.
+const BATCH_BYTES_MIN: usize = 64 << 10;
+
+/// Batches that one blob has in memory: one is worked on while the next is collected.
+const BATCHES_OF_BLOB: usize = 2;
+
+/// Bytes that the batches of all blobs may take together, until batches cannot get smaller; an eighth of the memory that a
+/// whole node may use.
+const BATCHES_BYTES_MAX: usize = 8 << 20;
+
 /// Bytes written after which they are sent to the disk while more arrive: large against the cost of a flush.
 const SYNC_BYTES: u64 = 32 << 20;
 
@@ -32,10 +43,15 @@ const SYNC_BYTES: u64 = 32 << 20;
 #[derive(Debug)]
 pub struct Ingest {
     store: BlobStore,
+    _arriving: Arriving,
     batch: Vec<u8>,
     size: u64,
     disk: Disk,
 }
+
+/// Counts a blob among those that share the memory for batches.
+#[derive(Debug)]
+struct Arriving(BlobStore);
 
 #[derive(Debug)]
 enum Disk {
@@ -78,7 +94,7 @@ impl Ingest {
     pub(super) fn new(store: BlobStore, algorithm: Algorithm) -> Self {
         let units = Units { file: None, list: HashListBuilder::new(), bytes: 0, unsynced_bytes: 0, sync: None };
         let written = Written { hasher: BlobHasher::new(algorithm), units, spare: Vec::new() };
-        Self { store, batch: Vec::new(), size: 0, disk: Disk::Idle(Box::new(written)) }
+        Self { _arriving: Arriving::new(&store), store, batch: Vec::new(), size: 0, disk: Disk::Idle(Box::new(written)) }
     }
 
     /// How many bytes were taken in so far.
@@ -109,11 +125,12 @@ impl Ingest {
         if matches!(self.disk, Disk::Named(_)) {
             return Err(IngestError::Ended);
         }
-        if self.batch.len() + bytes.len() > BATCH_BYTES {
+        let batch_bytes = self.store.batch_bytes();
+        if self.batch.len() + bytes.len() > batch_bytes {
             self.hand_over().await?;
         }
-        if self.batch.capacity() == 0 {
-            self.batch.reserve_exact(BATCH_BYTES);
+        if self.batch.is_empty() && !(1..=batch_bytes).contains(&self.batch.capacity()) {
+            self.batch = Vec::with_capacity(batch_bytes);
         }
         self.batch.extend_from_slice(&bytes);
         self.size = size;
@@ -145,7 +162,8 @@ impl Ingest {
     pub async fn finish(&mut self, wanted: Option<Digest>) -> Result<&(VerifiedBlob, Option<HashList>), IngestError> {
         if !matches!(self.disk, Disk::Named(_)) {
             self.flush().await?;
-            let (written, store) = (self.settle().await?, self.store.clone());
+            let (mut written, store) = (self.settle().await?, self.store.clone());
+            written.units.end_sync().await?;
             let (verified, list, file) = super::run(move || written.finish(&store, wanted)).await?;
             self.store.keep(verified, file).await?;
             self.disk = Disk::Named(Box::new((verified, list)));
@@ -211,6 +229,27 @@ impl Ingest {
     }
 }
 
+impl Arriving {
+    fn new(store: &BlobStore) -> Self {
+        store.shared.arriving.fetch_add(1, Ordering::Relaxed);
+        Self(store.clone())
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.0.shared.arriving.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl BlobStore {
+    /// How many bytes of each blob are collected at present, so that all that arrive together stay within their memory.
+    fn batch_bytes(&self) -> usize {
+        let arriving = self.shared.arriving.load(Ordering::Relaxed).max(1);
+        (BATCHES_BYTES_MAX / (arriving * BATCHES_OF_BLOB)).clamp(BATCH_BYTES_MIN, BATCH_BYTES)
+    }
+}
+
 impl Failed {
     const fn for_good(error: IngestError) -> Self {
         Self { error, before: None }
@@ -237,17 +276,16 @@ impl Units {
 
     /// Sends to the disk what waits, when it is much and nothing is on its way there.
     fn sync_early(&mut self) -> Result<(), IngestError> {
-        if self.unsynced_bytes < SYNC_BYTES || self.sync.as_ref().is_some_and(|sync| !sync.is_finished()) {
-            return Ok(());
+        let (true, Some(file)) = (self.unsynced_bytes >= SYNC_BYTES, &self.file) else { return Ok(()) };
+        let failed = || IngestError::io("sync", file.path());
+        if let Some(mut before) = self.sync.take() {
+            let Some(outcome) = (&mut before).now_or_never() else {
+                self.sync = Some(before);
+                return Ok(());
+            };
+            outcome.map_err(io::Error::other).flatten().map_err(failed())?;
         }
-        let Some(path) = self.file.as_ref().map(|file| file.path().to_owned()) else { return Ok(()) };
-        self.start_sync().map_err(IngestError::io("sync", &path))
-    }
-
-    fn start_sync(&mut self) -> io::Result<()> {
-        self.end_sync()?;
-        let Some(file) = &self.file else { return Ok(()) };
-        let file = file.as_file().try_clone()?;
+        let file = file.as_file().try_clone().map_err(failed())?;
         self.unsynced_bytes = 0;
         self.sync = Some(spawn_blocking(move || file.sync_data()));
         Ok(())
@@ -255,11 +293,9 @@ impl Units {
 
     /// Waits for the sync under way. Its failure is the blob's: the kernel reports it once, so that a later sync of the same
     /// file would succeed.
-    fn end_sync(&mut self) -> io::Result<()> {
-        match self.sync.take() {
-            Some(sync) => Handle::current().block_on(sync).map_err(io::Error::other)?,
-            None => Ok(()),
-        }
+    async fn end_sync(&mut self) -> Result<(), IngestError> {
+        let (Some(sync), Some(file)) = (self.sync.take(), &self.file) else { return Ok(()) };
+        sync.await.map_err(io::Error::other).flatten().map_err(IngestError::io("sync", file.path()))
     }
 
     fn file(&mut self, store: &BlobStore) -> Result<&mut tempfile::NamedTempFile, IngestError> {
@@ -273,8 +309,7 @@ impl Units {
 impl Written {
     /// The whole file, verified and synced, and what goes with it.
     fn finish(mut self: Box<Self>, store: &BlobStore, wanted: Option<Digest>) -> Result<Finished, IngestError> {
-        let path = self.units.file(store)?.path().to_owned();
-        self.units.end_sync().map_err(IngestError::io("sync", &path))?;
+        self.units.file(store)?;
         let Self { hasher, units: Units { file: Some(file), list, bytes, .. }, .. } = *self else { return Err(IngestError::Broken) };
         cut(file.as_file(), bytes).map_err(IngestError::io("cut", file.path()))?;
         let verified = match wanted {

@@ -18,7 +18,7 @@ pub(in crate::seed::registry) fn challenged(error: AuthError, origin: &Origin, s
     let reason = match &error {
         AuthError::Failed(_) => return Refused::Auth(error).into_response(),
         AuthError::Missing => None,
-        AuthError::Invalid | AuthError::Expired => Some("invalid_token"),
+        AuthError::Invalid | AuthError::InvalidToken | AuthError::Expired => Some("invalid_token"),
         AuthError::Token | AuthError::Scope(_) => Some("insufficient_scope"),
     };
     let mut challenge = format!(r#"Bearer realm="{origin}/auth/token",service="{}""#, origin.authority());

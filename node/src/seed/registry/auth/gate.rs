@@ -78,7 +78,7 @@ impl Gate {
         match (authorization.access_key(), authorization) {
             (Ok(key), _) => Ok(Caller { principal: Some(owner(&key, store).await?), token: None }),
             (Err(_), Authorization::Bearer(token)) => {
-                let claims = self.signer.read(&token, service, wall_time()).map_err(|_| AuthError::Invalid)?;
+                let claims = self.signer.read(&token, service, wall_time()).map_err(|_| AuthError::InvalidToken)?;
                 let principal = match claims.key {
                     Some(id) => Some(in_force(store.access_key(&id).await?)?),
                     None => None,

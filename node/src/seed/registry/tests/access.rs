@@ -220,6 +220,8 @@ async fn a_token_is_for_the_service_that_it_was_made_for() {
     };
     assert_eq!(ask_as(&world.address.to_string()).await.status(), 200);
     let elsewhere = challenge(&ask_as("Seed.Example:1").await);
+    let text = ask_as("Seed.Example:1").await.text().await.unwrap();
+    assert!(text.contains("the token is not valid here"), "{text}");
     assert_eq!(elsewhere, r#"Bearer realm="http://seed.example:1/auth/token",service="seed.example:1",error="invalid_token""#);
 }
 
