@@ -15,6 +15,7 @@ use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,14 +40,13 @@ const TOUCHES: usize = 3;
 /// Of how many records read in a row one's page is touched again: a page has from 8 to 16.
 const RECORDS_PER_TOUCH: u64 = 4;
 
-/// How often sled flushes by itself, in milliseconds: only the time to catch up after a crash depends on it.
-const FLUSH_EVERY_MS: u64 = 500;
-
 /// How long to wait for a process that is ending to let go of sled's own lock. The data directory's lock is held already.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 const LOCK_RETRY: Duration = Duration::from_millis(100);
 
-/// Changes that are put into sled before it is flushed, while the index is built: unflushed ones take memory.
+/// Changes that are put into sled before it is flushed: unflushed ones take memory, and are replayed after a crash. sled's own
+/// thread that flushes every half second is not wanted: it also moves pages together, and once half of a large file is free
+/// it moves the same pages around for ever, a MiB of writes a second on a seed that nobody uses.
 const CHANGES_PER_FLUSH: usize = 1000;
 
 /// The format of keys, values and mark. Another one is built again.
@@ -70,6 +70,8 @@ struct Mark {
 pub struct Index {
     db: sled::Db,
     mark: Mutex<Mark>,
+    /// Changes since the last flush.
+    unflushed: AtomicUsize,
     cache: RecordCache,
 }
 
@@ -221,8 +223,7 @@ impl Index {
     }
 
     fn open_folder(folder: &Path, journal: [u8; 16]) -> Result<Self, IndexError> {
-        let config =
-            sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).mode(sled::Mode::LowSpace).flush_every_ms(Some(FLUSH_EVERY_MS));
+        let config = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).mode(sled::Mode::LowSpace).flush_every_ms(None);
         let give_up = Instant::now() + LOCK_WAIT;
         let db = loop {
             match guarded(|| config.open()) {
@@ -236,7 +237,7 @@ impl Index {
             None if guarded(|| Ok(db.is_empty()))? => Mark { format: FORMAT, journal, position: None, entries: 0, sum: 0 },
             None => return Err(IndexError("has records, but no mark".into())),
         };
-        Ok(Self { db, mark: Mutex::new(mark), cache: RecordCache::new() })
+        Ok(Self { db, mark: Mutex::new(mark), unflushed: AtomicUsize::new(0), cache: RecordCache::new() })
     }
 
     fn catch_up(&self, journal: &Journal, mark: &Mark) -> Result<(), ReplayError> {
@@ -248,16 +249,7 @@ impl Index {
     }
 
     fn replay(&self, journal: &Journal, after: Option<Position>) -> Result<(), ReplayError> {
-        let mut unflushed = 0;
-        journal.replay(after, &mut |position, changes| {
-            self.apply(position, &changes)?;
-            unflushed += changes.len();
-            if unflushed >= CHANGES_PER_FLUSH {
-                self.flush()?;
-                unflushed = 0;
-            }
-            Ok(())
-        })?;
+        journal.replay(after, &mut |position, changes| Ok(self.apply(position, &changes)?))?;
         Ok(self.flush()?)
     }
 
@@ -301,7 +293,8 @@ impl Index {
         batch.insert(MARK, text);
         self.cache.change(newest.keys().map(Vec::as_slice), || guarded(|| self.db.apply_batch(batch)))?;
         *self.mark.lock().unwrap_or_else(PoisonError::into_inner) = mark;
-        Ok(())
+        let unflushed = self.unflushed.fetch_add(changes.len(), Ordering::Relaxed) + changes.len();
+        if unflushed >= CHANGES_PER_FLUSH { self.flush() } else { Ok(()) }
     }
 
     /// Checks that all records are there and unchanged.
@@ -338,6 +331,7 @@ impl Index {
     /// # Errors
     /// When sled fails.
     pub fn flush(&self) -> Result<(), IndexError> {
+        self.unflushed.store(0, Ordering::Relaxed);
         guarded(|| self.db.flush()).map(drop)
     }
 

@@ -55,6 +55,13 @@ impl Process {
         Ok(kib.with_context(|| format!("the system does not tell the memory of {}", self.name))? * 1024)
     }
 
+    /// Bytes that the server gave the system to write to the disk so far.
+    pub(super) fn written_bytes(&self) -> Result<u64> {
+        let counters = fs::read_to_string(format!("/proc/{}/io", self.child.id()))?;
+        let bytes = counters.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse::<u64>().ok());
+        bytes.with_context(|| format!("the system does not tell what {} writes", self.name))
+    }
+
     /// Processor time that the server and its workers took so far, in seconds.
     pub(super) fn cpu_seconds(&self) -> Result<f64> {
         let mut ticks = 0;

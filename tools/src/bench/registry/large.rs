@@ -1,9 +1,11 @@
 //! A store of 100,000 manifests, each in a repository of its own: how fast it starts, how fast its catalogue is read, what
-//! memory a seed takes with it while blobs come and go, and how long its index takes to be built again.
+//! it writes while nobody uses it, what memory a seed takes with it while blobs come and go, and how long its index takes to be built again.
 //!
 //! Not here: how fast a single manifest is served; see `metadata`.
 
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -19,6 +21,10 @@ const MIB: f64 = 1_048_576.0;
 
 /// Connections that fill the store.
 const PUSH_CONNECTIONS: usize = 32;
+
+/// How long after its start a seed has ended what it does by itself at its start, and how long it is looked at then.
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
+const IDLE_TIME: Duration = Duration::from_secs(10);
 
 /// The largest page that Hedgerow gives. Distribution, which walks all folders for each page, is asked for a single one.
 const PAGE: u32 = 1000;
@@ -43,6 +49,7 @@ pub(super) fn measure(lab: &mut Lab) -> Result<()> {
     lab.results.push(Comparison::alone("large-start", "s", starts.median("hedgerow"), Goal::AtMost(2.0)));
     lab.keep("large-start", &starts);
 
+    idle(lab, &seed)?;
     catalogue(lab, &seed)?;
     memory(lab, &seed)?;
 
@@ -72,6 +79,18 @@ async fn fill(lab: &Lab, endpoint: &Endpoint) -> Result<()> {
     load::create(endpoint, mounts, PUSH_CONNECTIONS).await?;
     let manifests = (0..lab.manifests).map(|n| put(&repository(n), "latest", manifest(&config, &n.to_string())));
     load::create(endpoint, manifests, PUSH_CONNECTIONS).await
+}
+
+/// What a seed that nobody uses writes, which wears flash out.
+fn idle(lab: &mut Lab, seed: &Seed) -> Result<()> {
+    progress("leaving the seed alone");
+    let (server, _) = seed.run()?;
+    thread::sleep(SETTLED_AFTER);
+    let before = server.process.written_bytes()?;
+    thread::sleep(IDLE_TIME);
+    let written = float(server.process.written_bytes()? - before) / 1024.0 / IDLE_TIME.as_secs_f64();
+    lab.results.push(Comparison::alone("large-idle", "KiB/s", written, Goal::AtMost(1.0)));
+    server.process.stop()
 }
 
 /// The catalogue, beside that of distribution with as many repositories, which are made as folders because all that it
