@@ -11,6 +11,7 @@
 //! | [`lan`] | what the parent in the tree holds is pulled from it; what does not come that way, from a random holder |
 //! | [`talk`] | what peers are told and what is believed of what they say |
 //! | [`interest`] | who is to be told later |
+//! | [`doubt`] | what follows when a peer does not deliver |
 //! | [`ban`] | what follows from a wrong unit |
 //! | [`upload`] | whom to serve next |
 //! | [`pace`], [`memory`] | how slow a peer may be, and how much may be in flight |
@@ -25,6 +26,7 @@
 
 mod ban;
 pub mod dialogue;
+mod doubt;
 mod download;
 mod interest;
 mod lan;
@@ -209,6 +211,7 @@ impl<V: PeerView> Swarm<V> {
             self.window.handle_timeout(now, &self.parameters);
             self.give_up_stalled_fetches(now);
             self.restart_stalled(now);
+            self.probe(now);
             self.check_again(now);
             self.end_bans(now);
             self.lapse_stalled_claims(now);
@@ -342,12 +345,7 @@ impl<V: PeerView> Swarm<V> {
         self.note_fetched(now, fetch, so_far.end - so_far.start);
         match source {
             Source::Wan => self.wan_failures = 0,
-            Source::Peer(peer) => {
-                if let Some(peer) = self.peers.get_mut(&peer) {
-                    peer.delivered_at = Some(now);
-                    peer.forgive(&blob);
-                }
-            }
+            Source::Peer(peer) => self.on_delivered(now, peer, blob),
         }
     }
 
@@ -522,7 +520,7 @@ impl<V: PeerView> Swarm<V> {
     }
 
     fn give_up_stalled_fetches(&mut self, now: Instant) {
-        let stalled = |fetch: &Fetch| now.since(fetch.progressed_at) >= self.patience(fetch);
+        let stalled = |fetch: &Fetch| now.since(fetch.progressed_at) >= self.patience(fetch) || self.crawls(now, fetch);
         let stalled: Vec<FetchId> = self.fetches.iter().filter(|(_, fetch)| stalled(fetch)).map(|(id, _)| *id).collect();
         for id in stalled {
             self.effects.push_back(Effect::Cancel { fetch: id });

@@ -199,7 +199,8 @@ impl Download {
         }
     }
 
-    fn lacks(&self, piece: u32) -> bool {
+    /// Whether `piece` is missing and not on its way.
+    pub(super) fn lacks(&self, piece: u32) -> bool {
         !self.pieces.contains(piece) && !self.in_flight.contains_key(&piece)
     }
 

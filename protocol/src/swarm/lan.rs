@@ -18,7 +18,7 @@ use crate::wire::limits::GET_UNITS_MAX;
 impl<V: PeerView> Swarm<V> {
     /// Starts requests to peers while there is room for more and something to ask for.
     pub(super) fn pull(&mut self, now: Instant) {
-        let mut in_flight = self.fetches.values().filter(|fetch| fetch.source != Source::Wan).count();
+        let mut in_flight = self.pulls_in_flight();
         let mut next = self.blob_after(None);
         while let Some((size, blob)) = next {
             next = self.blob_after(Some((size, blob)));
@@ -30,6 +30,11 @@ impl<V: PeerView> Swarm<V> {
                 in_flight += 1;
             }
         }
+    }
+
+    /// How many requests to peers are in flight.
+    pub(super) fn pulls_in_flight(&self) -> usize {
+        self.fetches.values().filter(|fetch| fetch.source != Source::Wan).count()
     }
 
     fn choose_pull(&mut self, now: Instant, blob: Digest) -> Option<(NodeId, Range<u32>)> {
@@ -173,28 +178,17 @@ impl<V: PeerView> Swarm<V> {
 
     pub(super) fn on_pull_ended(&mut self, now: Instant, id: NodeId, fetch: &Fetch, end: FetchEnd) {
         match end {
-            FetchEnd::Complete => {
-                if let Some(peer) = self.peers.get_mut(&id) {
-                    peer.forgive(&fetch.blob);
-                }
-            }
+            FetchEnd::Complete | FetchEnd::StorageFailed => {}
             FetchEnd::Busy => {
                 let until = now + self.parameters.busy_wait;
                 if let Some(peer) = self.peers.get_mut(&id) {
                     peer.busy_until = until;
                     self.due.pull_at.get_or_insert(until);
                 }
+                self.on_busy(now, id, fetch.blob);
             }
-            FetchEnd::Failed | FetchEnd::NotHeld => self.count_unfulfilled(id, fetch.blob),
-            FetchEnd::StorageFailed => {}
+            FetchEnd::Failed | FetchEnd::NotHeld => self.on_unfulfilled(now, id, fetch.blob, end == FetchEnd::Failed),
             FetchEnd::Refused { unit } => self.ban(now, id, fetch.blob, unit),
-        }
-    }
-
-    fn count_unfulfilled(&mut self, id: NodeId, blob: Digest) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        if peer.count_unfulfilled(blob) == self.parameters.unfulfilled_max {
-            self.survey_site(blob);
         }
     }
 

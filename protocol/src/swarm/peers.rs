@@ -3,6 +3,8 @@
 //!
 //! Not here: what a peer holds; see [`super::peer_view`].
 
+use std::time::Duration;
+
 use super::parameters::Parameters;
 use crate::digest::Digest;
 use crate::name::NodeId;
@@ -12,8 +14,13 @@ use crate::time::Instant;
 /// What is remembered about a connected peer.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
-    /// Requests that the peer did not fulfil, by blob.
+    /// Requests that the peer did not fulfil since it delivered of their blob, by blob.
     unfulfilled: SortedMap<Digest, u32>,
+    /// Requests of any blob that it left unanswered since it delivered anything.
+    in_vain: u32,
+    /// When it is tried again if it is doubted, and how long the pause before was.
+    pub(super) probe_at: Instant,
+    probe_pause: Duration,
     /// This node's requests to the peer in flight.
     pub(super) pulls: usize,
     /// When it last delivered a unit.
@@ -28,6 +35,9 @@ pub(super) struct Peer {
 
 static AS_USUAL: Peer = Peer {
     unfulfilled: SortedMap::new(),
+    in_vain: 0,
+    probe_at: Instant::ZERO,
+    probe_pause: Duration::ZERO,
     pulls: 0,
     delivered_at: None,
     busy_until: Instant::ZERO,
@@ -36,33 +46,48 @@ static AS_USUAL: Peer = Peer {
 };
 
 impl Peer {
-    /// Whether the peer may be asked for `blob`: not after it failed to deliver what it said it holds, or
-    /// sent a wrong unit.
+    /// Whether the peer counts as a holder of `blob`: not after it failed to deliver what it said it holds, or sent a wrong unit.
     pub(super) fn is_usable(&self, parameters: &Parameters, blob: &Digest) -> bool {
-        !self.distrusted && self.unfulfilled.get(blob).is_none_or(|count| *count < parameters.unfulfilled_max)
+        !self.distrusted && !self.is_doubted(parameters, blob)
     }
 
-    /// It did not fulfil a request; how many for this blob by now.
-    pub(super) fn count_unfulfilled(&mut self, blob: Digest) -> u32 {
+    /// Whether its word on what it holds of `blob` counts for nothing until it delivers.
+    pub(super) fn is_doubted(&self, parameters: &Parameters, blob: &Digest) -> bool {
+        self.in_vain.max(self.unfulfilled.get(blob).copied().unwrap_or(0)) >= parameters.unfulfilled_max
+    }
+
+    /// It did not fulfil a request for `blob`, or did not even answer.
+    pub(super) fn count_unfulfilled(&mut self, blob: Digest, is_silent: bool) {
         let count = self.unfulfilled.get_or_insert_with(blob, || 0);
-        *count += 1;
-        *count
+        *count = count.saturating_add(1);
+        self.in_vain = self.in_vain.saturating_add(u32::from(is_silent));
     }
 
-    /// It fulfilled a request, or nothing is wanted of the blob any more.
-    pub(super) fn forgive(&mut self, blob: &Digest) {
+    /// It is doubted at `now`, anew or still: when it is tried again.
+    pub(super) fn put_off(&mut self, now: Instant, parameters: &Parameters) {
+        if self.probe_at <= now {
+            self.probe_pause = (2 * self.probe_pause).clamp(parameters.probe_min, parameters.probe_max);
+            self.probe_at = now + self.probe_pause;
+        }
+    }
+
+    /// It delivered of `blob`.
+    pub(super) fn on_delivered(&mut self, now: Instant, blob: &Digest) {
+        self.delivered_at = Some(now);
+        self.in_vain = 0;
         self.unfulfilled.remove(blob);
     }
 
     /// It is judged anew.
     pub(super) fn forgive_all(&mut self) {
+        self.in_vain = 0;
         self.unfulfilled.clear();
     }
 
     /// Whether nothing about it is worth remembering at `now`. When it last delivered counts for requests in flight only.
     fn is_as_usual(&self, now: Instant) -> bool {
-        let waits = self.busy_until > now || self.demoted_until > now;
-        self.unfulfilled.is_empty() && self.pulls == 0 && !self.distrusted && !waits
+        let waits = self.busy_until.max(self.demoted_until).max(self.probe_at) > now;
+        self.unfulfilled.is_empty() && self.in_vain == 0 && self.pulls == 0 && !self.distrusted && !waits
     }
 }
 
@@ -115,6 +140,11 @@ impl Peers {
         self.ids.iter().map(|id| (*id, self.remarks.get(id).unwrap_or(&AS_USUAL)))
     }
 
+    /// Those of whom something is worth remembering.
+    pub(super) fn remarkable(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
+        self.remarks.iter().map(|(id, peer)| (*id, peer))
+    }
+
     /// A peer is connected.
     pub(super) fn add(&mut self, id: NodeId) {
         let Err(place) = self.ids.binary_search(&id) else { return };
@@ -162,7 +192,9 @@ impl Peers {
     /// Nothing needs to be known any more of who wants `blob`.
     pub(super) fn forget_blob(&mut self, blob: &Digest) {
         self.wanting.remove(blob);
-        self.remarks.values_mut().for_each(|peer| peer.forgive(blob));
+        for peer in self.remarks.values_mut() {
+            peer.unfulfilled.remove(blob);
+        }
     }
 
     /// Forgets what is not worth remembering any more.
@@ -204,12 +236,12 @@ mod tests {
         assert!(peers.get(&id).is_none() && peers.get_mut(&id).is_none());
         peers.add(id);
         for _ in 0..parameters.unfulfilled_max {
-            peers.get_mut(&id).unwrap().count_unfulfilled(blob);
+            peers.get_mut(&id).unwrap().count_unfulfilled(blob, true);
         }
         peers.get_mut(&id).unwrap().busy_until = now + Duration::from_secs(1);
         peers.tidy(now);
         assert!(!peers.get(&id).unwrap().is_usable(&parameters, &blob));
-        peers.get_mut(&id).unwrap().forgive(&blob);
+        peers.get_mut(&id).unwrap().on_delivered(now, &blob);
         peers.tidy(now);
         assert_eq!(peers.remarks.len(), 1, "it is busy");
         peers.tidy(now + Duration::from_secs(1));

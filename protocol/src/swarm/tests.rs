@@ -1,6 +1,7 @@
 //! Dialogues with the machine, and a small site of machines that move units over an instant LAN.
 
 mod claims;
+mod doubt;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
