@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::parameters::Parameters;
 use crate::digest::Digest;
-use crate::name::NodeId;
+use crate::name::Identity;
 use crate::sorted_map::SortedMap;
 use crate::time::Instant;
 
@@ -92,19 +92,25 @@ impl Peer {
 }
 
 /// The peers that are connected.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Peers {
+#[derive(Clone, Debug)]
+pub(super) struct Peers<I> {
     /// In order of identity.
-    ids: Vec<NodeId>,
+    ids: Vec<I>,
     /// What differs from the usual.
-    remarks: SortedMap<NodeId, Peer>,
+    remarks: SortedMap<I, Peer>,
     /// The places in `ids` of those that want a blob that this node wants too, in order.
     wanting: SortedMap<Digest, Vec<u16>>,
 }
 
-impl Peers {
+impl<I> Default for Peers<I> {
+    fn default() -> Self {
+        Self { ids: Vec::new(), remarks: SortedMap::new(), wanting: SortedMap::new() }
+    }
+}
+
+impl<I: Identity> Peers<I> {
     /// In order of identity.
-    pub(super) fn ids(&self) -> impl Iterator<Item = NodeId> + '_ {
+    pub(super) fn ids(&self) -> impl Iterator<Item = I> + '_ {
         self.ids.iter().copied()
     }
 
@@ -112,12 +118,12 @@ impl Peers {
         self.ids.len()
     }
 
-    pub(super) fn contains(&self, id: &NodeId) -> bool {
+    pub(super) fn contains(&self, id: &I) -> bool {
         self.ids.binary_search(id).is_ok()
     }
 
     /// What is known of a connected peer.
-    pub(super) fn get(&self, id: &NodeId) -> Option<&Peer> {
+    pub(super) fn get(&self, id: &I) -> Option<&Peer> {
         if self.remarks.is_empty() {
             return self.contains(id).then_some(&AS_USUAL);
         }
@@ -125,28 +131,28 @@ impl Peers {
     }
 
     /// What is known of a peer of which it is certain that it is connected.
-    pub(super) fn of(&self, id: &NodeId) -> &Peer {
+    pub(super) fn of(&self, id: &I) -> &Peer {
         self.remarks.get(id).unwrap_or(&AS_USUAL)
     }
 
     /// The same, to be changed.
-    pub(super) fn get_mut(&mut self, id: &NodeId) -> Option<&mut Peer> {
+    pub(super) fn get_mut(&mut self, id: &I) -> Option<&mut Peer> {
         let is_known = self.contains(id);
         is_known.then(|| self.remarks.get_or_insert_with(*id, || AS_USUAL.clone()))
     }
 
     /// All of them with what is known of each, in order of identity.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (I, &Peer)> {
         self.ids.iter().map(|id| (*id, self.remarks.get(id).unwrap_or(&AS_USUAL)))
     }
 
     /// Those of whom something is worth remembering.
-    pub(super) fn remarkable(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
+    pub(super) fn remarkable(&self) -> impl Iterator<Item = (I, &Peer)> {
         self.remarks.iter().map(|(id, peer)| (*id, peer))
     }
 
     /// A peer is connected.
-    pub(super) fn add(&mut self, id: NodeId) {
+    pub(super) fn add(&mut self, id: I) {
         let Err(place) = self.ids.binary_search(&id) else { return };
         if self.ids.len() == self.ids.capacity() {
             self.ids.reserve_exact(1 + self.ids.len() / 4);
@@ -158,7 +164,7 @@ impl Peers {
     }
 
     /// A peer is gone; whether it was there.
-    pub(super) fn remove(&mut self, id: &NodeId) -> bool {
+    pub(super) fn remove(&mut self, id: &I) -> bool {
         let Ok(place) = self.ids.binary_search(id) else { return false };
         self.ids.remove(place);
         self.remarks.remove(id);
@@ -170,7 +176,7 @@ impl Peers {
     }
 
     /// Those that want `blob`, in order of identity.
-    pub(super) fn wanting(&self, blob: &Digest) -> impl Iterator<Item = NodeId> + '_ {
+    pub(super) fn wanting(&self, blob: &Digest) -> impl Iterator<Item = I> + '_ {
         self.wanting.get(blob).into_iter().flatten().map(|place| self.ids[usize::from(*place)])
     }
 
@@ -180,7 +186,7 @@ impl Peers {
     }
 
     /// A peer wants `blob`; whether that is news.
-    pub(super) fn note_wants(&mut self, id: &NodeId, blob: Digest) -> bool {
+    pub(super) fn note_wants(&mut self, id: &I, blob: Digest) -> bool {
         let place = self.ids.binary_search(id).ok().and_then(|place| u16::try_from(place).ok());
         let Some(place) = place else { return false };
         let wanting = self.wanting.get_or_insert_with(blob, Vec::new);
@@ -208,6 +214,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::name::NodeId;
 
     #[test]
     fn who_wants_a_blob_stays_right_while_peers_come_and_go() {
