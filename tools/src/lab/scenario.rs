@@ -4,6 +4,8 @@
 
 use anyhow::{Result, bail};
 
+use super::image::{LAYERS, ONE_LAYER};
+
 /// How large a lab is.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Settings {
@@ -34,6 +36,30 @@ pub(super) struct Settings {
     /// Devices whose LAN link has a tenth of the rate: the first ones of a site
     #[arg(skip)]
     pub(super) slow: u32,
+    /// What they have instead of a tenth, in Mbit/s
+    #[arg(skip)]
+    pub(super) slow_mbit: Option<u64>,
+    /// Whether the image has a single layer
+    #[arg(skip)]
+    pub(super) is_one_layer: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            devices: 15,
+            sites: 1,
+            bytes: 64 << 20,
+            wan_mbit: 8,
+            lan_mbit: 80,
+            rtt_ms: 0,
+            loss_percent: 0,
+            seed: 1,
+            slow: 0,
+            slow_mbit: None,
+            is_one_layer: false,
+        }
+    }
 }
 
 impl Settings {
@@ -54,7 +80,12 @@ impl Settings {
 
     /// The rate of a device's LAN link.
     pub(super) fn lan_mbit_of(&self, device: u32) -> u64 {
-        if device < self.slow { (self.lan_mbit / 10).max(1) } else { self.lan_mbit }
+        if device < self.slow { self.slow_mbit.unwrap_or((self.lan_mbit / 10).max(1)) } else { self.lan_mbit }
+    }
+
+    /// The shares of the image's layers.
+    pub(super) const fn layers(&self) -> &'static [u64] {
+        if self.is_one_layer { ONE_LAYER } else { LAYERS }
     }
 }
 
@@ -231,8 +262,7 @@ pub(super) fn named(name: &str) -> Result<&'static Scenario> {
 
 /// The scenarios of `check`, with their sizes and the copies that each may take.
 pub(super) fn short() -> [(&'static str, Settings, f64); 3] {
-    let settings =
-        |devices, bytes| Settings { devices, sites: 1, bytes, wan_mbit: 8, lan_mbit: 80, rtt_ms: 0, loss_percent: 0, seed: 1, slow: 0 };
+    let settings = |devices, bytes| Settings { devices, bytes, ..Settings::default() };
     [
         ("flash-crowd", Settings { rtt_ms: 40, ..settings(4, 6 << 20) }, COPIES_SHORT),
         ("late-joiner", settings(4, 6 << 20), COPIES_SHORT_LATE),
