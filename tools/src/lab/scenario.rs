@@ -33,6 +33,10 @@ pub(super) struct Settings {
     /// Decides the content, and who is killed
     #[arg(long, value_name = "K", default_value_t = 1)]
     pub(super) seed: u64,
+    /// How devices find each other (mdns, seed, peers; separated by commas), with no site configured [default: all ways, and
+    /// each site's name]
+    #[arg(long, value_name = "WAYS")]
+    pub(super) discovery: Option<String>,
     /// Devices whose LAN link has a tenth of the rate: the first ones of a site
     #[arg(skip)]
     pub(super) slow: u32,
@@ -55,6 +59,7 @@ impl Default for Settings {
             rtt_ms: 0,
             loss_percent: 0,
             seed: 1,
+            discovery: None,
             slow: 0,
             slow_mbit: None,
             is_one_layer: false,
@@ -75,7 +80,8 @@ impl Settings {
     /// The flags that choose these sizes.
     pub(super) fn flags(&self) -> String {
         let Self { devices, bytes, rtt_ms, .. } = self;
-        format!("--devices {devices} --bytes {bytes} --rtt-ms {rtt_ms}")
+        let discovery = self.discovery.as_ref().map_or_else(String::new, |ways| format!(" --discovery {ways}"));
+        format!("--devices {devices} --bytes {bytes} --rtt-ms {rtt_ms}{discovery}")
     }
 
     /// The rate of a device's LAN link.
@@ -260,11 +266,12 @@ pub(super) fn named(name: &str) -> Result<&'static Scenario> {
     Ok(scenario)
 }
 
-/// The scenarios of `check`, with their sizes and the copies that each may take.
+/// The scenarios of `check`, with their sizes and the copies that each may take; in the first one devices are told nothing of
+/// each other.
 pub(super) fn short() -> [(&'static str, Settings, f64); 3] {
     let settings = |devices, bytes| Settings { devices, bytes, ..Settings::default() };
     [
-        ("flash-crowd", Settings { rtt_ms: 40, ..settings(4, 6 << 20) }, COPIES_SHORT),
+        ("flash-crowd", Settings { rtt_ms: 40, discovery: Some("mdns".to_owned()), ..settings(4, 6 << 20) }, COPIES_SHORT),
         ("late-joiner", settings(4, 6 << 20), COPIES_SHORT_LATE),
         ("liar", settings(4, 4 << 20), COPIES_SHORT_DECEIVED),
     ]
