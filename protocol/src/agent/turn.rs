@@ -11,8 +11,8 @@
 //! older than told asks for itself at once; one that lacks something else gives its neighbours time to hand it over first.
 //!
 //! So a neighbour that means ill can do no more than be silent. A receipt that it keeps back, or an old one that it hands over,
-//! makes the others doubt as if nobody had asked: what is new at the seed reaches each of them within two intervals (and
-//! [`PATIENCE_MIN`]), and what the seed told of is asked for after [`HAND_OVER_TIME`] by whoever was not handed it.
+//! makes the others doubt as if nobody had asked: what is new at the seed reaches each of them within two intervals (and some
+//! seconds), and what the seed told of is asked for after 20 s by whoever was not handed it.
 //!
 //! Not here: how long is waited after a failure, see [`super`]; receipts, see [`crate::statement::receipt`].
 
