@@ -320,6 +320,10 @@ const fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
+/// The header in which the answer to a poll for others too, changed or not, carries the mark of its receipt
+/// ([`protocol::statement::receipt`]).
+pub const POLL_RECEIPT: &str = "hedgerow-poll-receipt";
+
 /// `GET /api/v1/device/state`. The answer's `ETag` stands for all but `peers`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceStateAnswer {

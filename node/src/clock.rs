@@ -102,6 +102,12 @@ pub fn wall_time() -> WallTime {
     WallTime::from_unix_seconds(since_epoch.as_secs())
 }
 
+/// The same, in milliseconds since 1970.
+pub fn wall_millis() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The same, to the microsecond, for whoever writes it down.
 pub fn timestamp() -> jiff::Timestamp {
     let now = jiff::Timestamp::now();

@@ -19,7 +19,7 @@ use protocol::oci::manifest::MANIFEST_BYTES_MOST;
 use protocol::statement::version::{Descriptor, FORMAT, HashListName, Image, StatedBlob, VersionName, VersionStatement};
 use serde::Serialize;
 
-use crate::api::{self, HashListQuery, HashLists, NewManagedVersion};
+use crate::api::{self, ApiError, HashListQuery, HashLists, NewManagedVersion};
 use crate::cli::operator::SeedApi;
 use crate::clock::wall_time;
 use crate::files::{self, Access};
@@ -81,11 +81,36 @@ struct Resolved {
     images: BTreeMap<Platform, (Descriptor, Vec<Descriptor>)>,
 }
 
-/// Resolves the tag, signs a statement for each platform, and publishes them as one version.
+/// How often a version is signed anew because others were published meanwhile: of those that are published at the same time one
+/// always gets through.
+const TRIES: usize = 8;
+
+/// Resolves the tag, signs a statement for each platform, and publishes them as one version; anew if others came in between,
+/// unless the version's number is asked for.
 ///
 /// # Errors
-/// When the tag names no image, the keys may not sign for the app, or another version was published meanwhile.
+/// When the tag names no image, the keys may not sign for the app, or the number that is asked for is taken.
 pub async fn publish(api: &SeedApi, keys: &OperatorKeys, request: Request) -> anyhow::Result<Published> {
+    for _ in 1..TRIES {
+        match publish_once(api, keys, request.clone()).await {
+            Err(error) if is_overtaken(&error, request.number) => tracing::info!("another version was published meanwhile; signing anew"),
+            answer => return answer,
+        }
+    }
+    publish_once(api, keys, request).await
+}
+
+/// Whether a version was not published because others were meanwhile, and may be signed anew.
+fn is_overtaken(error: &anyhow::Error, number: Option<u64>) -> bool {
+    let code = error.downcast_ref::<ApiError>().map(|error| error.code.as_str());
+    match code {
+        Some("stale" | "conflict") => true,
+        Some("other_number") => number.is_none(),
+        _ => false,
+    }
+}
+
+async fn publish_once(api: &SeedApi, keys: &OperatorKeys, request: Request) -> anyhow::Result<Published> {
     let Request { org, app, repository, tag, digest, number, floor, lower_floor, out } = request;
     let source = api.metadata_of(&org);
     let mut view = VerifiedRepository::open(&keys.dir().join("trust"), &org, &keys.trusted_root()?)?;
@@ -123,8 +148,18 @@ pub async fn publish(api: &SeedApi, keys: &OperatorKeys, request: Request) -> an
 /// The same for an organisation whose keys the seed keeps: the statements are made here, the seed signs them.
 ///
 /// # Errors
-/// When the tag names no image, the seed does not keep the keys, or another version was published meanwhile.
+/// When the tag names no image, the seed does not keep the keys, or the number that is asked for is taken.
 pub async fn publish_managed(api: &SeedApi, request: Request) -> anyhow::Result<Published> {
+    for _ in 1..TRIES {
+        match publish_managed_once(api, request.clone()).await {
+            Err(error) if is_overtaken(&error, request.number) => tracing::info!("another version was published meanwhile; asking again"),
+            answer => return answer,
+        }
+    }
+    publish_managed_once(api, request).await
+}
+
+async fn publish_managed_once(api: &SeedApi, request: Request) -> anyhow::Result<Published> {
     let Request { org, app, repository, tag, digest, number, floor, lower_floor, out } = request;
     if out.is_some() {
         bail!("--out writes what others sign too, and wants --keys; a seed that keeps the keys signs alone");

@@ -38,6 +38,7 @@
 //! | the targets key | give apps to other keys | sign a root; change the online key | `the_keys_of_the_top_level_targets_change_with_a_root_and_new_targets` |
 //! | fewer root keys than the threshold | nothing | change the root | `two_people_make_a_root_of_two_keys_and_both_must_sign_from_then_on`, `a_new_root_is_signed_by_the_old_keys_and_by_its_own` |
 //! | a device's key | be that device, until it is revoked | stay in the swarm after, not even between devices without a WAN; come back with an old seed | `identity::a_revocation_holds_between_devices_that_have_lost_the_wan_since`, `a_revocation_list_holds_after_a_restart_and_no_older_one_takes_its_place` |
+//! | | keep from its site for two intervals what it was told when it asked for all | hold its site back for longer; say that the seed was asked when it was not | `a_neighbour_that_keeps_receipts_back_or_repeats_old_ones_holds_nobody_back_for_longer_than_two_intervals`, `a_receipt_that_the_seed_did_not_give_tells_nobody_anything_and_ends_no_ones_turn` |
 //! | an enrolment token | enrol as many devices as it says, until it expires or is taken back | take the name of a device that is enrolled | `identity::tokens_enrol_as_many_devices_as_they_say`, `identity::a_token_that_is_taken_back_enrols_nobody` |
 //! | a sealed key file, without its passphrase | try passphrases | sign | `a_sealed_key_opens_with_its_passphrase_alone` |
 //!

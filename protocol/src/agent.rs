@@ -29,13 +29,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::digest::Digest;
-use crate::gossip::message::SitePoll;
 use crate::label::Labels;
 use crate::name::{AppName, DeviceId, Platform};
 use crate::rendezvous;
 use crate::rollout::report::{DeviceReport, Fetched};
 use crate::statement::assignment::AcceptedAssignment;
 use crate::statement::desired::AcceptedDesiredState;
+use crate::statement::receipt::SitePoll;
 use crate::statement::version::{AcceptedStatement, VersionName};
 use crate::time::floor::CheckedTime;
 use crate::time::{Instant, WallTime};
@@ -46,7 +46,7 @@ use moment::Heard;
 use record::{Record, Release};
 use report::Reporting;
 use start::Start;
-use turn::{PollFor, Turn};
+use turn::{PollFor, Trust, Turn};
 use wanted::Wanted;
 
 /// First pause after the seed could not be reached; it doubles up to the poll interval.
@@ -99,11 +99,16 @@ pub enum Outcome {
 #[derive(Clone, Debug)]
 pub enum Input {
     /// The seed answered; nothing changed, or what did was accepted.
-    Polled,
+    Polled {
+        /// When, by its clock, in milliseconds since 1970, if it said so.
+        at_ms: Option<u64>,
+    },
     /// The seed could not be reached, or something in its answer was refused.
     PollFailed,
-    /// A neighbour polled for its site, and said what it was told.
+    /// A neighbour polled for its site, and the seed gave it a receipt.
     SitePolled(SitePoll),
+    /// How far what decides whom the device trusts is.
+    Trust(Trust),
     /// These documents are in force: the device's assignment, and the desired states of its groups.
     StateAccepted {
         /// The assignment.
@@ -342,9 +347,10 @@ impl Agent {
     /// Takes note of what happened outside.
     pub fn handle_input(&mut self, now: Now, input: Input) {
         match input {
-            Input::Polled => self.on_polled(now),
+            Input::Polled { at_ms } => self.on_polled(now, at_ms),
             Input::PollFailed => self.on_poll_failed(now.monotonic),
             Input::SitePolled(poll) => self.on_site_polled(now.monotonic, &poll),
+            Input::Trust(trust) => self.turn.on_trust(trust, self.content.misses_statement()),
             Input::StateAccepted { assignment, states } => self.on_state(&assignment, &states),
             Input::Granted(granted) => self.on_granted(granted),
             Input::DocumentRefused { document, reason } => self.reporting.note_refused(document, reason),
@@ -393,7 +399,7 @@ impl Agent {
     }
 
     /// Polls are spread over the interval by the device's own phase, whatever moment it was started at.
-    fn on_polled(&mut self, now: Now) {
+    fn on_polled(&mut self, now: Now, at_ms: Option<u64>) {
         self.failures = 0;
         self.heard.note(now);
         let interval = self.settings.interval.as_secs().max(1);
@@ -403,7 +409,7 @@ impl Agent {
             interval - into
         });
         let misses_statement = self.content.misses_statement();
-        self.turn.on_polled(now.monotonic, now.monotonic + Duration::from_secs(wait), misses_statement);
+        self.turn.on_polled(now.monotonic, at_ms, now.monotonic + Duration::from_secs(wait), misses_statement);
         self.content.ask_again(&mut self.out);
         self.out.effects.extend(self.freshness.on_accepted(now).map(|at| Effect::KeepFresh { at }));
     }

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`message`] | what is said |
 //!
-//! Who polled for the site says so at once, with what it was told of the others; each of them judges that itself.
+//! Who polled for the site says so at once, with the receipt that the seed gave it; each of the others judges that itself.
 //!
 //! Not here: how it is carried; who polls, see [`crate::agent::turn`]; which documents are accepted, see [`crate::statement`].
 
@@ -21,8 +21,10 @@ use std::time::Duration;
 use crate::digest::Digest;
 use crate::name::NodeId;
 use crate::rendezvous;
+use crate::statement::desired::OnlineKey;
+use crate::statement::receipt::{PollReceipt, SitePoll};
 use crate::time::Instant;
-use message::{Heads, Said, SiteHeads, SitePoll};
+use message::{Heads, Said};
 
 /// Peers that a device calls for gossip: with those that call it, about twice as many.
 const CALLS_MAX: usize = 4;
@@ -43,7 +45,7 @@ pub enum Effect {
     Tell(Said),
     /// Ask this peer for what is newer than these.
     Ask(NodeId, Heads),
-    /// Somebody polled for the site: tell the agent.
+    /// Somebody polled for the site, as the seed says: tell the agent.
     SitePolled(SitePoll),
 }
 
@@ -53,8 +55,12 @@ pub struct Gossip {
     seed: u64,
     draws: u64,
     own: Heads,
-    /// When this device polled for its site last, and what it was told, until another one does.
-    poll: Option<(Instant, SiteHeads)>,
+    /// Whose receipts count; nobody's at first.
+    online: Option<OnlineKey>,
+    /// The receipt of this device's last poll for its site, until another one polls.
+    poll: Option<PollReceipt>,
+    /// The newest receipt of another device.
+    heard: Option<(PollReceipt, SitePoll)>,
     same: u32,
     changed: bool,
     next: Instant,
@@ -73,7 +79,9 @@ impl Gossip {
             seed,
             draws: 0,
             own,
+            online: None,
             poll: None,
+            heard: None,
             same: 0,
             changed: false,
             next: now,
@@ -95,9 +103,17 @@ impl Gossip {
         }
     }
 
-    /// This device polled for its site at `at`, and was told `heads`. The others wait for it: they are told at once.
-    pub fn on_polled(&mut self, now: Instant, at: Instant, heads: SiteHeads) {
-        self.poll = Some((at, heads));
+    /// The receipts of this key count, and no others.
+    pub fn on_online(&mut self, online: OnlineKey) {
+        if self.online.as_ref() != Some(&online) {
+            (self.online, self.heard) = (Some(online), None);
+        }
+    }
+
+    /// This device polled for its site and was given this receipt. The others wait for it: they are told at once.
+    pub fn on_polled(&mut self, now: Instant, receipt: PollReceipt) {
+        self.poll = Some(receipt);
+        self.heard = None;
         (self.changed, self.next) = (true, now);
     }
 
@@ -114,8 +130,8 @@ impl Gossip {
 
     /// What was heard through `peer`.
     pub fn on_heard(&mut self, now: Instant, peer: NodeId, said: &Said) {
-        if let Some(poll) = &said.poll {
-            self.on_site_polled(now, poll);
+        if let Some(receipt) = &said.poll {
+            self.on_site_polled(receipt);
         }
         let heads = &said.heads;
         if self.own.is_behind(heads) {
@@ -133,8 +149,7 @@ impl Gossip {
             return;
         }
         if self.changed || self.same < SAME_MAX {
-            let poll = self.poll.as_ref().map(|(at, heads)| SitePoll { ago_ms: millis(now.since(*at)), heads: heads.clone() });
-            self.effects.push_back(Effect::Tell(Said { heads: self.own.clone(), poll }));
+            self.effects.push_back(Effect::Tell(Said { heads: self.own.clone(), poll: self.poll.clone() }));
         }
         (self.same, self.changed) = (0, false);
         self.next = now + REPEAT / 2 + self.draw(REPEAT / 2);
@@ -163,13 +178,19 @@ impl Gossip {
         }
     }
 
-    /// Who polled last is the one whose polls are told.
-    fn on_site_polled(&mut self, now: Instant, poll: &SitePoll) {
-        let ago = Duration::from_millis(poll.ago_ms.into());
-        if self.poll.as_ref().is_some_and(|(own, _)| now.since(*own) > ago) {
-            self.poll = None;
+    /// Who polled last is the one whose polls are told. A receipt that the seed did not give, or older than another one, is nobody's
+    /// business; one that is heard again is not checked again.
+    fn on_site_polled(&mut self, receipt: &PollReceipt) {
+        let newest = self.poll.as_ref().into_iter().chain(self.heard.as_ref().map(|(heard, _)| heard)).map(|known| known.at_ms).max();
+        if newest > Some(receipt.at_ms) {
+            return;
         }
-        self.effects.push_back(Effect::SitePolled(poll.clone()));
+        let known = self.heard.as_ref().filter(|(heard, _)| heard == receipt).map(|(_, poll)| poll.clone());
+        let opened = known.or_else(|| receipt.open(self.online.as_ref()?).ok());
+        let Some(poll) = opened else { return };
+        self.poll.take_if(|own| own.at_ms < poll.at_ms);
+        self.heard = Some((receipt.clone(), poll.clone()));
+        self.effects.push_back(Effect::SitePolled(poll));
     }
 
     fn tell_soon(&mut self, now: Instant) {
@@ -185,10 +206,6 @@ impl Gossip {
     }
 }
 
-fn millis(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
-}
-
 /// The peers that `me` calls for gossip. Only the smaller of two calls, so that no pair has two connections; who has anybody
 /// larger calls somebody, so all are connected with the largest, and through it with each other.
 pub fn calls<'a>(me: &NodeId, peers: impl Iterator<Item = &'a NodeId>) -> Vec<NodeId> {
@@ -201,8 +218,11 @@ pub fn calls<'a>(me: &NodeId, peers: impl Iterator<Item = &'a NodeId>) -> Vec<No
 
 #[cfg(test)]
 mod tests {
+    use super::message::SiteHeads;
     use super::*;
     use crate::statement::desired::Counter;
+    use crate::statement::desired::tests::online;
+    use crate::statement::receipt::tests::receipt_by;
     use std::collections::BTreeSet;
 
     const PEER: NodeId = NodeId([1; 32]);
@@ -270,23 +290,44 @@ mod tests {
         assert_eq!(effects(&mut gossip, now + REPEAT * 2), [Effect::Tell(said(1))], "nobody else said it");
     }
 
+    fn site_heads() -> SiteHeads {
+        SiteHeads { assignments: [("kiosk".parse().unwrap(), Counter { epoch: 1, n: 3 })].into(), ..SiteHeads::default() }
+    }
+
+    fn receipt(at_ms: u64) -> PollReceipt {
+        receipt_by(7, at_ms, &site_heads())
+    }
+
     #[test]
     fn who_polled_for_the_site_says_so_at_once_until_somebody_else_did() {
         let (mut gossip, now) = started(1);
-        let told = SiteHeads { assignments: [("kiosk".parse().unwrap(), Counter { epoch: 1, n: 3 })].into(), ..SiteHeads::default() };
-        let poll = |ago_ms| SitePoll { ago_ms, heads: told.clone() };
+        gossip.on_online(online(1));
+        let with = |at_ms| Said { poll: Some(receipt(at_ms)), ..said(1) };
+        let told = |at_ms| Effect::SitePolled(SitePoll { at_ms, heads: site_heads() });
         let later = now + Duration::from_secs(3);
-        gossip.on_polled(later, now + Duration::from_secs(1), told.clone());
-        let tell = |ago_ms| Effect::Tell(Said { poll: Some(poll(ago_ms)), ..said(1) });
-        assert_eq!(effects(&mut gossip, later), [tell(2_000)]);
+        gossip.on_polled(later, receipt(1_000));
+        assert_eq!(effects(&mut gossip, later), [Effect::Tell(with(1_000))]);
 
-        gossip.on_heard(later, PEER, &Said { poll: Some(poll(5_000)), ..said(1) });
+        gossip.on_heard(later, PEER, &with(500));
         gossip.on_joined(later);
-        assert_eq!(effects(&mut gossip, later + SOON), [Effect::SitePolled(poll(5_000)), tell(3_000)], "that poll is older");
+        assert_eq!(effects(&mut gossip, later + SOON), [Effect::Tell(with(1_000))], "that poll is older");
         let later = later + SOON;
-        gossip.on_heard(later, PEER, &Said { poll: Some(poll(10)), ..said(1) });
+        gossip.on_heard(later, PEER, &with(2_000));
+        gossip.on_heard(later, PEER, &with(2_000));
         gossip.on_joined(later);
-        assert_eq!(effects(&mut gossip, later + SOON), [Effect::SitePolled(poll(10)), Effect::Tell(said(1))]);
+        assert_eq!(effects(&mut gossip, later + SOON), [told(2_000), told(2_000), Effect::Tell(said(1))]);
+    }
+
+    #[test]
+    fn a_receipt_that_the_seed_did_not_give_tells_nobody_anything_and_ends_no_ones_turn() {
+        let (mut gossip, now) = started(1);
+        gossip.on_online(online(1));
+        gossip.on_polled(now, receipt(1_000));
+        gossip.on_heard(now, PEER, &Said { poll: Some(receipt_by(8, 9_000, &site_heads())), ..said(1) });
+        assert_eq!(effects(&mut gossip, now), [Effect::Tell(Said { poll: Some(receipt(1_000)), ..said(1) })]);
+        gossip.on_online(OnlineKey { epoch: 2, key: ed25519_dalek::SigningKey::from_bytes(&[9; 32]).verifying_key(), ..online(1) });
+        gossip.on_heard(now, PEER, &Said { poll: Some(receipt(9_000)), ..said(1) });
+        assert_eq!(effects(&mut gossip, now), [], "nor one of a key that was replaced");
     }
 
     #[test]

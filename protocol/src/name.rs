@@ -244,13 +244,31 @@ checked_text!(Platform);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub [u8; 32]);
 
+/// What tells nodes apart to a machine that decides among them: their [`NodeId`], or a number that stands for one where many
+/// machines run in one process and thirty-two bytes in every map are most of what they take.
+pub trait Identity: Copy + Ord + fmt::Debug {
+    /// What the node's places in rendezvous orders follow from; of two nodes it is hardly ever the same.
+    fn lot(&self) -> u64;
+}
+
+impl Identity for NodeId {
+    fn lot(&self) -> u64 {
+        self.head()
+    }
+}
+
+impl NodeId {
+    fn head(&self) -> u64 {
+        self.0.first_chunk().map_or(0, |head| u64::from_be_bytes(*head))
+    }
+}
+
 /// The order of the bytes. The first eight tell nearly all identities apart, in one comparison: a machine looks its peers up
 /// with every input.
 impl Ord for NodeId {
     #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
-        let head = |id: &Self| id.0.first_chunk().map_or(0, |head| u64::from_be_bytes(*head));
-        head(self).cmp(&head(other)).then_with(|| self.0.cmp(&other.0))
+        self.head().cmp(&other.head()).then_with(|| self.0.cmp(&other.0))
     }
 }
 

@@ -3,22 +3,22 @@
 //! Not here: who is eligible; see [`crate::swarm`].
 
 use crate::digest::Digest;
-use crate::name::NodeId;
+use crate::name::Identity;
 
 /// The weight of `node` for item `index` of `blob`; the eligible node with the highest weight owns it.
 ///
 /// Integer mixing only (the finaliser of SplitMix64, Steele, Lea and Flood 2014), so that every platform agrees.
-pub fn weight(blob: &Digest, index: u32, node: &NodeId) -> u64 {
+pub fn weight(blob: &Digest, index: u32, node: &impl Identity) -> u64 {
     let blob = leading_word(blob.as_bytes());
-    mix(mix(blob ^ u64::from(index).wrapping_mul(0x9e37_79b9_7f4a_7c15)) ^ leading_word(&node.0))
+    mix(mix(blob ^ u64::from(index).wrapping_mul(0x9e37_79b9_7f4a_7c15)) ^ node.lot())
 }
 
 /// How many of `others` come before `node` for item `index` of `blob`; equal weights fall to the smaller identity.
-pub fn rank<'a>(blob: &Digest, index: u32, node: &NodeId, others: impl Iterator<Item = &'a NodeId>) -> usize {
+pub fn rank<'a, I: Identity + 'a>(blob: &Digest, index: u32, node: &I, others: impl Iterator<Item = &'a I>) -> usize {
     let own = weight(blob, index, node);
     others
         .filter(|other| {
-            let theirs = weight(blob, index, other);
+            let theirs = weight(blob, index, *other);
             theirs > own || (theirs == own && *other < node)
         })
         .count()
@@ -43,6 +43,7 @@ const fn mix(value: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::NodeId;
 
     #[test]
     fn every_index_has_one_order_and_the_load_is_even() {

@@ -7,10 +7,12 @@
 //! | module | decides |
 //! |---|---|
 //! | [`members`] | which devices the seed shows as one site |
+//! | [`places`] | which devices the seed names to each other, and for how long |
 //!
 //! Not here: what the interfaces of this machine are, which the driver reads; who is dialled when, see [`crate::dialer`].
 
 pub mod members;
+pub mod places;
 
 use std::net::IpAddr;
 

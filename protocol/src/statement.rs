@@ -6,6 +6,7 @@
 //! | [`desired::DesiredState`] | the seed's online key, which the root delegates | which version a group shall have, and when its devices may start it |
 //! | [`assignment::Assignment`] | the same | which group a device takes each app from |
 //! | [`revocation::RevocationList`] | the same | which device keys nobody talks to any more |
+//! | [`receipt::PollReceipt`] | the same | when it was polled for a site, and how far the documents of its devices are |
 //! | [`grant::Grant`] | the app's key | which version a group or device may run without asking the seed |
 //!
 //! `signed` is the shape that they share; [`counters`] keeps documents of the online key from going back, [`renewal`] says when they are signed anew, [`floor`] which
@@ -19,6 +20,7 @@ pub mod desired;
 pub mod evidence;
 pub mod floor;
 pub mod grant;
+pub mod receipt;
 pub mod refused;
 pub mod renewal;
 pub mod revocation;

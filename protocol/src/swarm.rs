@@ -11,6 +11,7 @@
 //! | [`lan`] | what the parent in the tree holds is pulled from it; what does not come that way, from a random holder |
 //! | [`talk`] | what peers are told and what is believed of what they say |
 //! | [`interest`] | who is to be told later |
+//! | [`doubt`] | what follows when a peer does not deliver |
 //! | [`ban`] | what follows from a wrong unit |
 //! | [`upload`] | whom to serve next |
 //! | [`pace`], [`memory`] | how slow a peer may be, and how much may be in flight |
@@ -25,6 +26,7 @@
 
 mod ban;
 pub mod dialogue;
+mod doubt;
 mod download;
 mod interest;
 mod lan;
@@ -48,7 +50,6 @@ use std::time::Duration;
 use crate::bits::Bits;
 use crate::digest::Digest;
 use crate::geometry::Geometry;
-use crate::name::NodeId;
 use crate::rendezvous;
 use crate::sorted_map::SortedMap;
 use crate::time::Instant;
@@ -65,8 +66,8 @@ use upload::Uploads;
 use window::Window;
 
 #[derive(Clone, Debug)]
-struct Fetch {
-    source: Source,
+struct Fetch<I> {
+    source: Source<I>,
     blob: Digest,
     units: Range<u32>,
     bytes: u64,
@@ -98,25 +99,25 @@ const EFFECTS_KEPT: usize = 4;
 
 /// The swarm machine of one node.
 #[derive(Debug)]
-pub struct Swarm<V> {
-    me: NodeId,
+pub struct Swarm<V: PeerView> {
+    me: V::Id,
     parameters: Arc<Parameters>,
     seed: u64,
     draws: u64,
     joined_at: Instant,
     view: V,
-    peers: Peers,
-    interest: Interest,
-    bans: BTreeMap<NodeId, Ban>,
+    peers: Peers<V::Id>,
+    interest: Interest<V::Id>,
+    bans: BTreeMap<V::Id, Ban>,
     /// When stored blobs were hashed again because a peer was not content.
     rechecked_at: BTreeMap<Digest, Instant>,
-    downloads: SortedMap<Digest, Box<Download>>,
+    downloads: SortedMap<Digest, Box<Download<V::Id>>>,
     /// The downloads, small ones first.
     order: SortedMap<(u64, Digest), ()>,
     held: SortedMap<Digest, Geometry>,
-    fetches: SortedMap<FetchId, Fetch>,
+    fetches: SortedMap<FetchId, Fetch<V::Id>>,
     next_fetch: u64,
-    uploads: Uploads,
+    uploads: Uploads<V::Id>,
     wan_failures: u32,
     wan_retry_at: Instant,
     wan_progressed_at: Instant,
@@ -125,13 +126,13 @@ pub struct Swarm<V> {
     window: Window,
     next_tick: Option<Instant>,
     due: Due,
-    effects: VecDeque<Effect>,
-    events: VecDeque<Event>,
+    effects: VecDeque<Effect<V::Id>>,
+    events: VecDeque<Event<V::Id>>,
 }
 
 impl<V: PeerView> Swarm<V> {
     /// The machine of node `me`, which joins its site at `now`; `seed` makes its random choices reproducible.
-    pub fn new(now: Instant, me: NodeId, seed: u64, parameters: impl Into<Arc<Parameters>>, view: V) -> Self {
+    pub fn new(now: Instant, me: V::Id, seed: u64, parameters: impl Into<Arc<Parameters>>, view: V) -> Self {
         Self {
             me,
             window: Window::new(now),
@@ -162,7 +163,7 @@ impl<V: PeerView> Swarm<V> {
     }
 
     /// Takes note of what happened outside.
-    pub fn handle_input(&mut self, now: Instant, input: Input) {
+    pub fn handle_input(&mut self, now: Instant, input: Input<V::Id>) {
         match &input {
             Input::Received { peer, message } => return self.handle_message(now, *peer, message),
             Input::Asked { .. } | Input::AskEnded { .. } | Input::UnitStored { .. } | Input::Progressed { .. } => {}
@@ -193,7 +194,7 @@ impl<V: PeerView> Swarm<V> {
     }
 
     /// Takes note of a control message: the same as [`Input::Received`], for a driver that hands one message to many machines.
-    pub fn handle_message(&mut self, now: Instant, peer: NodeId, message: &Message) {
+    pub fn handle_message(&mut self, now: Instant, peer: V::Id, message: &Message) {
         self.on_message(now, peer, message);
         self.advance(now);
     }
@@ -209,6 +210,7 @@ impl<V: PeerView> Swarm<V> {
             self.window.handle_timeout(now, &self.parameters);
             self.give_up_stalled_fetches(now);
             self.restart_stalled(now);
+            self.probe(now);
             self.check_again(now);
             self.end_bans(now);
             self.lapse_stalled_claims(now);
@@ -218,7 +220,7 @@ impl<V: PeerView> Swarm<V> {
     }
 
     /// The next thing the driver must do.
-    pub fn poll_effect(&mut self) -> Option<Effect> {
+    pub fn poll_effect(&mut self) -> Option<Effect<V::Id>> {
         let effect = self.effects.pop_front();
         if effect.is_none() && self.effects.capacity() > EFFECTS_KEPT {
             self.effects = VecDeque::new();
@@ -227,7 +229,7 @@ impl<V: PeerView> Swarm<V> {
     }
 
     /// The next news for the owner.
-    pub fn poll_event(&mut self) -> Option<Event> {
+    pub fn poll_event(&mut self) -> Option<Event<V::Id>> {
         let event = self.events.pop_front();
         if event.is_none() && self.events.capacity() > 0 {
             self.events = VecDeque::new();
@@ -250,12 +252,12 @@ impl<V: PeerView> Swarm<V> {
     }
 
     /// The peers that are connected.
-    pub fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
+    pub fn peers(&self) -> impl Iterator<Item = V::Id> + '_ {
         self.peers.ids()
     }
 
     /// Until when `peer` is banned, if it is at `now`.
-    pub fn banned_until(&self, now: Instant, peer: NodeId) -> Option<Instant> {
+    pub fn banned_until(&self, now: Instant, peer: V::Id) -> Option<Instant> {
         self.ban_left(now, &peer).map(|left| now + left)
     }
 
@@ -268,7 +270,7 @@ impl<V: PeerView> Swarm<V> {
     }
 
     /// Who fetches which span over the WAN, as far as this node knows: blob, span and node.
-    pub fn claims(&self) -> impl Iterator<Item = (Digest, u32, NodeId)> + '_ {
+    pub fn claims(&self) -> impl Iterator<Item = (Digest, u32, V::Id)> + '_ {
         self.downloads.iter().flat_map(|(blob, download)| download.claims.iter().map(|(span, claim)| (*blob, *span, claim.owner)))
     }
 
@@ -342,12 +344,7 @@ impl<V: PeerView> Swarm<V> {
         self.note_fetched(now, fetch, so_far.end - so_far.start);
         match source {
             Source::Wan => self.wan_failures = 0,
-            Source::Peer(peer) => {
-                if let Some(peer) = self.peers.get_mut(&peer) {
-                    peer.delivered_at = Some(now);
-                    peer.forgive(&blob);
-                }
-            }
+            Source::Peer(peer) => self.on_delivered(now, peer, blob),
         }
     }
 
@@ -384,7 +381,7 @@ impl<V: PeerView> Swarm<V> {
 
     /// Checks blobs again whose check failed some time ago.
     fn check_again(&mut self, now: Instant) {
-        let due = |download: &Download| download.units.is_full() && !download.verifying && download.paused_until <= now;
+        let due = |download: &Download<V::Id>| download.units.is_full() && !download.verifying && download.paused_until <= now;
         let due: Vec<Digest> = self.downloads.iter().filter(|(_, download)| due(download)).map(|(blob, _)| *blob).collect();
         for blob in due {
             self.check_whole(blob);
@@ -448,7 +445,7 @@ impl<V: PeerView> Swarm<V> {
         self.start_download(now, blob, geometry, Bits::new(geometry.units()), true);
     }
 
-    fn on_asked(&mut self, peer: NodeId, ask: AskId, blob: Digest, units: Range<u32>) {
+    fn on_asked(&mut self, peer: V::Id, ask: AskId, blob: Digest, units: Range<u32>) {
         let geometry = match (self.held.get(&blob), self.downloads.get(&blob)) {
             (Some(geometry), _) => Some(*geometry).filter(|geometry| units.end <= geometry.units()),
             (None, Some(download)) => Some(download.geometry).filter(|_| download.units.contains_all(units.clone())),
@@ -464,7 +461,7 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
-    fn start_fetch(&mut self, now: Instant, source: Source, blob: Digest, pieces: Range<u32>) -> Option<FetchId> {
+    fn start_fetch(&mut self, now: Instant, source: Source<V::Id>, blob: Digest, pieces: Range<u32>) -> Option<FetchId> {
         let fetch = FetchId(self.next_fetch);
         let download = self.downloads.get_mut(&blob)?;
         let wanted = download.geometry.units_of(pieces.clone());
@@ -487,7 +484,7 @@ impl<V: PeerView> Swarm<V> {
     }
 
     /// Forgets a fetch and gives the pieces that it did not bring back to the choice of sources.
-    fn take_fetch(&mut self, id: FetchId) -> Option<Fetch> {
+    fn take_fetch(&mut self, id: FetchId) -> Option<Fetch<V::Id>> {
         let fetch = self.fetches.remove(&id)?;
         self.due.pull = true;
         self.due.wan |= self.due.was_behind || fetch.source == Source::Wan;
@@ -505,13 +502,13 @@ impl<V: PeerView> Swarm<V> {
         Some(fetch)
     }
 
-    fn cancel_fetch(&mut self, id: FetchId) -> Option<Fetch> {
+    fn cancel_fetch(&mut self, id: FetchId) -> Option<Fetch<V::Id>> {
         let fetch = self.take_fetch(id)?;
         self.effects.push_back(Effect::Cancel { fetch: id });
         Some(fetch)
     }
 
-    fn remove_download(&mut self, blob: Digest) -> Option<Box<Download>> {
+    fn remove_download(&mut self, blob: Digest) -> Option<Box<Download<V::Id>>> {
         let download = self.downloads.remove(&blob)?;
         self.order.remove(&(download.geometry.size(), blob));
         let fetches: Vec<FetchId> = self.fetches.iter().filter(|(_, fetch)| fetch.blob == blob).map(|(id, _)| *id).collect();
@@ -522,7 +519,7 @@ impl<V: PeerView> Swarm<V> {
     }
 
     fn give_up_stalled_fetches(&mut self, now: Instant) {
-        let stalled = |fetch: &Fetch| now.since(fetch.progressed_at) >= self.patience(fetch);
+        let stalled = |fetch: &Fetch<V::Id>| now.since(fetch.progressed_at) >= self.patience(fetch) || self.crawls(now, fetch);
         let stalled: Vec<FetchId> = self.fetches.iter().filter(|(_, fetch)| stalled(fetch)).map(|(id, _)| *id).collect();
         for id in stalled {
             self.effects.push_back(Effect::Cancel { fetch: id });
@@ -532,7 +529,7 @@ impl<V: PeerView> Swarm<V> {
 
     /// How long a fetch may go without progress. A request that has brought nothing yet may be waiting in the queue of a peer
     /// that delivers otherwise.
-    fn patience(&self, fetch: &Fetch) -> Duration {
+    fn patience(&self, fetch: &Fetch<V::Id>) -> Duration {
         match fetch.source {
             Source::Wan => self.parameters.wan_stall,
             Source::Peer(_) if fetch.bytes > 0 => self.parameters.pull_stall,

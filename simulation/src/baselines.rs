@@ -79,7 +79,7 @@ impl<'a> Site<'a> {
     fn new(scenario: &'a Scenario, strategy: Strategy, index: u32) -> Self {
         let (geometry, count) = (scenario.geometry(), scenario.devices_of(index));
         let pieces = geometry.pieces();
-        let lan: Vec<u64> = (0..count).map(|device| scenario.lan_mbit(device, count)).collect();
+        let lan: Vec<u64> = (0..count).map(|device| scenario.lan_capacity(device, count)).collect();
         let node = || Node { stored: Bits::new(pieces), asked: Bits::new(pieces), outstanding: 0 };
         Self {
             network: Network::new(scenario.sharing, scenario.wan_at(index, 0), &lan, scenario.wifi_mbit),

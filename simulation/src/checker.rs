@@ -19,12 +19,11 @@ use std::ops::Range;
 
 use protocol::bits::Bits;
 use protocol::geometry::Geometry;
-use protocol::name::NodeId;
 use protocol::sorted_map::SortedMap;
 use protocol::swarm::parameters::Parameters;
 use protocol::swarm::{AskId, Event, FetchId, Source};
 
-use crate::node_ids::index_of;
+use crate::node_ids::ShortId;
 
 /// A rule that did not hold, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +50,8 @@ impl std::error::Error for Violation {}
 #[derive(Debug)]
 struct Books {
     stored: Bits,
-    /// What is still to come of each fetch.
-    fetches: SortedMap<FetchId, (Source, Range<u32>)>,
+    /// What is still to come of each fetch, and whether it is over the WAN.
+    fetches: SortedMap<FetchId, (bool, Range<u32>)>,
     served: SortedMap<AskId, ()>,
     /// Bytes that it had stored when it was switched on last.
     kept: u64,
@@ -82,15 +81,15 @@ impl Checker {
         self.stored_twice
     }
 
-    pub(crate) fn fetch_asked(&mut self, device: u32, fetch: FetchId, source: Source, units: Range<u32>) -> Verdict {
+    pub(crate) fn fetch_asked(&mut self, device: u32, fetch: FetchId, source: Source<ShortId>, units: Range<u32>) -> Verdict {
         let books = &mut self.devices[device as usize];
         if units.is_empty() || units.end > self.geometry.units() {
             return Err(format!("device {device} asks for units {units:?} of {}", self.geometry.units()));
         }
-        if books.fetches.insert(fetch, (source, units)).is_some() {
+        if books.fetches.insert(fetch, (source == Source::Wan, units)).is_some() {
             return Err(format!("device {device} uses the name of {fetch:?} twice"));
         }
-        let wan = books.fetches.values().filter(|(source, _)| *source == Source::Wan).count();
+        let wan = books.fetches.values().filter(|(is_over_wan, _)| *is_over_wan).count();
         let lan = books.fetches.len() - wan;
         within(device, "fetches over the WAN", wan, 2 * self.limits.window_spans_max)?;
         within(device, "requests to peers", lan, self.limits.pulls_max)
@@ -138,10 +137,10 @@ impl Checker {
     }
 
     /// Whether the news that a device gives its owner is news of an honest site.
-    pub(crate) fn told(&self, device: u32, event: &Event) -> Verdict {
+    pub(crate) fn told(&self, device: u32, event: &Event<ShortId>) -> Verdict {
         let (wan_bytes, lan_bytes) = match event {
             Event::BlobComplete { wan_bytes, lan_bytes, .. } => (wan_bytes, lan_bytes),
-            Event::UnitRefused { source: Source::Peer(peer), .. } | Event::PeerBanned { peer, .. } if self.lies(peer) => return Ok(()),
+            Event::UnitRefused { source: Source::Peer(peer), .. } | Event::PeerBanned { peer, .. } if self.lies(*peer) => return Ok(()),
             _ => return Err(format!("device {device} reports {event:?}, though nobody lied")),
         };
         let stored = &self.devices[device as usize].stored;
@@ -156,8 +155,8 @@ impl Checker {
         }
     }
 
-    fn lies(&self, peer: &NodeId) -> bool {
-        self.liars.contains(&index_of(peer))
+    fn lies(&self, peer: ShortId) -> bool {
+        self.liars.contains(&peer.index())
     }
 
     /// How much of the blob a device has, in words.

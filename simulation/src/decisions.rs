@@ -3,12 +3,11 @@
 //! Not here: how an effect is carried out.
 
 use protocol::digest::Digest;
-use protocol::name::NodeId;
 use protocol::swarm::{Effect, Source};
 use protocol::wire::{Message, codec};
 use sha2::{Digest as _, Sha256};
 
-use crate::node_ids::index_of;
+use crate::node_ids::ShortId;
 
 const FLUSH_BYTES: usize = 2 << 10;
 
@@ -25,17 +24,17 @@ impl DecisionLog {
     }
 
     /// Takes an effect of `device`; returns the bytes of the frames that it sends.
-    pub(crate) fn record(&mut self, at: u64, device: u32, effect: &Effect) -> u64 {
+    pub(crate) fn record(&mut self, at: u64, device: u32, effect: &Effect<ShortId>) -> u64 {
         let mut frame_bytes = 0;
         match effect {
             Effect::Send { peer, message } => {
-                self.head(at, device, 0, u64::from(index_of(peer)));
+                self.head(at, device, 0, u64::from(peer.index()));
                 frame_bytes = self.message(message);
             }
             Effect::SendAll { peers, message } => {
                 self.head(at, device, 10, peers.len() as u64);
                 for peer in peers {
-                    self.buffer.extend(index_of(peer).to_le_bytes());
+                    self.buffer.extend(peer.index().to_le_bytes());
                 }
                 frame_bytes = self.message(message) * peers.len() as u64;
             }
@@ -43,7 +42,7 @@ impl DecisionLog {
                 self.head(at, device, 1, fetch.0);
                 let source = match source {
                     Source::Wan => u32::MAX,
-                    Source::Peer(peer) => index_of(peer),
+                    Source::Peer(peer) => peer.index(),
                 };
                 for number in [source, units.start, units.end] {
                     self.buffer.extend(number.to_le_bytes());
@@ -59,7 +58,7 @@ impl DecisionLog {
             Effect::Serve { ask } => self.head(at, device, 5, ask.0),
             Effect::RefuseNotHeld { ask } => self.head(at, device, 6, ask.0),
             Effect::RefuseBusy { ask } => self.head(at, device, 7, ask.0),
-            Effect::Disconnect { peer } => self.head_of_peer(at, device, 8, peer),
+            Effect::Disconnect { peer } => self.head_of_peer(at, device, 8, *peer),
         }
         self.flush(FLUSH_BYTES);
         frame_bytes
@@ -78,8 +77,8 @@ impl DecisionLog {
         self.buffer.extend(subject.to_le_bytes());
     }
 
-    fn head_of_peer(&mut self, at: u64, device: u32, kind: u8, peer: &NodeId) {
-        self.head(at, device, kind, u64::from(index_of(peer)));
+    fn head_of_peer(&mut self, at: u64, device: u32, kind: u8, peer: ShortId) {
+        self.head(at, device, kind, u64::from(peer.index()));
     }
 
     fn head_of_blob(&mut self, at: u64, device: u32, kind: u8, blob: &Digest) {
@@ -107,7 +106,7 @@ mod tests {
 
     use super::*;
 
-    fn digest(effects: &[(u64, u32, Effect)]) -> [u8; 32] {
+    fn digest(effects: &[(u64, u32, Effect<ShortId>)]) -> [u8; 32] {
         let mut log = DecisionLog::new();
         for (at, device, effect) in effects {
             log.record(*at, *device, effect);

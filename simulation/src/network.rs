@@ -43,6 +43,11 @@ struct Flow {
     done: u64,
     rate: u64,
     at: u64,
+    /// When the next unit is whole, at this rate.
+    due: u64,
+    /// When the one event that counts comes, and its number: at that moment or before, so that a flow that slows down needs no
+    /// other.
+    armed: u64,
     schedule: u64,
 }
 
@@ -63,14 +68,14 @@ pub(crate) struct Network {
 
 impl Network {
     /// A site with a WAN link of `wan` bits a microsecond (shifted by [`FRACTION_BITS`]) and devices with these capacities up
-    /// and down each, in Mbit/s; with `wifi_mbit`, all of them share that much air.
-    pub(crate) fn new(kind: SharingKind, wan: u64, lan_mbit: &[u64], wifi_mbit: Option<u64>) -> Self {
-        let both_ways = lan_mbit.iter().chain(lan_mbit).map(|mbit| mbit << FRACTION_BITS);
+    /// and down each, in the same unit; with `wifi_mbit`, all of them share that much air.
+    pub(crate) fn new(kind: SharingKind, wan: u64, lan: &[u64], wifi_mbit: Option<u64>) -> Self {
+        let both_ways = lan.iter().chain(lan).copied();
         let air = (wifi_mbit.unwrap_or(0) << FRACTION_BITS) / 2;
         Self {
             sharing: Sharing::new(kind, both_ways.chain([wan, air]).collect()),
             is_wifi: wifi_mbit.is_some(),
-            devices: lan_mbit.len(),
+            devices: lan.len(),
             flows: Vec::new(),
             schedules: 0,
             changes: Vec::new(),
@@ -115,7 +120,7 @@ impl Network {
         if slot == self.flows.len() {
             self.flows.push(None);
         }
-        self.flows[slot] = Some(Flow { from, to, fetch, to_come, done: 0, rate: 0, at: now, schedule: 0 });
+        self.flows[slot] = Some(Flow { from, to, fetch, to_come, done: 0, rate: 0, at: now, due: NEVER, armed: NEVER, schedule: 0 });
         self.share_anew(now, &links, queue);
         slot
     }
@@ -142,6 +147,11 @@ impl Network {
     /// Takes the unit of a flow that is due, unless the flow was scheduled anew since.
     pub(crate) fn take_due(&mut self, now: u64, slot: usize, schedule: u64, queue: &mut Queue) -> Option<Arrival> {
         let flow = self.flows.get_mut(slot)?.as_mut().filter(|flow| flow.schedule == schedule)?;
+        flow.armed = NEVER;
+        if now < flow.due {
+            self.arm(slot, queue);
+            return None;
+        }
         flow.settle(now);
         let (unit, last) = flow.to_come.take_next();
         let bytes = flow.to_come.bytes_of_unit(unit);
@@ -182,14 +192,22 @@ impl Network {
 
     fn schedule(&mut self, slot: usize, queue: &mut Queue) {
         let Some(flow) = self.flows.get_mut(slot).and_then(Option::as_mut) else { return };
-        self.schedules += 1;
-        flow.schedule = self.schedules;
         let work = flow.to_come.work_to_next().saturating_sub(flow.done);
-        if flow.rate > 0 {
-            queue.push(flow.at + work.div_ceil(flow.rate), flow.to, Happening::UnitDue { slot, schedule: flow.schedule });
-        }
+        flow.due = if flow.rate > 0 { flow.at + work.div_ceil(flow.rate) } else { NEVER };
+        self.arm(slot, queue);
+    }
+
+    /// Puts the flow's next unit into the queue, unless an event comes early enough: then it is looked at again.
+    fn arm(&mut self, slot: usize, queue: &mut Queue) {
+        let Some(flow) = self.flows.get_mut(slot).and_then(Option::as_mut).filter(|flow| flow.due < flow.armed) else { return };
+        self.schedules += 1;
+        (flow.armed, flow.schedule) = (flow.due, self.schedules);
+        queue.push(flow.due, flow.to, Happening::UnitDue { slot, schedule: flow.schedule });
     }
 }
+
+/// The due time of a flow without a rate.
+const NEVER: u64 = u64::MAX;
 
 /// Seconds of which the bytes are kept: more than any run that ends by itself.
 const SECONDS_MAX: usize = 1 << 17;
@@ -220,12 +238,14 @@ mod tests {
     }
 
     fn site(wan_mbit: u64, lan_mbit: &[u64]) -> Network {
-        Network::new(SharingKind::MaxMin, wan_mbit << FRACTION_BITS, lan_mbit, None)
+        let lan: Vec<u64> = lan_mbit.iter().map(|mbit| mbit << FRACTION_BITS).collect();
+        Network::new(SharingKind::MaxMin, wan_mbit << FRACTION_BITS, &lan, None)
     }
 
     #[test]
     fn between_stations_everything_crosses_the_air_twice_and_all_share_it() {
-        let (mut network, mut queue) = (Network::new(SharingKind::MaxMin, 8 << FRACTION_BITS, &[100; 4], Some(16)), Queue::new(4));
+        let (mut network, mut queue) =
+            (Network::new(SharingKind::MaxMin, 8 << FRACTION_BITS, &[100 << FRACTION_BITS; 4], Some(16)), Queue::new(4));
         network.start(0, Some(0), 1, FetchId(0), units(1), &mut queue);
         network.start(0, Some(2), 3, FetchId(0), units(1), &mut queue);
         let unit_us = UNIT_BYTES;

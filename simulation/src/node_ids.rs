@@ -1,8 +1,10 @@
-//! The identities of simulated devices.
+//! The identities of simulated devices: as long as real ones where fleets are small, short where a million devices keep them
+//! in their maps.
 //!
 //! Not here: keys and certificates; nothing is signed in a simulation.
 
-use protocol::name::NodeId;
+use protocol::name::{Identity, NodeId};
+use protocol::rendezvous;
 use sha2::{Digest as _, Sha256};
 
 const INDEX_BYTES: usize = 4;
@@ -25,9 +27,45 @@ pub(crate) fn index_of(id: &NodeId) -> u32 {
     id.0[32 - INDEX_BYTES..].iter().fold(0, |index, byte| index << 8 | u32::from(*byte))
 }
 
+/// What tells the devices of a site apart to their machines: drawn, but for its lower half, which is the index, so that the
+/// order of identities has nothing to do with who is slow, late or a liar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ShortId(u32);
+
+/// Devices at a site whose indices fit.
+pub(crate) const DEVICES_PER_SITE_MAX: u32 = 1 << SHORT_INDEX_BITS;
+const SHORT_INDEX_BITS: u32 = 16;
+
+impl ShortId {
+    /// The identity of the device with `index`, for which `drawn` was drawn.
+    #[expect(clippy::cast_possible_truncation, reason = "any bits of what was drawn do")]
+    pub(crate) const fn new(drawn: u64, index: u32) -> Self {
+        Self(((drawn as u32) << SHORT_INDEX_BITS) | (index % DEVICES_PER_SITE_MAX))
+    }
+
+    /// The index that it was made of.
+    pub(crate) const fn index(self) -> u32 {
+        self.0 % DEVICES_PER_SITE_MAX
+    }
+}
+
+impl Identity for ShortId {
+    fn lot(&self) -> u64 {
+        rendezvous::draw(0, u64::from(self.0))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_short_identity_leads_back_to_its_device_and_is_not_in_the_order_of_indices() {
+        let id = |index| ShortId::new(rendezvous::draw(1, u64::from(index)), index);
+        assert!((0..1000).all(|index| id(index).index() == index));
+        let turns = (1..1000).filter(|index| id(*index) < id(index - 1)).count();
+        assert!((400..600).contains(&turns), "{turns}");
+    }
 
     #[test]
     fn an_identity_leads_back_to_its_device() {

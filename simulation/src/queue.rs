@@ -7,21 +7,27 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 
-use protocol::name::NodeId;
 use protocol::swarm::{AskId, FetchEnd, FetchId};
 use protocol::wire::Message;
 
-/// What happens to a device. Peers are named by their index at the site.
+use crate::node_ids::ShortId;
+
+/// What happens to a device. Peers are named by their index at the site. Most of what waits is units on their way, so messages,
+/// which are large and soon there, stand apart.
 #[derive(Debug)]
 pub(crate) enum Happening {
     /// It starts, and wants the blob.
     Started,
+    /// It wants the blob, some time after it started.
+    Wanted,
     /// It and the devices that started before it find each other.
     Discovered,
     /// It dies without a word.
     Killed,
     /// The first device of the site that is fetching over the WAN dies.
     OwnerKilled,
+    /// The devices of the site fall apart in two halves.
+    FellApart,
     /// The site's WAN link has another capacity.
     WanChanged { capacity: u64 },
     /// It is switched off.
@@ -35,9 +41,9 @@ pub(crate) enum Happening {
     /// It notices that a peer is gone, if the peer was not switched on again since.
     PeerLeft { peer: u32, life: u32 },
     /// A control message arrives.
-    Received { from: u32, message: Message },
+    Received { from: u32, message: Box<Message> },
     /// A control message of this device arrives at several others.
-    ReceivedByAll { peers: Vec<NodeId>, message: Message },
+    ReceivedByAll { told: Box<(Vec<ShortId>, Message)> },
     /// A peer's request arrives.
     Asked { by: u32, fetch: FetchId, units: Range<u32> },
     /// A request that it serves is over.
@@ -104,6 +110,11 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_waits_is_small() {
+        assert!(size_of::<Option<Happening>>() <= 24);
+    }
 
     #[test]
     fn the_order_is_time_then_device_then_first_come() {

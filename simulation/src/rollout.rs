@@ -346,7 +346,7 @@ impl<'a> Fleet<'a> {
                 device.agent.handle_input(now, Input::StateAccepted { assignment, states: vec![self.state.clone()] });
             }
         }
-        device.agent.handle_input(now, Input::Polled);
+        device.agent.handle_input(now, Input::Polled { at_ms: None });
     }
 
     /// Whether a device is on the network, by the clock of its site.

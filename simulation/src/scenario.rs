@@ -22,6 +22,7 @@
 //!
 //! Not here: what happens then; see [`crate::fleet`].
 
+mod capacity;
 mod faults;
 mod file;
 pub(crate) mod rates;
@@ -40,7 +41,9 @@ use protocol::swarm::parameters::Parameters;
 use serde::Deserialize;
 
 pub use crate::network::sharing::SharingKind;
+use crate::node_ids::DEVICES_PER_SITE_MAX;
 use crate::seed_egress::SeedEgress;
+use crate::site_log::PIECES_MAX;
 pub use faults::Faults;
 pub(crate) use faults::Role;
 pub use rates::Rates;
@@ -114,6 +117,10 @@ pub struct Choices {
     /// Devices start at random moments of this time [default: 1000]
     #[arg(long, value_name = "MS")]
     pub start_spread_ms: Option<u64>,
+    /// When devices begin to want the blob, each at a random moment of --start-spread-ms; they run and know each other by then
+    /// [default: as they start]
+    #[arg(long, value_name = "MS")]
+    pub wanted_ms: Option<u64>,
     /// From a device's start until it and its site's devices are connected [default: 200]
     #[arg(long, value_name = "MS")]
     pub discovery_ms: Option<u64>,
@@ -157,6 +164,7 @@ impl Choices {
             wan_rtt_ms: self.wan_rtt_ms.or(others.wan_rtt_ms),
             lan_latency_us: self.lan_latency_us.or(others.lan_latency_us),
             start_spread_ms: self.start_spread_ms.or(others.start_spread_ms),
+            wanted_ms: self.wanted_ms.or(others.wanted_ms),
             discovery_ms: self.discovery_ms.or(others.discovery_ms),
             loss_ms: self.loss_ms.or(others.loss_ms),
             limit_ms: self.limit_ms.or(others.limit_ms),
@@ -191,6 +199,7 @@ pub struct Scenario {
     pub(crate) wan_rtt_ms: u64,
     pub(crate) lan_latency_us: u64,
     pub(crate) start_spread_ms: u64,
+    pub(crate) wanted_ms: Option<u64>,
     pub(crate) discovery_ms: u64,
     pub(crate) loss_ms: u64,
     pub(crate) kills: Vec<Kill>,
@@ -203,7 +212,6 @@ pub struct Scenario {
     pub(crate) rollout: Option<staged::Rules>,
 }
 
-const PIECES_MAX: u32 = 1 << 18;
 const MBIT_MAX: u64 = 1_000_000;
 const MS_MAX: u64 = 7 * 24 * 3600 * 1000;
 
@@ -226,6 +234,7 @@ impl TryFrom<Choices> for Scenario {
             wan_rtt_ms: choices.wan_rtt_ms.unwrap_or(20),
             lan_latency_us: choices.lan_latency_us.unwrap_or(1000),
             start_spread_ms: choices.start_spread_ms.unwrap_or(1000),
+            wanted_ms: choices.wanted_ms,
             discovery_ms: choices.discovery_ms.unwrap_or(200),
             loss_ms: choices.loss_ms.unwrap_or(15_000),
             limit_ms: choices.limit_ms,
@@ -247,6 +256,8 @@ impl Scenario {
     fn check(&self) -> anyhow::Result<()> {
         ensure!(self.sites >= 1, "`sites` must be at least 1");
         ensure!(self.devices >= self.sites, "`devices` is {}, fewer than one for each of the {} sites", self.devices, self.sites);
+        let largest = self.devices_of(0);
+        ensure!(largest <= DEVICES_PER_SITE_MAX, "`devices` puts {largest} at a site; at most {DEVICES_PER_SITE_MAX} are allowed");
         ensure!((1..=PIECES_MAX).contains(&self.pieces), "`pieces` must be from 1 to {PIECES_MAX}");
         let rates = [
             ("wan_mbit", Some(self.wan_mbit)),
@@ -263,12 +274,15 @@ impl Scenario {
             ("wan_rtt_ms", self.wan_rtt_ms),
             ("lan_latency_us", self.lan_latency_us),
             ("start_spread_ms", self.start_spread_ms),
+            ("wanted_ms", self.wanted_ms.unwrap_or(0)),
             ("discovery_ms", self.discovery_ms),
             ("loss_ms", self.loss_ms),
             ("limit_ms", self.limit_ms.unwrap_or(0)),
             ("late_ms", self.faults.late_ms.unwrap_or(0)),
             ("kill_owner_ms", self.faults.kill_owner_ms.unwrap_or(0)),
             ("kill_half_ms", self.faults.kill_half_ms.unwrap_or(0)),
+            ("partition_ms", self.faults.partition_ms.unwrap_or(0)),
+            ("partition_for_ms", self.faults.partition_for_ms.unwrap_or(0)),
             ("wan_cut_ms", self.faults.wan_cut_ms.unwrap_or(0)),
             ("wan_cut_for_ms", self.faults.wan_cut_for_ms.unwrap_or(0)),
             ("churn_off_ms", self.faults.churn_off_ms.unwrap_or(0)),
@@ -314,26 +328,6 @@ impl Scenario {
         Geometry::listed(u64::from(self.pieces) * piece_bytes)
     }
 
-    /// The least time in which the blob can reach the `receivers` devices of a site that survive:
-    /// max(F/w, F/d, nF/(w+Σu)), in microseconds, where d is at most what a device stores; the time for which the WAN is cut is added to the first, in which w is what
-    /// the seed has for the site, and over Wi-Fi with air c it is at least 2(n-1)F/c.
-    pub(crate) fn bound_us(&self, site: u32, receivers: u32) -> u64 {
-        let (bits, devices) = (self.geometry().size() * 8, self.devices_of(site));
-        let capacities =
-            || (0..devices).filter(|index| self.faults.role(*index, devices).receives()).map(|index| self.lan_mbit(index, devices));
-        let cut = self.faults.wan_cut_ms.map_or(0, |_| self.faults.wan_cut_for_ms() * 1000);
-        let copy = self.seed_egress.as_ref().map_or(0, |plan| plan.copy_us[site as usize]).max(bits / self.wan_mbit);
-        let air = self.wifi_mbit.map_or(0, |mbit| 2 * bits * u64::from(receivers.saturating_sub(1)) / mbit);
-        let all = self.wan_mbit + capacities().sum::<u64>();
-        let slowest = capacities().chain(self.rates.storing_mbit()).min().unwrap_or(self.lan_mbit);
-        (copy + cut).max(air).max(bits / slowest).max(bits * u64::from(receivers) / all)
-    }
-
-    /// The LAN capacity of the device with `index` at a site of `devices`.
-    pub(crate) fn lan_mbit(&self, index: u32, devices: u32) -> u64 {
-        self.faults.lan_mbit(index, devices, self.lan_mbit)
-    }
-
     /// The virtual time after which a site that is not done has failed, in microseconds.
     pub(crate) fn limit_us(&self, site: u32) -> u64 {
         let kills = self.kills.iter().filter(|kill| kill.site == site).map(|kill| kill.at_ms + self.loss_ms).sum::<u64>();
@@ -342,7 +336,9 @@ impl Scenario {
         let offline = if self.is_offline_at_first(site) { self.faults.offline_until_ms() } else { 0 };
         let churn = self.faults.churn_percent.map_or(0, |_| self.faults.churn_within_ms() + self.faults.churn_off_ms() + self.loss_ms);
         let checking_ms = self.rates.checking_us(self.geometry().size()) / 1000;
-        let usual = 60_000 + 4 * bound_ms + checking_ms + self.start_spread_ms + self.discovery_ms + kills + offline + churn;
+        let apart = self.faults.partition_ms.map_or(0, |from| from + self.faults.partition_for_ms());
+        let begins = self.wanted_ms.unwrap_or(0) + apart + self.start_spread_ms;
+        let usual = 60_000 + 4 * bound_ms + checking_ms + begins + self.discovery_ms + kills + offline + churn;
         self.limit_ms.unwrap_or(usual) * 1000
     }
 
@@ -362,7 +358,8 @@ impl Scenario {
             ("discovery-ms", self.discovery_ms),
             ("loss-ms", self.loss_ms),
         ];
-        let chosen = [("limit-ms", self.limit_ms), ("seed-mbit", self.seed_mbit), ("wifi-mbit", self.wifi_mbit)];
+        let chosen =
+            [("wanted-ms", self.wanted_ms), ("limit-ms", self.limit_ms), ("seed-mbit", self.seed_mbit), ("wifi-mbit", self.wifi_mbit)];
         let chosen = chosen.into_iter().filter_map(|(flag, number)| Some((flag, number?)));
         let sharing = (self.sharing != SharingKind::default()).then(|| self.sharing.to_possible_value()).flatten();
         let sharing = sharing.map(|kind| ("sharing", kind.get_name().to_owned()));
@@ -409,6 +406,7 @@ mod tests {
         for (text, key) in [
             ("sites = 0", "`sites`"),
             ("devices = 3\nsites = 4", "`devices`"),
+            ("devices = 65537\nsites = 1", "`devices`"),
             ("pieces = 0", "`pieces`"),
             ("wan_mbit = 0", "`wan_mbit`"),
             ("discovery_ms = 99999999999", "`discovery_ms`"),

@@ -25,10 +25,10 @@ pub(crate) struct SeedEgress {
 }
 
 impl SeedEgress {
-    /// The plan for sites that begin at these moments, want `bits` each over a WAN of `wan_mbit`, of a seed that sends
-    /// `seed_mbit`.
-    pub(crate) fn plan(begins_us: &[u64], bits: u64, wan_mbit: u64, seed_mbit: u64) -> Self {
-        let (wan, egress, work) = (wan_mbit << FRACTION_BITS, u128::from(seed_mbit) << FRACTION_BITS, u128::from(bits) << FRACTION_BITS);
+    /// The plan for sites that begin at these moments, want `bits` each over a WAN of `wan`, of a seed that sends
+    /// `egress`, both in bits a microsecond shifted by [`FRACTION_BITS`].
+    pub(crate) fn plan(begins_us: &[u64], bits: u64, wan: u64, egress: u64) -> Self {
+        let (egress, work) = (u128::from(egress), u128::from(bits) << FRACTION_BITS);
         let mut arrivals: Vec<usize> = (0..begins_us.len()).collect();
         arrivals.sort_by_key(|site| begins_us[*site]);
         let (mut arrivals, mut active) = (VecDeque::from(arrivals), VecDeque::new());
@@ -73,22 +73,22 @@ mod tests {
 
     #[test]
     fn sites_that_begin_together_share_and_end_together() {
-        let plan = SeedEgress::plan(&[0; 4], 100 * SECOND, 100, 200);
+        let plan = SeedEgress::plan(&[0; 4], 100 * SECOND, 100 << FRACTION_BITS, 200 << FRACTION_BITS);
         assert_eq!(plan.copy_us, [2 * SECOND; 4]);
         assert_eq!(plan.levels, [(0, 50 << FRACTION_BITS), (2 * SECOND, 100 << FRACTION_BITS)]);
     }
 
     #[test]
     fn who_comes_later_takes_part_from_then_on() {
-        let plan = SeedEgress::plan(&[SECOND, 0], 100 * SECOND, 100, 100);
+        let plan = SeedEgress::plan(&[SECOND, 0], 100 * SECOND, 100 << FRACTION_BITS, 100 << FRACTION_BITS);
         assert_eq!(plan.copy_us, [SECOND, SECOND], "one after the other");
-        let plan = SeedEgress::plan(&[0, SECOND / 2], 100 * SECOND, 100, 100);
+        let plan = SeedEgress::plan(&[0, SECOND / 2], 100 * SECOND, 100 << FRACTION_BITS, 100 << FRACTION_BITS);
         assert_eq!(plan.copy_us, [SECOND * 3 / 2, SECOND * 3 / 2]);
     }
 
     #[test]
     fn a_wide_seed_limits_nobody() {
-        let plan = SeedEgress::plan(&[0, 0, 0], 100 * SECOND, 50, 1000);
+        let plan = SeedEgress::plan(&[0, 0, 0], 100 * SECOND, 50 << FRACTION_BITS, 1000 << FRACTION_BITS);
         assert_eq!((plan.copy_us, plan.levels), (vec![2 * SECOND; 3], vec![(0, 50 << FRACTION_BITS)]));
     }
 }

@@ -18,7 +18,6 @@ use std::rc::Rc;
 
 use protocol::digest::Digest;
 use protocol::geometry::Geometry;
-use protocol::name::NodeId;
 use protocol::rendezvous;
 use protocol::sorted_map::SortedMap;
 use protocol::swarm::{AskId, FetchId, Input, Swarm};
@@ -29,7 +28,7 @@ use protocol::wire::Message;
 use crate::checker::{Checker, Violation};
 use crate::decisions::DecisionLog;
 use crate::network::Network;
-use crate::node_ids::{index_of, node_id};
+use crate::node_ids::ShortId;
 use crate::queue::{Happening, Queue};
 use crate::scenario::{Role, Scenario};
 use crate::site_log::{SiteLog, SiteView};
@@ -40,12 +39,15 @@ mod purpose {
     pub(super) const START: u64 = 2;
     pub(super) const CHURN: u64 = 3;
     pub(super) const CHURN_AT: u64 = 4;
+    pub(super) const IDENTITY: u64 = 5;
 }
 
 #[derive(Debug)]
 struct Device {
-    id: NodeId,
+    id: ShortId,
     starts_at: u64,
+    /// When it begins to want the blob, if that is later than its start.
+    wants_at: Option<u64>,
     role: Role,
     alive: bool,
     /// How often it was switched on again.
@@ -114,6 +116,8 @@ pub(crate) struct Site<'a> {
     decisions: DecisionLog,
     checker: Checker,
     incomplete: u32,
+    /// Until when devices with even indices and those with odd ones hear nothing of each other.
+    apart_until: u64,
     outcome: SiteOutcome,
 }
 
@@ -133,13 +137,14 @@ impl<'a> Site<'a> {
             network: Network::new(
                 scenario.sharing,
                 scenario.wan_at(index, 0),
-                &(0..count).map(|device| scenario.lan_mbit(device, count)).collect::<Vec<_>>(),
+                &(0..count).map(|device| scenario.lan_capacity(device, count)).collect::<Vec<_>>(),
                 scenario.wifi_mbit,
             ),
             log: Rc::new(RefCell::new(SiteLog::new(devices.len(), geometry.pieces()))),
             decisions: DecisionLog::new(),
             checker: Checker::new(devices.len(), liars, geometry, (*scenario.parameters).clone()),
             incomplete: scenario.faults.receivers(count),
+            apart_until: 0,
             outcome: SiteOutcome::default(),
             devices,
         };
@@ -164,6 +169,9 @@ impl<'a> Site<'a> {
             for device in (1..count).step_by(2) {
                 self.queue.push(at_ms * 1000, device, Happening::Killed);
             }
+        }
+        if let Some(at_ms) = faults.partition_ms {
+            self.queue.push(at_ms * 1000, 0, Happening::FellApart);
         }
         for (at, capacity) in self.scenario.wan_changes(self.index) {
             self.queue.push(at, 0, Happening::WanChanged { capacity });
@@ -192,7 +200,7 @@ impl<'a> Site<'a> {
             }
             self.now = at;
             let lives_on = match happening {
-                Happening::OwnerKilled | Happening::WanChanged { .. } | Happening::ReceivedByAll { .. } => true,
+                Happening::OwnerKilled | Happening::FellApart | Happening::WanChanged { .. } | Happening::ReceivedByAll { .. } => true,
                 Happening::SwitchedOn => !self.devices[device as usize].killed,
                 _ => false,
             };
@@ -231,6 +239,7 @@ impl<'a> Site<'a> {
     fn happen(&mut self, device: u32, happening: Happening) -> Result<(), String> {
         match happening {
             Happening::Started => self.start(device),
+            Happening::Wanted => self.want(device),
             Happening::Discovered => {
                 self.discover(device);
                 Ok(())
@@ -243,6 +252,10 @@ impl<'a> Site<'a> {
                 if let Some(owner) = (0..self.count()).find(|device| self.devices[*device as usize].fetches_over_wan()) {
                     self.kill(owner);
                 }
+                Ok(())
+            }
+            Happening::FellApart => {
+                self.fall_apart();
                 Ok(())
             }
             Happening::WanChanged { capacity } => {
@@ -259,7 +272,7 @@ impl<'a> Site<'a> {
             Happening::PeerLeft { peer, life } if life == self.devices[peer as usize].life => self.peer_left(device, peer),
             Happening::PeerLeft { .. } => Ok(()),
             Happening::Received { from, message } => self.message(device, from, &message),
-            Happening::ReceivedByAll { peers, message } => peers.iter().try_for_each(|peer| self.message(index_of(peer), device, &message)),
+            Happening::ReceivedByAll { told } => told.0.iter().try_for_each(|peer| self.message(peer.index(), device, &told.1)),
             Happening::Asked { by, fetch, units } => self.asked(device, by, fetch, units),
             Happening::AskEnded { ask } => self.ask_ended(device, ask),
             Happening::ServingReached { ask, fetch } => {
@@ -300,7 +313,7 @@ impl<'a> Site<'a> {
     }
 
     /// Hands an input to a machine and does what it wants done; nothing to a machine that has not started.
-    fn input(&mut self, device: u32, input: Input) -> Result<(), String> {
+    fn input(&mut self, device: u32, input: Input<ShortId>) -> Result<(), String> {
         let Some(machine) = &mut self.devices[device as usize].machine else { return Ok(()) };
         self.outcome.events += 1;
         machine.handle_input(Instant::from_micros(self.now), input);
@@ -335,7 +348,7 @@ impl<'a> Site<'a> {
         }
     }
 
-    fn id(&self, device: u32) -> NodeId {
+    fn id(&self, device: u32) -> ShortId {
         self.devices[device as usize].id
     }
 
@@ -347,10 +360,13 @@ impl<'a> Site<'a> {
 impl Device {
     fn new(scenario: &Scenario, site: u32, index: u32) -> Self {
         let role = scenario.faults.role(index, scenario.devices_of(site));
-        let late_ms = if role == Role::Late { scenario.faults.late_ms.unwrap_or(5000) } else { 0 };
+        let late_us = if role == Role::Late { scenario.faults.late_ms() * 1000 } else { 0 };
+        let moment = draw(scenario.seed, site, index, purpose::START) % (scenario.start_spread_ms * 1000 + 1);
+        let starts_at = late_us + if scenario.wanted_ms.is_some() { 0 } else { moment };
         Self {
-            id: node_id(scenario.seed, site, index),
-            starts_at: late_ms * 1000 + draw(scenario.seed, site, index, purpose::START) % (scenario.start_spread_ms * 1000 + 1),
+            id: ShortId::new(draw(scenario.seed, site, index, purpose::IDENTITY), index),
+            starts_at,
+            wants_at: scenario.wanted_ms.map(|wanted_ms| starts_at.max(wanted_ms * 1000) + moment),
             role,
             alive: true,
             life: 0,

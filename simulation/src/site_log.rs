@@ -10,21 +10,23 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use protocol::digest::Digest;
-use protocol::name::NodeId;
 use protocol::swarm::peer_view::PeerView;
 
-use crate::node_ids::index_of;
+use crate::node_ids::ShortId;
 
-const UNKNOWN: u32 = u32::MAX;
+const UNKNOWN: u16 = u16::MAX;
+
+/// Pieces of a blob at most: positions are that long.
+pub(crate) const PIECES_MAX: u32 = UNKNOWN as u32;
 
 /// What every device of a site made known, in order.
 #[derive(Debug)]
 pub(crate) struct SiteLog {
     pieces: u32,
     /// For each device and piece, where in the device's log it stands.
-    positions: Vec<u32>,
+    positions: Vec<u16>,
     /// For each device, how long its log is.
-    lengths: Vec<u32>,
+    lengths: Vec<u16>,
 }
 
 /// What one device knows of what its peers hold.
@@ -50,7 +52,7 @@ impl SiteLog {
     }
 
     fn position(&self, device: usize, piece: u32) -> Option<u32> {
-        Some(self.positions[self.entry(device, piece)?]).filter(|position| *position != UNKNOWN)
+        Some(self.positions[self.entry(device, piece)?]).filter(|position| *position != UNKNOWN).map(u32::from)
     }
 
     fn position_or_append(&mut self, device: usize, piece: u32) -> Option<u32> {
@@ -59,7 +61,7 @@ impl SiteLog {
             self.positions[entry] = self.lengths[device];
             self.lengths[device] += 1;
         }
-        Some(self.positions[entry])
+        Some(u32::from(self.positions[entry]))
     }
 
     /// The bytes that the log takes, and the views of `devices` devices that see all of it in order.
@@ -80,8 +82,8 @@ impl SiteView {
         Self { log, blob, seen: vec![0; devices], ahead: vec![0; devices], beyond: BTreeSet::new() }
     }
 
-    fn forget(&mut self, peer: NodeId) {
-        let device = index_of(&peer);
+    fn forget(&mut self, peer: ShortId) {
+        let device = peer.index();
         if let Some(seen) = self.seen.get_mut(device as usize) {
             *seen = 0;
             self.ahead[device as usize] = 0;
@@ -131,8 +133,10 @@ impl SiteView {
 }
 
 impl PeerView for SiteView {
-    fn record(&mut self, peer: NodeId, blob: &Digest, pieces: Range<u32>, _count: u32) {
-        let device = index_of(&peer);
+    type Id = ShortId;
+
+    fn record(&mut self, peer: ShortId, blob: &Digest, pieces: Range<u32>, _count: u32) {
+        let device = peer.index();
         if *blob != self.blob || device as usize >= self.seen.len() {
             return;
         }
@@ -144,18 +148,18 @@ impl PeerView for SiteView {
         }
     }
 
-    fn forget_blob(&mut self, peer: NodeId, blob: &Digest) {
+    fn forget_blob(&mut self, peer: ShortId, blob: &Digest) {
         if *blob == self.blob {
             self.forget(peer);
         }
     }
 
-    fn forget_peer(&mut self, peer: NodeId) {
+    fn forget_peer(&mut self, peer: ShortId) {
         self.forget(peer);
     }
 
-    fn holds(&self, peer: NodeId, blob: &Digest, piece: u32) -> bool {
-        let device = index_of(&peer);
+    fn holds(&self, peer: ShortId, blob: &Digest, piece: u32) -> bool {
+        let device = peer.index();
         if *blob != self.blob || device as usize >= self.seen.len() {
             return false;
         }
@@ -179,25 +183,26 @@ mod tests {
         for step in 0..3000u64 {
             let draw = |purpose: u64, below: u64| (protocol::rendezvous::draw(step, purpose) % below) as u32;
             let (view, own) = &mut views[draw(1, 4) as usize];
-            let peer = node_id(1, 0, draw(2, 4));
+            let index = draw(2, 4);
+            let (peer, node) = (ShortId::new(7, index), node_id(1, 0, index));
             let start = draw(3, u64::from(PIECES));
             let pieces = start..(start + 1 + draw(4, 4)).min(PIECES);
             match draw(5, 40) {
                 0 => {
                     view.forget_peer(peer);
-                    own.forget_peer(peer);
+                    own.forget_peer(node);
                 }
                 1 => {
                     view.forget_blob(peer, &blob);
-                    own.forget_blob(peer, &blob);
+                    own.forget_blob(node, &blob);
                 }
                 _ => {
                     view.record(peer, &blob, pieces.clone(), PIECES);
-                    own.record(peer, &blob, pieces, PIECES);
+                    own.record(node, &blob, pieces, PIECES);
                 }
             }
             for piece in 0..PIECES + 1 {
-                assert_eq!(view.holds(peer, &blob, piece), own.holds(peer, &blob, piece), "step {step}, piece {piece}");
+                assert_eq!(view.holds(peer, &blob, piece), own.holds(node, &blob, piece), "step {step}, piece {piece}");
             }
             assert!(!view.holds(peer, &other, 0));
         }

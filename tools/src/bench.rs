@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`registry`] | the seed's registry against `docker-registry` and nginx |
 //! | [`polls`] | what polls of devices cost a seed |
+//! | [`verification`] | what a changed state costs a device |
 //! | `client` | an HTTP/1.1 client that costs little |
 //! | `load` | pushes, pulls and requests in parallel, and how long they took |
 //! | `process` | a server under test: its end, memory and processor time |
@@ -21,6 +22,7 @@ mod process;
 mod records;
 mod registry;
 mod servers;
+mod verification;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -38,6 +40,7 @@ pub(crate) struct Args {
 enum Bench {
     Registry(registry::Args),
     Polls(polls::Args),
+    Verification(verification::Args),
 }
 
 /// Runs the verb; an unoptimised build of this tool starts an optimised one for it, because its client would be what is
@@ -50,5 +53,6 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     match &args.bench {
         Bench::Registry(args) => registry::run(workspace, args),
         Bench::Polls(args) => polls::run(workspace, args),
+        Bench::Verification(args) => verification::run(workspace, args),
     }
 }

@@ -9,6 +9,7 @@
 //! | `network`, `namespace`, `relay` | links, rates, counters; what they are made of; the delay between seed and router |
 //! | `fleet`, `image`, `process` | seed, devices, what is rolled out, and their processes |
 //! | `direct` | what the same links bring without a swarm: the measure of everything else |
+//! | `validate` | the same runs in the lab and in the simulation, and by how much they differ |
 //! | `outcome`, `report` | what a run came to, over several runs, for people and as JSON |
 //! | `interrupt` | being told to stop |
 //!
@@ -30,9 +31,10 @@ mod relay;
 mod report;
 mod scenario;
 mod trial;
+mod validate;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{Subcommand, ValueEnum};
@@ -61,6 +63,8 @@ pub(crate) struct Args {
 enum Verb {
     /// Run a scenario and compare it with its goals
     Run(Run),
+    /// Run a matrix of cases in the lab and in the simulation, and compare
+    Validate(validate::Args),
     /// Show the scenarios
     List,
     /// Remove what killed labs left
@@ -107,6 +111,7 @@ enum Output {
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     match &args.verb {
         Verb::Run(args) => run_scenario(workspace, args),
+        Verb::Validate(args) => validate::run(workspace, args),
         Verb::List => {
             print!("{}", report::scenarios(SCENARIOS));
             Ok(())
@@ -168,20 +173,32 @@ fn measure(
     let mut outcomes = Vec::new();
     for run in 0..runs {
         eprintln!("lab: {}, run {} of {runs}", scenario.name, run + 1);
-        let prefix = format!("{}{}-", namespace::PREFIX, std::process::id());
-        let work = tempfile::Builder::new().prefix(&prefix).tempdir().context("making a folder for the lab")?;
         let settings = Settings { seed: settings.seed.wrapping_add(u64::from(run)), ..settings.clone() };
-        let network = Network::build(&settings)?;
-        let outcome = trial::run(scenario, &settings, &programs, &network, work.path());
-        drop(network);
-        if let Some(keep) = keep {
-            let to = keep.join(format!("run-{}", run + 1));
-            std::fs::create_dir_all(keep).with_context(|| format!("making {}", keep.display()))?;
-            succeed(std::process::Command::new("cp").arg("-a").arg(work.path()).arg(&to))?;
-        }
-        outcomes.push(outcome?);
+        let to = keep.map(|keep| keep.join(format!("run-{}", run + 1)));
+        outcomes.push(measure_once(scenario, &settings, &programs, None, to.as_deref())?);
     }
     Ok(outcomes)
+}
+
+/// One run in a fresh network, with what its links bring if that is known; its files are left at `keep`.
+fn measure_once(
+    scenario: &Scenario,
+    settings: &Settings,
+    programs: &Programs,
+    known: Option<direct::Direct>,
+    keep: Option<&Path>,
+) -> Result<outcome::Outcome> {
+    let prefix = format!("{}{}-", namespace::PREFIX, std::process::id());
+    let work = tempfile::Builder::new().prefix(&prefix).tempdir().context("making a folder for the lab")?;
+    let network = Network::build(settings)?;
+    let outcome = trial::run(scenario, settings, programs, &network, work.path(), known);
+    drop(network);
+    if let Some(keep) = keep {
+        let folder = keep.parent().unwrap_or(keep);
+        std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        succeed(std::process::Command::new("cp").arg("-a").arg(work.path()).arg(keep))?;
+    }
+    outcome
 }
 
 /// Fails if something that the lab needs is not there.

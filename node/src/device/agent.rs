@@ -18,10 +18,11 @@ use std::time::Duration;
 
 use protocol::agent::record::Record;
 use protocol::agent::{Agent, ERRANDS_MAX, Effect, Event, Input, Now, Outcome, Refusal, Settings};
-use protocol::gossip::message::{Documents, SitePoll};
+use protocol::gossip::message::Documents;
 use protocol::label::Labels;
 use protocol::name::AppName;
 use protocol::statement::TrustToken;
+use protocol::statement::receipt::SitePoll;
 use protocol::statement::version::VersionName;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};

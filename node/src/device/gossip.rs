@@ -24,9 +24,10 @@ use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{PeerId, Swarm, Transport as _, identify};
-use protocol::gossip::message::{Documents, Heads, Message as _, Said, SitePoll};
+use protocol::gossip::message::{Documents, Heads, Message as _, Said};
 use protocol::gossip::{self, Effect, Gossip};
 use protocol::name::NodeId;
+use protocol::statement::receipt::SitePoll;
 use quinn::{ClientConfig, Connecting, Endpoint};
 use tokio::sync::{mpsc, watch};
 
@@ -136,7 +137,7 @@ pub fn start(parts: Parts) -> anyhow::Result<impl Future<Output = ()> + Send + '
     let peer = parts.key.to_peer_id();
     let mut swarm = Swarm::new(transport, Behaviour::new(parts.key)?, peer, config);
     swarm.listen_on(to_multiaddr(listens_on)).context("libp2p does not listen")?;
-    let topic = IdentTopic::new("hedgerow-site/1");
+    let topic = IdentTopic::new("hedgerow-site/2");
     swarm.behaviour_mut().gossip.subscribe(&topic).context("libp2p does not subscribe")?;
     let clock = Clock::start();
     let driver = Driver {
@@ -144,6 +145,7 @@ pub fn start(parts: Parts) -> anyhow::Result<impl Future<Output = ()> + Send + '
         topic,
         clock,
         machine: Gossip::new(clock.now(), parts.seed),
+        polled_ms: None,
         me: parts.me,
         nodes: BTreeMap::new(),
         strangers: BTreeSet::new(),
@@ -162,6 +164,8 @@ struct Driver {
     topic: IdentTopic,
     clock: Clock,
     machine: Gossip,
+    /// The poll for the site that the machine was told of last.
+    polled_ms: Option<u64>,
     me: NodeId,
     /// The neighbours in both words.
     nodes: BTreeMap<PeerId, NodeId>,
@@ -179,27 +183,32 @@ struct Driver {
 impl Driver {
     async fn run(mut self) {
         let mut compare = tokio::time::interval(COMPARE_EVERY);
-        self.machine.on_own(self.clock.now(), self.shared.borrow_and_update().heads.clone());
-        let mut polled = None;
+        self.take_shared();
         loop {
             let timer = tokio::time::sleep_until(self.clock.to_tokio(self.machine.poll_timeout()));
             tokio::select! {
                 event = self.swarm.select_next_some() => self.on_event(event),
                 Ok(()) = self.neighbours.changed() => self.compare(false),
                 _ = compare.tick() => self.compare(true),
-                Ok(()) = self.shared.changed() => {
-                    let shared = self.shared.borrow_and_update().clone();
-                    let now = self.clock.now();
-                    self.machine.on_own(now, shared.heads.clone());
-                    if let Some((at, heads)) = shared.polled.clone().filter(|(at, _)| polled.replace(*at) != Some(*at)) {
-                        self.machine.on_polled(now, now - at.elapsed(), heads);
-                    }
-                }
+                Ok(()) = self.shared.changed() => self.take_shared(),
                 () = timer => self.machine.handle_timeout(self.clock.now()),
             }
             while let Some(effect) = self.machine.poll_effect() {
                 self.carry_out(effect);
             }
+        }
+    }
+
+    /// Tells the machine what is in force, and of a poll that it was not told of yet.
+    fn take_shared(&mut self) {
+        let (shared, now) = (self.shared.borrow_and_update().clone(), self.clock.now());
+        self.machine.on_own(now, shared.heads.clone());
+        if let Some(online) = &shared.online {
+            self.machine.on_online(online.clone());
+        }
+        if let Some(receipt) = shared.polled.clone().filter(|receipt| self.polled_ms != Some(receipt.at_ms)) {
+            self.polled_ms = Some(receipt.at_ms);
+            self.machine.on_polled(now, receipt);
         }
     }
 

@@ -9,9 +9,10 @@ use std::sync::atomic::AtomicU64;
 
 use anyhow::Context as _;
 use protocol::beacon::Tag;
-use protocol::gossip::message::{Documents, SitePoll};
+use protocol::gossip::message::Documents;
 use protocol::name::NodeId;
 use protocol::site::Surroundings;
+use protocol::statement::receipt::SitePoll;
 use quinn::{Connecting, Endpoint};
 use rcgen::PublicKeyData as _;
 use tokio::sync::{mpsc, watch};

@@ -21,7 +21,7 @@ use tokio::io::AsyncRead;
 use tokio::sync::Notify;
 use tokio_util::io::StreamReader;
 
-use crate::api::{ApiError, BODY_BYTES_MAX, DeviceStateAnswer, LAN_ADDRESSES_MAX, RenewRequest, Renewed};
+use crate::api::{ApiError, BODY_BYTES_MAX, DeviceStateAnswer, LAN_ADDRESSES_MAX, POLL_RECEIPT, RenewRequest, Renewed};
 use crate::gzip::{self, GZIP};
 use crate::transport::credentials::DeviceCredentials;
 use crate::trust::{MetadataSource, SourceError};
@@ -66,6 +66,17 @@ pub struct Poll<'a> {
 }
 
 /// The seed's answer to a poll.
+#[derive(Debug)]
+pub struct Polled {
+    /// What it says.
+    pub answer: StateAnswer,
+    /// How late it is by its clock, if it said so.
+    pub at: Option<WallTime>,
+    /// The mark of the receipt, if it was asked for others too.
+    pub receipt: Option<String>,
+}
+
+/// What the answer to a poll says.
 #[derive(Debug)]
 pub enum StateAnswer {
     /// Nothing changed since the answer with the given tag.
@@ -132,13 +143,13 @@ impl SeedClient {
     }
 
     /// What the seed says of the time stands on an answer of a server whose certificate was verified.
-    fn note_time(&self, response: &Response) {
+    fn note_time(&self, response: &Response) -> Option<WallTime> {
         let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
         let date =
             date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()).and_then(|date| u64::try_from(date.timestamp().as_second()).ok());
-        if let Some(seconds) = date {
-            self.credentials.admission().clock().heard(WallTime::from_unix_seconds(seconds));
-        }
+        let said = WallTime::from_unix_seconds(date?);
+        self.credentials.admission().clock().heard(said);
+        Some(said)
     }
 
     /// Asks for the next certificate.
@@ -147,7 +158,7 @@ impl SeedClient {
     /// When the seed cannot be reached, or refuses.
     pub async fn renew(&self, request: &RenewRequest) -> anyhow::Result<Renewed> {
         let response = self.http().post(format!("{}/api/v1/device/renew", self.base)).timeout(CONTROL_TIME).json(request).send().await?;
-        self.note_time(&response);
+        let _ = self.note_time(&response);
         let body = bounded(checked(response).await?, BODY_BYTES_MAX).await?;
         serde_json::from_slice(&body).context("the seed's answer to the renewal cannot be read")
     }
@@ -156,7 +167,7 @@ impl SeedClient {
     ///
     /// # Errors
     /// When the seed cannot be reached or answers with an error.
-    pub async fn state(&self, Poll { etag, port, site, lan, others }: Poll<'_>) -> anyhow::Result<StateAnswer> {
+    pub async fn state(&self, Poll { etag, port, site, lan, others }: Poll<'_>) -> anyhow::Result<Polled> {
         let request = self.http().get(format!("{}/api/v1/device/state", self.base)).timeout(CONTROL_TIME);
         let mut request = request.query(&[("port", port.to_string())]);
         if !lan.is_empty() {
@@ -174,9 +185,10 @@ impl SeedClient {
             request = request.header(IF_NONE_MATCH, etag);
         }
         let response = request.send().await?;
-        self.note_time(&response);
+        let at = self.note_time(&response);
+        let receipt = response.headers().get(POLL_RECEIPT).and_then(|mark| mark.to_str().ok()).map(str::to_owned);
         if response.status() == StatusCode::NOT_MODIFIED {
-            return Ok(StateAnswer::Unchanged);
+            return Ok(Polled { answer: StateAnswer::Unchanged, at, receipt });
         }
         let response = match checked(response).await {
             Ok(response) => response,
@@ -191,7 +203,7 @@ impl SeedClient {
         let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
         let body = bounded(response, BODY_BYTES_MAX).await?;
         let state = serde_json::from_slice(&body).context("the seed's answer to the poll cannot be read")?;
-        Ok(StateAnswer::Changed { etag, state: Box::new(state) })
+        Ok(Polled { answer: StateAnswer::Changed { etag, state: Box::new(state) }, at, receipt })
     }
 
     /// Reports, in the envelope that the device signed.

@@ -81,6 +81,11 @@ impl Refused {
     pub fn is_conflict(&self) -> bool {
         self.status == StatusCode::CONFLICT
     }
+
+    /// The same, of a change that may be made anew from what is there now: nobody but the store refused it.
+    pub fn is_overtaken(&self) -> bool {
+        self.is_conflict() && self.body.code == "conflict"
+    }
 }
 
 impl std::fmt::Display for Refused {

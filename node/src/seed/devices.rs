@@ -11,16 +11,17 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::from_fn_with_state;
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use futures_util::TryStreamExt as _;
 use protocol::digest::Digest;
 use protocol::envelope::ENVELOPE_BYTES_MAX;
-use protocol::gossip::message::OTHERS_MAX;
+use protocol::gossip::message::{OTHERS_MAX, SiteHeads};
 use protocol::name::{DeviceId, OrgName};
 use protocol::oci::range::{self, Requested};
 use protocol::rollout::signed;
+use protocol::site::places::Polled;
 use serde::Deserialize;
 
 use super::Seed;
@@ -29,9 +30,8 @@ use super::enrolment;
 use super::extract::{Path, Query, no_method, no_route};
 use super::fleet::assignments::DeviceDocuments;
 use super::metadata::tuf_file;
-use super::sites::Polled;
-use crate::api::{DeviceStateAnswer, LAN_ADDRESSES_MAX, SITE_BYTES_MAX};
-use crate::clock::wall_time;
+use crate::api::{DeviceStateAnswer, LAN_ADDRESSES_MAX, POLL_RECEIPT, SITE_BYTES_MAX};
+use crate::clock::{wall_millis, wall_time};
 use crate::listener::Client;
 use crate::transport::identity::DeviceIdentity;
 
@@ -100,20 +100,34 @@ async fn state(
     let missing = || Refused::new(StatusCode::NOT_FOUND, "missing", "the organisation has no trust metadata");
     let timestamp = seed.store.tuf_file(&org, "timestamp.json").await?.ok_or_else(missing)?.content;
     let polled = Polled { from: client.address.ip(), lan, port: poll.port, site: poll.site, others: others.clone() };
-    let peers: Vec<SocketAddr> = seed.sites.seen(&org, &device, polled);
+    let peers: Vec<SocketAddr> = seed.sites.on_polled(&org, &device, polled);
     let documents = seed.documents_for(&org, &device).await?;
-    let site = if others.is_empty() { None } else { Some(seed.heads_of(&org, (&device, &documents), others).await?) };
+    let list = seed.store.revocation_list(&org).await?;
+    let site = match others.is_empty() {
+        true => None,
+        false => {
+            let heads = seed.heads_of(&org, (&device, &documents), others).await?;
+            Some(SiteHeads { revocations: list.as_ref().map(|list| list.counter), timestamp: version_of(&timestamp), ..heads })
+        }
+    };
     let DeviceDocuments { assignment, states, .. } = documents;
-    let revocations = seed.store.revocation_list(&org).await?.and_then(|list| list.digest);
+    let revocations = list.and_then(|list| list.digest);
     let revoked = revocations.map(|digest| digest.to_string());
     let heads = site.as_ref().map(serde_json::to_string).transpose().map_err(|error| Refused::failed(&error))?;
     let etag = etag_of([&timestamp, &assignment].into_iter().chain(&states).chain(&revoked).chain(&heads));
+    let receipt = heads.map(|heads| (POLL_RECEIPT, seed.signer.sign_poll(&org, wall_millis(), heads).mark()));
     if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
-        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response());
+        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, etag)], AppendHeaders(receipt)).into_response());
     }
     let answer = DeviceStateAnswer { timestamp, assignment, states, revocations, peers, site };
     let body = serde_json::to_vec(&answer).map_err(|error| Refused::failed(&error))?;
-    Ok(([(ETAG, etag), (CONTENT_TYPE, "application/json".to_owned())], body).into_response())
+    let tagged = [(ETAG, etag), (CONTENT_TYPE, "application/json".to_owned())];
+    Ok((tagged, AppendHeaders(receipt), body).into_response())
+}
+
+/// The version of a timestamp; none if it cannot be read.
+fn version_of(timestamp: &str) -> Option<u64> {
+    serde_json::from_str::<serde_json::Value>(timestamp).ok()?.pointer("/signed/version")?.as_u64()
 }
 
 async fn revocations(State(seed): State<Arc<Seed>>, Extension(identity): Extension<DeviceIdentity>) -> Result<Response, Refused> {

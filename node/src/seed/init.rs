@@ -144,7 +144,7 @@ pub(super) fn open(config: &SeedConfig, authorities: Authorities) -> anyhow::Res
         authorities,
         leaf_seconds: config.identity.leaf_seconds,
         device_url: config.device_url(),
-        sites: Sites::default(),
+        sites: Sites::start(),
         guard: Arc::new(Guard::new(config.limits.clone())),
         delegations: Delegations::default(),
         compressed: Compressed::default(),

@@ -7,8 +7,10 @@ use std::path::Path;
 
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use protocol::envelope::Envelope;
+use protocol::name::OrgName;
 use protocol::statement::assignment::{self, Assignment};
 use protocol::statement::desired::{self, DesiredState};
+use protocol::statement::receipt::PollReceipt;
 use protocol::statement::revocation::{self, RevocationList};
 
 use super::key_file::{self, KeyError};
@@ -70,6 +72,11 @@ impl OnlineSigner {
     /// The signed envelope of `list`, as JSON.
     pub fn sign_revocations(&self, list: &RevocationList) -> String {
         self.sign(revocation::PAYLOAD_TYPE, list)
+    }
+
+    /// The receipt of a poll at `at_ms` for a site of which the answer says `heads`.
+    pub fn sign_poll(&self, org: &OrgName, at_ms: u64, heads: String) -> PollReceipt {
+        PollReceipt::seal(org, at_ms, heads, |bytes| self.key.sign(bytes))
     }
 
     #[expect(clippy::unwrap_used, reason = "strings, numbers and maps with string keys always serialise")]

@@ -142,12 +142,12 @@ fn polls_soon_after_the_start_then_once_an_interval_in_its_own_phase_and_backs_o
     assert!(effects(&mut agent).contains(&Effect::Poll(PollFor::Itself)));
     agent.handle_input(now, Input::Reported { counter: 41 });
     assert_eq!(agent.poll_timeout(), None);
-    agent.handle_input(now, Input::Polled);
+    agent.handle_input(now, Input::Polled { at_ms: None });
     let second = agent.poll_timeout().unwrap();
     assert!(second > first && second <= first + INTERVAL);
     now = Now { monotonic: second, wall: CheckedTime::trusted(START.wall.now.plus_seconds(second.since(first).as_secs())) };
     agent.handle_timeout(now);
-    agent.handle_input(now, Input::Polled);
+    agent.handle_input(now, Input::Polled { at_ms: None });
     assert_eq!(agent.poll_timeout(), Some(second + INTERVAL), "in its phase it stays there");
     for _ in 0..20 {
         agent.handle_input(now, Input::PollFailed);
@@ -159,7 +159,7 @@ fn polls_soon_after_the_start_then_once_an_interval_in_its_own_phase_and_backs_o
 fn the_polls_of_a_fleet_that_started_together_spread_over_the_interval() {
     let next = |seed| {
         let mut agent = Agent::new(Instant::ZERO, Settings { seed, ..settings() });
-        agent.handle_input(START, Input::Polled);
+        agent.handle_input(START, Input::Polled { at_ms: None });
         agent.handle_input(START, Input::Reported { counter: 41 });
         agent.poll_timeout().unwrap().since(Instant::ZERO).as_secs()
     };
@@ -245,7 +245,7 @@ fn asks_again_for_a_statement_that_could_not_be_had_for_a_while() {
     let refusal = Refusal::Temporary("the disk is full".into());
     agent.handle_input(START, Input::StatementRefused { name: name.clone(), refusal });
     assert_eq!(effects(&mut agent), []);
-    agent.handle_input(START, Input::Polled);
+    agent.handle_input(START, Input::Polled { at_ms: None });
     assert!(effects(&mut agent).contains(&Effect::AcceptStatement { name: name.clone(), digest }));
     agent.handle_input(START, Input::Reported { counter: 41 });
     let refusal = Refusal::Final("it is about something else".into());
@@ -341,7 +341,7 @@ fn a_late_answer_about_another_statement_of_the_version_is_not_taken_for_the_one
 fn a_device_to_which_nothing_acceptable_is_said_for_a_week_reports_that_it_is_stale() {
     const DAY: u64 = 86_400;
     let mut agent = agent();
-    agent.handle_input(at(0), Input::Polled);
+    agent.handle_input(at(0), Input::Polled { at_ms: None });
     assert!(effects(&mut agent).contains(&Effect::KeepFresh { at: at(0).wall.now }));
     let stale = |agent: &mut Agent| {
         let mut reports = effects(agent).into_iter().filter_map(|effect| match effect {
@@ -356,7 +356,7 @@ fn a_device_to_which_nothing_acceptable_is_said_for_a_week_reports_that_it_is_st
     agent.handle_input(at(7 * DAY), Input::PollFailed);
     assert_eq!(stale(&mut agent), Some((42, true)));
     agent.handle_input(at(7 * DAY), Input::Reported { counter: 42 });
-    agent.handle_input(at(7 * DAY), Input::Polled);
+    agent.handle_input(at(7 * DAY), Input::Polled { at_ms: None });
     assert_eq!(stale(&mut agent), Some((43, false)));
     let events: Vec<Event> = std::iter::from_fn(|| agent.poll_event()).collect();
     assert_eq!(events, [Event::Stale { is_stale: true }, Event::Stale { is_stale: false }]);

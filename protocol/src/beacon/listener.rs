@@ -1,5 +1,6 @@
 //! Which announced addresses are called, and when: of two devices that hear each other the one with the smaller tag calls
-//! at once, the other only if that did not come to pass in a second. Who is heard over IPv4 is not called over IPv6 too.
+//! at once, the other only if that did not come to pass in a second. Who is heard over IPv4 is not called over IPv6 too, and
+//! who is heard over IPv6 first is given a moment to be heard over IPv4.
 //!
 //! A beacon is believed to come from the address that it announces, and from nowhere else; one address is worth a few
 //! devices, and all addresses together a bounded number, so that a flood of forged beacons costs little and lasts for as
@@ -20,6 +21,8 @@ use crate::time::Instant;
 const PER_ADDRESS_MAX: usize = 4;
 /// How long the device with the larger tag waits for the other's call.
 const YIELD: Duration = Duration::from_secs(1);
+/// How long a device that is heard over IPv6 is given to be heard over IPv4: it answers over both within a tenth of a second.
+const OTHER_FAMILY: Duration = Duration::from_millis(300);
 
 /// The machine.
 #[derive(Debug)]
@@ -64,6 +67,10 @@ impl Listener {
         if address.is_ipv6() && self.heard.iter().any(also_v4) {
             return;
         }
+        if address.is_ipv4() {
+            let not_called_v6 = |known: &SocketAddr, heard: &Heard| known.is_ipv6() && heard.tag == tag && heard.call.is_some();
+            self.heard.retain(|known, heard| !not_called_v6(known, heard));
+        }
         match self.heard.get_mut(&address) {
             Some(known) if known.tag == tag && known.is_fresh(now) => {
                 known.at = now;
@@ -74,6 +81,7 @@ impl Listener {
                     return;
                 }
                 let call = if self.me < tag { now } else { now + YIELD };
+                let call = if address.is_ipv6() { call + OTHER_FAMILY } else { call };
                 self.heard.insert(address, Heard { tag, at: now, call: Some(call) });
             }
         }
@@ -147,7 +155,17 @@ mod tests {
         assert_eq!(hear(&mut listener, now, 9, "[fe80::9%2]:5353", "[fe80::9]:7446"), []);
         assert_eq!(hear(&mut listener, now, 9, "10.0.0.99:5353", "10.0.0.99:7446"), addresses(["10.0.0.99:7446"]));
         let later = now + TICK * TICKS_MISSED_MAX;
-        assert_eq!(hear(&mut listener, later, 9, "[fe80::9%2]:5353", "[fe80::9]:7446"), addresses(["[fe80::9%2]:7446"]));
+        assert_eq!(hear(&mut listener, later, 9, "[fe80::9%2]:5353", "[fe80::9]:7446"), []);
+        assert_eq!(listener.handle_timeout(later + OTHER_FAMILY), addresses(["[fe80::9%2]:7446"]));
+    }
+
+    #[test]
+    fn a_device_that_is_heard_over_ipv6_first_is_called_over_ipv4_alone() {
+        let (mut listener, now) = (Listener::new(ME), Instant::ZERO);
+        assert_eq!(hear(&mut listener, now, 9, "[fe80::9%2]:5353", "[fe80::9]:7446"), []);
+        let soon = now + Duration::from_millis(100);
+        assert_eq!(hear(&mut listener, soon, 9, "10.0.0.9:5353", "10.0.0.9:7446"), addresses(["10.0.0.9:7446"]));
+        assert_eq!(listener.poll_timeout(), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::{DeviceId, GroupName};
 use crate::statement::desired::Counter;
+use crate::statement::receipt::{HEADS_BYTES_MAX, PollReceipt};
 
 /// Groups of which a device tells: more than it is in, one for each app.
 pub const GROUPS_MAX: usize = 256;
@@ -63,24 +64,20 @@ impl Message for Heads {
     }
 }
 
-/// What the seed said of the devices of a site when one of them polled for all: how far their documents are. Nothing of it is
-/// believed; a device that is behind asks.
+/// What the seed says of the devices of a site when one of them polls for all: how far their documents are. A device that is
+/// behind asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct SiteHeads {
     /// Of the assignment of each device that the poll was for.
     pub assignments: BTreeMap<DeviceId, Counter>,
     /// Of the desired state of each group that one of them is in.
     pub states: BTreeMap<GroupName, Counter>,
-}
-
-/// A poll that a device made for its site.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SitePoll {
-    /// How long ago, in milliseconds.
-    pub ago_ms: u32,
-    /// What the seed said.
-    pub heads: SiteHeads,
+    /// Of the list of revoked keys; none if no key was ever revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocations: Option<Counter>,
+    /// The version of the organisation's `timestamp.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<u64>,
 }
 
 /// What a device tells the others of its site.
@@ -88,16 +85,15 @@ pub struct SitePoll {
 pub struct Said {
     /// How far its own documents are.
     pub heads: Heads,
-    /// Its newest poll, if it is the one that polls for the site.
-    pub poll: Option<SitePoll>,
+    /// The receipt of its newest poll, if it is the one that polls for the site.
+    pub poll: Option<PollReceipt>,
 }
 
 impl Message for Said {
-    const BYTES_MAX: usize = 56 << 10;
+    const BYTES_MAX: usize = Heads::BYTES_MAX + HEADS_BYTES_MAX + (1 << 10);
 
     fn is_bounded(&self) -> bool {
-        let bounded = |poll: &SitePoll| poll.heads.assignments.len() <= OTHERS_MAX && poll.heads.states.len() <= GROUPS_MAX;
-        self.heads.is_bounded() && self.poll.as_ref().is_none_or(bounded)
+        self.heads.is_bounded() && self.poll.as_ref().is_none_or(|poll| poll.bytes() <= HEADS_BYTES_MAX)
     }
 }
 
@@ -137,9 +133,10 @@ mod tests {
         assert_eq!(Heads::decode(&postcard::to_stdvec(&many).unwrap()), None);
         let large = Documents { states: vec!["x".repeat(Documents::BYTES_MAX)], ..Documents::default() };
         assert_eq!(Documents::decode(&postcard::to_stdvec(&large).unwrap()), None);
-        let crowd = (0..=OTHERS_MAX).map(|n| (format!("d{n}").parse().unwrap(), Counter::default())).collect();
-        let crowd = SiteHeads { assignments: crowd, ..SiteHeads::default() };
-        let said = Said { poll: Some(SitePoll { ago_ms: 0, heads: crowd }), ..Said::default() };
+        let receipt = |bytes| PollReceipt::of_mark("5 AAAA", " ".repeat(bytes));
+        let said = Said { poll: receipt(1), ..Said::default() };
+        assert_eq!(Said::decode(&said.encode().unwrap()), Some(said));
+        let said = Said { poll: receipt(HEADS_BYTES_MAX), ..Said::default() };
         assert_eq!(Said::decode(&postcard::to_stdvec(&said).unwrap()), None);
     }
 }

@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_bounds_starts_is_renewed_while_the_rollout_runs() {
+    fn start_until_is_renewed_while_the_rollout_runs() {
         let running = rollout(Plan { start_within: Some("2h".parse().unwrap()), ..Plan::default() });
         let signed = running.activation(at(0));
         assert_eq!(signed.start_until, Some(at(7_200)));

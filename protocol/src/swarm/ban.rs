@@ -10,7 +10,6 @@ use std::time::Duration;
 use super::peer_view::PeerView;
 use super::{Effect, Event, Swarm};
 use crate::digest::Digest;
-use crate::name::NodeId;
 use crate::time::Instant;
 use crate::wire::Message;
 
@@ -23,7 +22,7 @@ pub(super) struct Ban {
 
 impl<V: PeerView> Swarm<V> {
     /// A peer sent a wrong unit.
-    pub(super) fn ban(&mut self, now: Instant, id: NodeId, blob: Digest, unit: u32) {
+    pub(super) fn ban(&mut self, now: Instant, id: V::Id, blob: Digest, unit: u32) {
         let count = self.bans.get(&id).map_or(0, |ban| ban.count);
         let until = now + self.parameters.ban.saturating_mul(1 << count.min(10));
         self.bans.insert(id, Ban { until, count: count + 1 });
@@ -38,7 +37,7 @@ impl<V: PeerView> Swarm<V> {
     }
 
     /// A peer says that it threw a rotten blob away.
-    pub(super) fn on_mended(&mut self, now: Instant, id: NodeId) {
+    pub(super) fn on_mended(&mut self, now: Instant, id: V::Id) {
         if let Some(ban) = self.bans.get_mut(&id).filter(|ban| ban.count == 1 && ban.until > now) {
             ban.until = now;
             self.set_distrusted(now, id, false);
@@ -66,14 +65,14 @@ impl<V: PeerView> Swarm<V> {
 
     /// Trusts peers again whose ban is over.
     pub(super) fn end_bans(&mut self, now: Instant) {
-        let over = |id: &NodeId| self.bans.get(id).is_none_or(|ban| ban.until <= now);
-        let trusted: Vec<NodeId> = self.peers.iter().filter(|(id, peer)| peer.distrusted && over(id)).map(|(id, _)| id).collect();
+        let over = |id: &V::Id| self.bans.get(id).is_none_or(|ban| ban.until <= now);
+        let trusted: Vec<V::Id> = self.peers.iter().filter(|(id, peer)| peer.distrusted && over(id)).map(|(id, _)| id).collect();
         for id in trusted {
             self.set_distrusted(now, id, false);
         }
     }
 
-    fn set_distrusted(&mut self, now: Instant, id: NodeId, distrusted: bool) {
+    fn set_distrusted(&mut self, now: Instant, id: V::Id, distrusted: bool) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.distrusted = distrusted;
         peer.forgive_all();
@@ -84,7 +83,7 @@ impl<V: PeerView> Swarm<V> {
     }
 
     /// How long the ban of `id` lasts from `now` on, if there is one.
-    pub(super) fn ban_left(&self, now: Instant, id: &NodeId) -> Option<Duration> {
+    pub(super) fn ban_left(&self, now: Instant, id: &V::Id) -> Option<Duration> {
         self.bans.get(id).filter(|ban| ban.until > now).map(|ban| ban.until.since(now))
     }
 }

@@ -1,4 +1,5 @@
-//! What the swarm machine hears, what it demands of its driver, and what it tells its owner.
+//! What the swarm machine hears, what it demands of its driver, and what it tells its owner. `I` is what tells nodes apart to
+//! the machine: see [`crate::name::Identity`].
 //!
 //! Not here: what follows from it; see [`super::Swarm`].
 
@@ -24,11 +25,11 @@ pub struct AskId(pub u64);
 
 /// Where bytes come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Source {
+pub enum Source<I = NodeId> {
     /// The seed, over the WAN.
     Wan,
     /// A peer of this site.
-    Peer(NodeId),
+    Peer(I),
 }
 
 /// How a fetch ended.
@@ -54,21 +55,21 @@ pub enum FetchEnd {
 /// What happened outside.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "simulated", derive(Deserialize))]
-pub enum Input {
+pub enum Input<I = NodeId> {
     /// A peer of the same organisation and site is connected.
     PeerJoined {
         /// The peer.
-        peer: NodeId,
+        peer: I,
     },
     /// The connection to a peer is gone, and every fetch from it.
     PeerLeft {
         /// The peer.
-        peer: NodeId,
+        peer: I,
     },
     /// A peer sent a control message.
     Received {
         /// The peer.
-        peer: NodeId,
+        peer: I,
         /// The message.
         message: Message,
     },
@@ -137,7 +138,7 @@ pub enum Input {
     /// A peer asks for units.
     Asked {
         /// The peer.
-        peer: NodeId,
+        peer: I,
         /// The driver's name for the request.
         ask: AskId,
         /// The blob.
@@ -154,18 +155,18 @@ pub enum Input {
 
 /// What the driver must do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Effect {
+pub enum Effect<I = NodeId> {
     /// Send a control message.
     Send {
         /// To this peer.
-        peer: NodeId,
+        peer: I,
         /// The message.
         message: Message,
     },
     /// Send one control message to several peers.
     SendAll {
         /// To these peers.
-        peers: Vec<NodeId>,
+        peers: Vec<I>,
         /// The message.
         message: Message,
     },
@@ -174,7 +175,7 @@ pub enum Effect {
         /// Its name from now on.
         fetch: FetchId,
         /// From where.
-        source: Source,
+        source: Source<I>,
         /// The blob.
         blob: Digest,
         /// The units, in order.
@@ -220,13 +221,13 @@ pub enum Effect {
     /// Close the connection to a peer.
     Disconnect {
         /// The peer.
-        peer: NodeId,
+        peer: I,
     },
 }
 
 /// What the owner may want to know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Event {
+pub enum Event<I = NodeId> {
     /// A blob is whole and verified.
     BlobComplete {
         /// The blob.
@@ -239,7 +240,7 @@ pub enum Event {
     /// A source sent a unit that does not match its hash.
     UnitRefused {
         /// The source.
-        source: Source,
+        source: Source<I>,
         /// The blob.
         blob: Digest,
         /// The unit.
@@ -248,7 +249,7 @@ pub enum Event {
     /// Nothing that a peer says or holds counts until then.
     PeerBanned {
         /// The peer.
-        peer: NodeId,
+        peer: I,
         /// The end of the ban.
         until: Instant,
     },

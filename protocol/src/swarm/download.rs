@@ -11,13 +11,13 @@ use super::tree::Place;
 use super::{FetchId, Source};
 use crate::bits::Bits;
 use crate::geometry::Geometry;
-use crate::name::NodeId;
+use crate::name::Identity;
 use crate::sorted_map::SortedMap;
 use crate::time::Instant;
 
 /// A blob on its way.
 #[derive(Clone, Debug)]
-pub(super) struct Download {
+pub(super) struct Download<I> {
     pub(super) geometry: Geometry,
     /// Verified units that are stored here.
     pub(super) units: Bits,
@@ -30,21 +30,21 @@ pub(super) struct Download {
     /// Those of them that this node's parent in the span's tree holds.
     pub(super) offered: BTreeSet<u32>,
     /// Who brings each span over the WAN: the root of its tree.
-    pub(super) roots: SortedMap<u32, NodeId>,
+    pub(super) roots: SortedMap<u32, I>,
     /// This node's places in the trees of spans, as far as they were asked for; empty again when who wants the blob changes.
-    pub(super) places: SortedMap<u32, Place>,
+    pub(super) places: SortedMap<u32, Place<I>>,
     /// Whether they were emptied since parents were last looked at.
     pub(super) trees_changed: bool,
     /// Missing pieces on their way, and the fetch that brings each.
     pub(super) in_flight: SortedMap<u32, FetchId>,
     /// Who fetches which span over the WAN.
-    pub(super) claims: SortedMap<u32, Claim>,
+    pub(super) claims: SortedMap<u32, Claim<I>>,
     /// Spans at the front that are seen without a claim.
     pub(super) unclaimed: SortedMap<u32, Unclaimed>,
     /// Spans before this one are on the site.
     pub(super) first_open_span: u32,
     /// Peers that said what they hold, while others are waited for.
-    pub(super) answered: SortedMap<NodeId, ()>,
+    pub(super) answered: SortedMap<I, ()>,
     /// When the blob was first wanted.
     pub(super) wanted_at: Instant,
     /// Pieces that came since children were told.
@@ -85,8 +85,8 @@ impl Unclaimed {
 
 /// Who fetches a span over the WAN, and how it goes.
 #[derive(Clone, Debug)]
-pub(super) struct Claim {
-    pub(super) owner: NodeId,
+pub(super) struct Claim<I> {
+    pub(super) owner: I,
     pub(super) since: Instant,
     pub(super) progressed_at: Instant,
     /// When its owner last spoke of it.
@@ -100,7 +100,7 @@ pub(super) struct Claim {
     pub(super) stage: Stage,
 }
 
-impl Claim {
+impl<I: Identity> Claim<I> {
     /// Whether this node made it.
     pub(super) const fn is_own(&self) -> bool {
         !matches!(self.stage, Stage::Foreign)
@@ -118,8 +118,8 @@ pub(super) enum Stage {
     Fetching(FetchId),
 }
 
-impl Claim {
-    pub(super) const fn new(owner: NodeId, now: Instant, stage: Stage) -> Self {
+impl<I: Identity> Claim<I> {
+    pub(super) const fn new(owner: I, now: Instant, stage: Stage) -> Self {
         Self { owner, since: now, progressed_at: now, told_at: now, bytes: 0, announced: 0, restarts: 0, stage }
     }
 
@@ -130,7 +130,7 @@ impl Claim {
     }
 }
 
-impl Download {
+impl<I: Identity> Download<I> {
     pub(super) fn new(now: Instant, geometry: Geometry, held: Bits, seed_only: bool) -> Self {
         let units = if held.length() == geometry.units() { held } else { Bits::new(geometry.units()) };
         let mut pieces = Bits::new(geometry.pieces());
@@ -199,7 +199,8 @@ impl Download {
         }
     }
 
-    fn lacks(&self, piece: u32) -> bool {
+    /// Whether `piece` is missing and not on its way.
+    pub(super) fn lacks(&self, piece: u32) -> bool {
         !self.pieces.contains(piece) && !self.in_flight.contains_key(&piece)
     }
 
@@ -235,7 +236,7 @@ impl Download {
     }
 
     /// Takes a stored unit; the piece, if it is now whole, to be announced at `announce_at` or before.
-    pub(super) fn store_unit(&mut self, announce_at: Instant, unit: u32, source: Source) -> Option<u32> {
+    pub(super) fn store_unit(&mut self, announce_at: Instant, unit: u32, source: Source<I>) -> Option<u32> {
         if !self.units.insert(unit) {
             return None;
         }

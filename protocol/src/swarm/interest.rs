@@ -7,20 +7,26 @@
 use std::collections::BTreeMap;
 
 use crate::digest::Digest;
-use crate::name::NodeId;
+use crate::name::Identity;
 
 /// Blobs that are remembered for one peer: an honest one has at most 32 wanted at a time, so that only who floods is forgotten.
 const BLOBS_PER_PEER_MAX: usize = 64;
 
 /// Who asked for what, and was told that it is not here.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Interest {
-    blobs_by_peer: BTreeMap<NodeId, Vec<Digest>>,
+#[derive(Clone, Debug)]
+pub(super) struct Interest<I> {
+    blobs_by_peer: BTreeMap<I, Vec<Digest>>,
 }
 
-impl Interest {
+impl<I> Default for Interest<I> {
+    fn default() -> Self {
+        Self { blobs_by_peer: BTreeMap::new() }
+    }
+}
+
+impl<I: Identity> Interest<I> {
     /// `peer` was told that nothing of `blob` is here; its oldest question is forgotten if there are too many.
-    pub(super) fn note(&mut self, peer: NodeId, blob: Digest) {
+    pub(super) fn note(&mut self, peer: I, blob: Digest) {
         let blobs = self.blobs_by_peer.entry(peer).or_default();
         blobs.retain(|known| *known != blob);
         if blobs.len() >= BLOBS_PER_PEER_MAX {
@@ -30,7 +36,7 @@ impl Interest {
     }
 
     /// Something is known of `blob` now: those who asked, in order of identity, each once.
-    pub(super) fn take(&mut self, blob: &Digest) -> Vec<NodeId> {
+    pub(super) fn take(&mut self, blob: &Digest) -> Vec<I> {
         let mut asked = Vec::new();
         self.blobs_by_peer.retain(|peer, blobs| {
             let before = blobs.len();
@@ -44,7 +50,7 @@ impl Interest {
     }
 
     /// `peer` is gone.
-    pub(super) fn forget(&mut self, peer: &NodeId) {
+    pub(super) fn forget(&mut self, peer: &I) {
         self.blobs_by_peer.remove(peer);
     }
 }
@@ -52,6 +58,7 @@ impl Interest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::NodeId;
 
     #[test]
     fn a_peer_that_asks_for_ever_more_is_remembered_for_its_last_questions_only() {

@@ -11,14 +11,13 @@ use super::peers::Peer;
 use super::tree::Place;
 use super::{Fetch, FetchEnd, FetchId, Source, Swarm};
 use crate::digest::Digest;
-use crate::name::NodeId;
 use crate::time::Instant;
 use crate::wire::limits::GET_UNITS_MAX;
 
 impl<V: PeerView> Swarm<V> {
     /// Starts requests to peers while there is room for more and something to ask for.
     pub(super) fn pull(&mut self, now: Instant) {
-        let mut in_flight = self.fetches.values().filter(|fetch| fetch.source != Source::Wan).count();
+        let mut in_flight = self.pulls_in_flight();
         let mut next = self.blob_after(None);
         while let Some((size, blob)) = next {
             next = self.blob_after(Some((size, blob)));
@@ -32,7 +31,12 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
-    fn choose_pull(&mut self, now: Instant, blob: Digest) -> Option<(NodeId, Range<u32>)> {
+    /// How many requests to peers are in flight.
+    pub(super) fn pulls_in_flight(&self) -> usize {
+        self.fetches.values().filter(|fetch| fetch.source != Source::Wan).count()
+    }
+
+    fn choose_pull(&mut self, now: Instant, blob: Digest) -> Option<(V::Id, Range<u32>)> {
         let download = self.downloads.get(&blob)?;
         if download.available.is_empty() || download.paused_until > now {
             return None;
@@ -41,18 +45,18 @@ impl<V: PeerView> Swarm<V> {
     }
 
     /// The first piece that this node's parent in the tree of its span holds.
-    fn choose_offered(&mut self, now: Instant, blob: Digest) -> Option<(NodeId, Range<u32>)> {
+    fn choose_offered(&mut self, now: Instant, blob: Digest) -> Option<(V::Id, Range<u32>)> {
         let download = self.downloads.get(&blob)?;
         let parent_of = |piece: u32| download.places.get(&download.geometry.span_of_piece(piece)).and_then(|place| place.parent);
         let ready =
-            |peer: &NodeId| self.peers.get(peer).is_some_and(|known| known.busy_until <= now && known.is_usable(&self.parameters, &blob));
+            |peer: &V::Id| self.peers.get(peer).is_some_and(|known| known.busy_until <= now && known.is_usable(&self.parameters, &blob));
         let (first, parent) = download.offered.iter().find_map(|piece| Some((*piece, parent_of(*piece).filter(ready)?)))?;
         Some((parent, self.run_from(blob, first, |piece| download.offered.contains(&piece) && parent_of(piece) == Some(parent))))
     }
 
     /// A random piece that came to nobody's children, from the less busy of two random holders; the first one where nobody
     /// else wants the blob, so that it can be hashed and unpacked as it comes.
-    fn choose_repair(&mut self, now: Instant, blob: Digest) -> Option<(NodeId, Range<u32>)> {
+    fn choose_repair(&mut self, now: Instant, blob: Digest) -> Option<(V::Id, Range<u32>)> {
         let download = self.downloads.get(&blob).filter(|download| download.repair_at <= now)?;
         let (pieces, wait) = (download.geometry.pieces(), self.parameters.repair_wait);
         let is_wanted_by_others = self.peers.is_wanted(&blob);
@@ -97,13 +101,13 @@ impl<V: PeerView> Swarm<V> {
     }
 
     /// This node's place in the tree by which `piece` spreads, if its root is known.
-    pub(super) fn place(&mut self, blob: &Digest, piece: u32) -> Option<&Place> {
+    pub(super) fn place(&mut self, blob: &Digest, piece: u32) -> Option<&Place<V::Id>> {
         let download = self.downloads.get_mut(blob)?;
         let span = download.geometry.span_of_piece(piece);
         if !download.places.contains_key(&span) {
             let root = download.roots.get(&span)?;
-            let trusted = |id: &NodeId| id == root || self.peers.get(id).is_some_and(|peer| !peer.distrusted);
-            let mut members: Vec<NodeId> = self.peers.wanting(blob).filter(trusted).collect();
+            let trusted = |id: &V::Id| id == root || self.peers.get(id).is_some_and(|peer| !peer.distrusted);
+            let mut members: Vec<V::Id> = self.peers.wanting(blob).filter(trusted).collect();
             for other in [self.me, *root] {
                 if let Err(place) = members.binary_search(&other)
                     && (other == self.me || self.peers.contains(&other))
@@ -129,7 +133,7 @@ impl<V: PeerView> Swarm<V> {
 
     /// Looks for what parents hold in trees that have changed.
     pub(super) fn climb_new_trees(&mut self) {
-        let changed = |(blob, download): (&Digest, &mut Box<Download>)| {
+        let changed = |(blob, download): (&Digest, &mut Box<Download<V::Id>>)| {
             std::mem::take(&mut download.trees_changed).then(|| (*blob, download.geometry.pieces()))
         };
         let changed: Vec<(Digest, u32)> = self.downloads.iter_mut().filter_map(changed).collect();
@@ -157,44 +161,33 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
-    fn idle_holders(&self, now: Instant, blob: &Digest, piece: u32) -> Vec<NodeId> {
-        let holds = |id: NodeId, peer: &Peer| peer.is_usable(&self.parameters, blob) && self.view.holds(id, blob, piece);
+    fn idle_holders(&self, now: Instant, blob: &Digest, piece: u32) -> Vec<V::Id> {
+        let holds = |id: V::Id, peer: &Peer| peer.is_usable(&self.parameters, blob) && self.view.holds(id, blob, piece);
         self.peers.iter().filter(|(id, peer)| peer.busy_until <= now && holds(*id, peer)).map(|(id, _)| id).collect()
     }
 
-    fn less_busy_of_two(&mut self, holders: &[NodeId]) -> Option<NodeId> {
+    fn less_busy_of_two(&mut self, holders: &[V::Id]) -> Option<V::Id> {
         if holders.is_empty() {
             return None;
         }
         let (one, other) = (holders[self.draw_below(holders.len())], holders[self.draw_below(holders.len())]);
-        let pulls = |id: &NodeId| self.peers.get(id).map_or(0, |peer| peer.pulls);
+        let pulls = |id: &V::Id| self.peers.get(id).map_or(0, |peer| peer.pulls);
         Some(if pulls(&other) < pulls(&one) { other } else { one })
     }
 
-    pub(super) fn on_pull_ended(&mut self, now: Instant, id: NodeId, fetch: &Fetch, end: FetchEnd) {
+    pub(super) fn on_pull_ended(&mut self, now: Instant, id: V::Id, fetch: &Fetch<V::Id>, end: FetchEnd) {
         match end {
-            FetchEnd::Complete => {
-                if let Some(peer) = self.peers.get_mut(&id) {
-                    peer.forgive(&fetch.blob);
-                }
-            }
+            FetchEnd::Complete | FetchEnd::StorageFailed => {}
             FetchEnd::Busy => {
                 let until = now + self.parameters.busy_wait;
                 if let Some(peer) = self.peers.get_mut(&id) {
                     peer.busy_until = until;
                     self.due.pull_at.get_or_insert(until);
                 }
+                self.on_busy(now, id, fetch.blob);
             }
-            FetchEnd::Failed | FetchEnd::NotHeld => self.count_unfulfilled(id, fetch.blob),
-            FetchEnd::StorageFailed => {}
+            FetchEnd::Failed | FetchEnd::NotHeld => self.on_unfulfilled(now, id, fetch.blob, end == FetchEnd::Failed),
             FetchEnd::Refused { unit } => self.ban(now, id, fetch.blob, unit),
-        }
-    }
-
-    fn count_unfulfilled(&mut self, id: NodeId, blob: Digest) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        if peer.count_unfulfilled(blob) == self.parameters.unfulfilled_max {
-            self.survey_site(blob);
         }
     }
 
@@ -220,7 +213,7 @@ impl<V: PeerView> Swarm<V> {
     }
 
     /// This node's requests to `peer`.
-    pub(super) fn fetches_from(&self, peer: NodeId) -> Vec<FetchId> {
+    pub(super) fn fetches_from(&self, peer: V::Id) -> Vec<FetchId> {
         self.fetches.iter().filter(|(_, fetch)| fetch.source == Source::Peer(peer)).map(|(id, _)| *id).collect()
     }
 }

@@ -90,8 +90,17 @@ pub struct Parameters {
     pub queue_wait: Duration,
     /// A fetch over the WAN without progress for this long is given up.
     pub wan_stall: Duration,
-    /// After this many requests that a peer did not fulfil, it is not asked for the blob again.
+    /// A request to a peer that brings less than this many bytes a second, once twice [`Self::queue_wait`] is over, is given
+    /// up: an eighth of what the slowest link of the field is for one of eight readers.
+    pub pull_rate_min: u64,
+    /// After this many requests for a blob that a peer did not fulfil, or of any blob that it left unanswered since it last
+    /// delivered, its word does not keep the WAN waiting.
     pub unfulfilled_max: u32,
+    /// A peer that is doubted for that is tried again after this long; each further time the pause doubles. A switch that
+    /// restarts takes longer than the first, an idle connection lasts about as long as the next ones together.
+    pub probe_min: Duration,
+    /// The longest such pause.
+    pub probe_max: Duration,
     /// How long a peer that answered `Busy` is left alone.
     pub busy_wait: Duration,
     /// First pause after a failed WAN fetch; it doubles up to [`Self::wan_retry_max`].
@@ -147,7 +156,10 @@ impl Default for Parameters {
             first_byte_wait: Duration::from_secs(3),
             queue_wait: Duration::from_secs(10),
             wan_stall: Duration::from_secs(10),
+            pull_rate_min: 4 << 10,
             unfulfilled_max: 3,
+            probe_min: Duration::from_secs(2),
+            probe_max: Duration::from_secs(60),
             busy_wait: Duration::from_millis(50),
             wan_retry_min: Duration::from_millis(250),
             wan_retry_max: Duration::from_secs(10),

@@ -7,21 +7,24 @@ use std::ops::Range;
 
 use crate::bits::Bits;
 use crate::digest::Digest;
-use crate::name::NodeId;
+use crate::name::{Identity, NodeId};
 
 /// What peers are known to hold.
 pub trait PeerView {
+    /// What tells nodes apart to machines with this view.
+    type Id: Identity;
+
     /// `peer` holds `pieces` of `blob`, which has `count` pieces.
-    fn record(&mut self, peer: NodeId, blob: &Digest, pieces: Range<u32>, count: u32);
+    fn record(&mut self, peer: Self::Id, blob: &Digest, pieces: Range<u32>, count: u32);
 
     /// Nothing is known any more of what `peer` holds of `blob`.
-    fn forget_blob(&mut self, peer: NodeId, blob: &Digest);
+    fn forget_blob(&mut self, peer: Self::Id, blob: &Digest);
 
     /// Nothing is known any more of what `peer` holds.
-    fn forget_peer(&mut self, peer: NodeId);
+    fn forget_peer(&mut self, peer: Self::Id);
 
     /// Whether `peer` is known to hold `piece` of `blob`.
-    fn holds(&self, peer: NodeId, blob: &Digest, piece: u32) -> bool;
+    fn holds(&self, peer: Self::Id, blob: &Digest, piece: u32) -> bool;
 }
 
 /// A view of its own for each node: a set of pieces for each peer and blob.
@@ -31,6 +34,8 @@ pub struct OwnView {
 }
 
 impl PeerView for OwnView {
+    type Id = NodeId;
+
     fn record(&mut self, peer: NodeId, blob: &Digest, pieces: Range<u32>, count: u32) {
         let blobs = self.pieces_by_peer.entry(peer).or_default();
         blobs.entry(*blob).or_insert_with(|| Bits::new(count)).insert_range(pieces);

@@ -3,17 +3,24 @@
 //!
 //! Not here: what a peer holds; see [`super::peer_view`].
 
+use std::time::Duration;
+
 use super::parameters::Parameters;
 use crate::digest::Digest;
-use crate::name::NodeId;
+use crate::name::Identity;
 use crate::sorted_map::SortedMap;
 use crate::time::Instant;
 
 /// What is remembered about a connected peer.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
-    /// Requests that the peer did not fulfil, by blob.
+    /// Requests that the peer did not fulfil since it delivered of their blob, by blob.
     unfulfilled: SortedMap<Digest, u32>,
+    /// Requests of any blob that it left unanswered since it delivered anything.
+    in_vain: u32,
+    /// When it is tried again if it is doubted, and how long the pause before was.
+    pub(super) probe_at: Instant,
+    probe_pause: Duration,
     /// This node's requests to the peer in flight.
     pub(super) pulls: usize,
     /// When it last delivered a unit.
@@ -28,6 +35,9 @@ pub(super) struct Peer {
 
 static AS_USUAL: Peer = Peer {
     unfulfilled: SortedMap::new(),
+    in_vain: 0,
+    probe_at: Instant::ZERO,
+    probe_pause: Duration::ZERO,
     pulls: 0,
     delivered_at: None,
     busy_until: Instant::ZERO,
@@ -36,50 +46,71 @@ static AS_USUAL: Peer = Peer {
 };
 
 impl Peer {
-    /// Whether the peer may be asked for `blob`: not after it failed to deliver what it said it holds, or
-    /// sent a wrong unit.
+    /// Whether the peer counts as a holder of `blob`: not after it failed to deliver what it said it holds, or sent a wrong unit.
     pub(super) fn is_usable(&self, parameters: &Parameters, blob: &Digest) -> bool {
-        !self.distrusted && self.unfulfilled.get(blob).is_none_or(|count| *count < parameters.unfulfilled_max)
+        !self.distrusted && !self.is_doubted(parameters, blob)
     }
 
-    /// It did not fulfil a request; how many for this blob by now.
-    pub(super) fn count_unfulfilled(&mut self, blob: Digest) -> u32 {
+    /// Whether its word on what it holds of `blob` counts for nothing until it delivers.
+    pub(super) fn is_doubted(&self, parameters: &Parameters, blob: &Digest) -> bool {
+        self.in_vain.max(self.unfulfilled.get(blob).copied().unwrap_or(0)) >= parameters.unfulfilled_max
+    }
+
+    /// It did not fulfil a request for `blob`, or did not even answer.
+    pub(super) fn count_unfulfilled(&mut self, blob: Digest, is_silent: bool) {
         let count = self.unfulfilled.get_or_insert_with(blob, || 0);
-        *count += 1;
-        *count
+        *count = count.saturating_add(1);
+        self.in_vain = self.in_vain.saturating_add(u32::from(is_silent));
     }
 
-    /// It fulfilled a request, or nothing is wanted of the blob any more.
-    pub(super) fn forgive(&mut self, blob: &Digest) {
+    /// It is doubted at `now`, anew or still: when it is tried again.
+    pub(super) fn put_off(&mut self, now: Instant, parameters: &Parameters) {
+        if self.probe_at <= now {
+            self.probe_pause = (2 * self.probe_pause).clamp(parameters.probe_min, parameters.probe_max);
+            self.probe_at = now + self.probe_pause;
+        }
+    }
+
+    /// It delivered of `blob`.
+    pub(super) fn on_delivered(&mut self, now: Instant, blob: &Digest) {
+        self.delivered_at = Some(now);
+        self.in_vain = 0;
         self.unfulfilled.remove(blob);
     }
 
     /// It is judged anew.
     pub(super) fn forgive_all(&mut self) {
+        self.in_vain = 0;
         self.unfulfilled.clear();
     }
 
     /// Whether nothing about it is worth remembering at `now`. When it last delivered counts for requests in flight only.
     fn is_as_usual(&self, now: Instant) -> bool {
-        let waits = self.busy_until > now || self.demoted_until > now;
-        self.unfulfilled.is_empty() && self.pulls == 0 && !self.distrusted && !waits
+        let waits = self.busy_until.max(self.demoted_until).max(self.probe_at) > now;
+        self.unfulfilled.is_empty() && self.in_vain == 0 && self.pulls == 0 && !self.distrusted && !waits
     }
 }
 
 /// The peers that are connected.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Peers {
+#[derive(Clone, Debug)]
+pub(super) struct Peers<I> {
     /// In order of identity.
-    ids: Vec<NodeId>,
+    ids: Vec<I>,
     /// What differs from the usual.
-    remarks: SortedMap<NodeId, Peer>,
+    remarks: SortedMap<I, Peer>,
     /// The places in `ids` of those that want a blob that this node wants too, in order.
     wanting: SortedMap<Digest, Vec<u16>>,
 }
 
-impl Peers {
+impl<I> Default for Peers<I> {
+    fn default() -> Self {
+        Self { ids: Vec::new(), remarks: SortedMap::new(), wanting: SortedMap::new() }
+    }
+}
+
+impl<I: Identity> Peers<I> {
     /// In order of identity.
-    pub(super) fn ids(&self) -> impl Iterator<Item = NodeId> + '_ {
+    pub(super) fn ids(&self) -> impl Iterator<Item = I> + '_ {
         self.ids.iter().copied()
     }
 
@@ -87,12 +118,12 @@ impl Peers {
         self.ids.len()
     }
 
-    pub(super) fn contains(&self, id: &NodeId) -> bool {
+    pub(super) fn contains(&self, id: &I) -> bool {
         self.ids.binary_search(id).is_ok()
     }
 
     /// What is known of a connected peer.
-    pub(super) fn get(&self, id: &NodeId) -> Option<&Peer> {
+    pub(super) fn get(&self, id: &I) -> Option<&Peer> {
         if self.remarks.is_empty() {
             return self.contains(id).then_some(&AS_USUAL);
         }
@@ -100,23 +131,28 @@ impl Peers {
     }
 
     /// What is known of a peer of which it is certain that it is connected.
-    pub(super) fn of(&self, id: &NodeId) -> &Peer {
+    pub(super) fn of(&self, id: &I) -> &Peer {
         self.remarks.get(id).unwrap_or(&AS_USUAL)
     }
 
     /// The same, to be changed.
-    pub(super) fn get_mut(&mut self, id: &NodeId) -> Option<&mut Peer> {
+    pub(super) fn get_mut(&mut self, id: &I) -> Option<&mut Peer> {
         let is_known = self.contains(id);
         is_known.then(|| self.remarks.get_or_insert_with(*id, || AS_USUAL.clone()))
     }
 
     /// All of them with what is known of each, in order of identity.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (I, &Peer)> {
         self.ids.iter().map(|id| (*id, self.remarks.get(id).unwrap_or(&AS_USUAL)))
     }
 
+    /// Those of whom something is worth remembering.
+    pub(super) fn remarkable(&self) -> impl Iterator<Item = (I, &Peer)> {
+        self.remarks.iter().map(|(id, peer)| (*id, peer))
+    }
+
     /// A peer is connected.
-    pub(super) fn add(&mut self, id: NodeId) {
+    pub(super) fn add(&mut self, id: I) {
         let Err(place) = self.ids.binary_search(&id) else { return };
         if self.ids.len() == self.ids.capacity() {
             self.ids.reserve_exact(1 + self.ids.len() / 4);
@@ -128,7 +164,7 @@ impl Peers {
     }
 
     /// A peer is gone; whether it was there.
-    pub(super) fn remove(&mut self, id: &NodeId) -> bool {
+    pub(super) fn remove(&mut self, id: &I) -> bool {
         let Ok(place) = self.ids.binary_search(id) else { return false };
         self.ids.remove(place);
         self.remarks.remove(id);
@@ -140,7 +176,7 @@ impl Peers {
     }
 
     /// Those that want `blob`, in order of identity.
-    pub(super) fn wanting(&self, blob: &Digest) -> impl Iterator<Item = NodeId> + '_ {
+    pub(super) fn wanting(&self, blob: &Digest) -> impl Iterator<Item = I> + '_ {
         self.wanting.get(blob).into_iter().flatten().map(|place| self.ids[usize::from(*place)])
     }
 
@@ -150,7 +186,7 @@ impl Peers {
     }
 
     /// A peer wants `blob`; whether that is news.
-    pub(super) fn note_wants(&mut self, id: &NodeId, blob: Digest) -> bool {
+    pub(super) fn note_wants(&mut self, id: &I, blob: Digest) -> bool {
         let place = self.ids.binary_search(id).ok().and_then(|place| u16::try_from(place).ok());
         let Some(place) = place else { return false };
         let wanting = self.wanting.get_or_insert_with(blob, Vec::new);
@@ -162,7 +198,9 @@ impl Peers {
     /// Nothing needs to be known any more of who wants `blob`.
     pub(super) fn forget_blob(&mut self, blob: &Digest) {
         self.wanting.remove(blob);
-        self.remarks.values_mut().for_each(|peer| peer.forgive(blob));
+        for peer in self.remarks.values_mut() {
+            peer.unfulfilled.remove(blob);
+        }
     }
 
     /// Forgets what is not worth remembering any more.
@@ -176,6 +214,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::name::NodeId;
 
     #[test]
     fn who_wants_a_blob_stays_right_while_peers_come_and_go() {
@@ -204,12 +243,12 @@ mod tests {
         assert!(peers.get(&id).is_none() && peers.get_mut(&id).is_none());
         peers.add(id);
         for _ in 0..parameters.unfulfilled_max {
-            peers.get_mut(&id).unwrap().count_unfulfilled(blob);
+            peers.get_mut(&id).unwrap().count_unfulfilled(blob, true);
         }
         peers.get_mut(&id).unwrap().busy_until = now + Duration::from_secs(1);
         peers.tidy(now);
         assert!(!peers.get(&id).unwrap().is_usable(&parameters, &blob));
-        peers.get_mut(&id).unwrap().forgive(&blob);
+        peers.get_mut(&id).unwrap().on_delivered(now, &blob);
         peers.tidy(now);
         assert_eq!(peers.remarks.len(), 1, "it is busy");
         peers.tidy(now + Duration::from_secs(1));

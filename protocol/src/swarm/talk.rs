@@ -7,14 +7,13 @@ use super::peer_view::PeerView;
 use super::{Effect, Fetch, Source, Swarm};
 use crate::bits::Bits;
 use crate::digest::Digest;
-use crate::name::NodeId;
 use crate::rendezvous;
 use crate::time::Instant;
 use crate::wire::limits::CLAIMS_MAX;
 use crate::wire::{ClaimProgress, Message, PieceRange, piece_ranges};
 
 impl<V: PeerView> Swarm<V> {
-    pub(super) fn on_peer_joined(&mut self, now: Instant, id: NodeId) {
+    pub(super) fn on_peer_joined(&mut self, now: Instant, id: V::Id) {
         if self.banned_until(now, id).is_some() {
             self.effects.push_back(Effect::Disconnect { peer: id });
             return;
@@ -26,7 +25,7 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
-    pub(super) fn on_peer_left(&mut self, now: Instant, id: NodeId) {
+    pub(super) fn on_peer_left(&mut self, now: Instant, id: V::Id) {
         if !self.peers.remove(&id) {
             return;
         }
@@ -45,7 +44,7 @@ impl<V: PeerView> Swarm<V> {
     }
 
     /// What a peer claimed is free, and what it holds is to be seen anew.
-    pub(super) fn forget_source(&mut self, now: Instant, id: NodeId) {
+    pub(super) fn forget_source(&mut self, now: Instant, id: V::Id) {
         let blobs: Vec<Digest> = self.downloads.keys().copied().collect();
         for blob in blobs {
             self.plant_anew(&blob);
@@ -54,13 +53,13 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
-    fn drop_claims(&mut self, now: Instant, owner: NodeId, blob: Digest) {
+    fn drop_claims(&mut self, now: Instant, owner: V::Id, blob: Digest) {
         let Some(download) = self.downloads.get_mut(&blob) else { return };
         let dropped = download.claims.extract(|_, claim| claim.owner == owner);
         download.unclaimed.extend(dropped.map(|(span, _)| (span, Unclaimed::new(now))));
     }
 
-    pub(super) fn on_message(&mut self, now: Instant, from: NodeId, message: &Message) {
+    pub(super) fn on_message(&mut self, now: Instant, from: V::Id, message: &Message) {
         if !self.peers.contains(&from) {
             return;
         }
@@ -105,7 +104,7 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
-    fn answer_interest(&mut self, from: NodeId, blob: Digest) {
+    fn answer_interest(&mut self, from: V::Id, blob: Digest) {
         let (wanted, pieces) = match (self.held.get(&blob), self.downloads.get(&blob)) {
             (Some(geometry), _) => (false, Bits::full(geometry.pieces())),
             (None, Some(download)) => (!download.seed_only, download.pieces.clone()),
@@ -132,7 +131,7 @@ impl<V: PeerView> Swarm<V> {
     }
 
     /// A newcomer must know what is being fetched already before it hears that it may start, or it would fetch it twice.
-    fn tell_claims(&mut self, to: NodeId, blob: Digest) {
+    fn tell_claims(&mut self, to: V::Id, blob: Digest) {
         let Some(download) = self.downloads.get(&blob) else { return };
         let own: Vec<u32> = download.claims.iter().filter(|(_, claim)| claim.is_own()).map(|(span, _)| *span).collect();
         for span in own {
@@ -140,7 +139,7 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
-    fn note_wants(&mut self, from: NodeId, blob: Digest) {
+    fn note_wants(&mut self, from: V::Id, blob: Digest) {
         if !self.downloads.contains_key(&blob) {
             return;
         }
@@ -149,7 +148,7 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
-    fn note_pieces(&mut self, now: Instant, from: NodeId, blob: Digest, pieces: &[PieceRange]) {
+    fn note_pieces(&mut self, now: Instant, from: V::Id, blob: Digest, pieces: &[PieceRange]) {
         let usable = self.peers.of(&from).is_usable(&self.parameters, &blob);
         let Some(download) = self.downloads.get_mut(&blob).filter(|download| !download.seed_only) else { return };
         let count = download.geometry.pieces();
@@ -205,7 +204,7 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
-    fn is_superseded(&self, blob: &Digest, fetch: &Fetch) -> bool {
+    fn is_superseded(&self, blob: &Digest, fetch: &Fetch<V::Id>) -> bool {
         if fetch.source != Source::Wan || fetch.blob != *blob {
             return false;
         }
@@ -216,7 +215,7 @@ impl<V: PeerView> Swarm<V> {
         })
     }
 
-    fn note_claim(&mut self, now: Instant, from: NodeId, blob: Digest, span: u32) {
+    fn note_claim(&mut self, now: Instant, from: V::Id, blob: Digest, span: u32) {
         let me = self.me;
         let demoted = self.peers.get(&from).is_none_or(|peer| peer.distrusted || peer.demoted_until > now);
         if demoted || self.claims_of(from) >= self.parameters.foreign_claims_max {
@@ -261,11 +260,11 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
-    fn claims_of(&self, owner: NodeId) -> usize {
+    fn claims_of(&self, owner: V::Id) -> usize {
         self.downloads.values().flat_map(|download| download.claims.values()).filter(|claim| claim.owner == owner).count()
     }
 
-    fn note_progress(&mut self, now: Instant, from: NodeId, progress: &[ClaimProgress]) {
+    fn note_progress(&mut self, now: Instant, from: V::Id, progress: &[ClaimProgress]) {
         let (mut wan_lives, mut is_half_way) = (false, false);
         for told in progress {
             let Some(download) = self.downloads.get_mut(&told.blob) else { continue };
@@ -298,7 +297,7 @@ impl<V: PeerView> Swarm<V> {
             }
         }
         own.truncate(CLAIMS_MAX);
-        let mut listeners: Vec<NodeId> = Vec::new();
+        let mut listeners: Vec<V::Id> = Vec::new();
         for claims in own.chunk_by(|one, other| one.blob == other.blob) {
             listeners.extend(self.peers.wanting(&claims[0].blob));
         }
@@ -323,14 +322,14 @@ impl<V: PeerView> Swarm<V> {
 
     /// Tells new pieces to this node's children in the trees of their spans, at once.
     pub(super) fn offer(&mut self) {
-        let fresh = |(blob, download): (&Digest, &mut Box<Download>)| {
+        let fresh = |(blob, download): (&Digest, &mut Box<Download<V::Id>>)| {
             (!download.unoffered.is_empty()).then(|| (*blob, std::mem::take(&mut download.unoffered)))
         };
         let fresh: Vec<(Digest, Vec<u32>)> = self.downloads.iter_mut().filter_map(fresh).collect();
         for (blob, pieces) in fresh {
             for piece in &pieces {
                 let Some(children) = self.place(&blob, *piece).map(|place| place.children) else { continue };
-                let children: Vec<NodeId> = children.into_iter().flatten().collect();
+                let children: Vec<V::Id> = children.into_iter().flatten().collect();
                 self.tell_each(children, Message::Have { blob, pieces: vec![PieceRange { start: *piece, end: *piece + 1 }] });
             }
             if let Some(download) = self.downloads.get_mut(&blob) {
@@ -353,7 +352,7 @@ impl<V: PeerView> Swarm<V> {
         self.tell_each(self.peers.ids().collect(), message);
     }
 
-    fn tell_each(&mut self, peers: Vec<NodeId>, message: Message) {
+    fn tell_each(&mut self, peers: Vec<V::Id>, message: Message) {
         match *peers {
             [] => {}
             [peer] => self.tell(peer, message),
@@ -361,7 +360,7 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
-    pub(super) fn tell(&mut self, peer: NodeId, message: Message) {
+    pub(super) fn tell(&mut self, peer: V::Id, message: Message) {
         self.effects.push_back(Effect::Send { peer, message });
     }
 }

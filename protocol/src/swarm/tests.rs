@@ -1,6 +1,7 @@
 //! Dialogues with the machine, and a small site of machines that move units over an instant LAN.
 
 mod claims;
+mod doubt;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use super::tree::Place;
 use super::*;
 use crate::geometry::{SPAN_BYTES, UNIT_BYTES};
 use crate::hash_list::HashListBuilder;
+use crate::name::NodeId;
 use crate::verify::{BlobHasher, UnitVerifier};
 use crate::wire::PieceRange;
 use bytes::Bytes;
@@ -193,7 +195,7 @@ fn a_node_told_of_a_wrong_unit_hashes_its_blob_again_now_and_then_and_owns_up_to
 }
 
 /// A node that at [`START`] is joined by nodes 2 to 6, all of whom want the blob; node 2 has claimed its first span.
-fn among_peers(verifier: &UnitVerifier) -> (Swarm<OwnView>, Place) {
+fn among_peers(verifier: &UnitVerifier) -> (Swarm<OwnView>, Place<NodeId>) {
     let blob = verifier.blob();
     let mut device = machine(1);
     for peer in (2..=6).map(node) {

@@ -4,23 +4,29 @@
 //!
 //! Not here: what is pulled when a parent does not deliver; see [`super::lan`].
 
-use crate::name::NodeId;
+use crate::name::Identity;
 
 /// Children of a node.
 const ARITY: usize = 2;
 
 /// A node's place in the tree of a span.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place<I> {
     /// From whom it pulls; none at the root.
-    pub(super) parent: Option<NodeId>,
+    pub(super) parent: Option<I>,
     /// Who pulls from it, if there are so many.
-    pub(super) children: [Option<NodeId>; ARITY],
+    pub(super) children: [Option<I>; ARITY],
 }
 
-impl Place {
+impl<I> Default for Place<I> {
+    fn default() -> Self {
+        Self { parent: None, children: [None, None] }
+    }
+}
+
+impl<I: Identity> Place<I> {
     /// The place of `me` among `members`, which are in order of identity, contain both `me` and `root`, and are told apart.
-    pub(super) fn of(members: &[NodeId], me: &NodeId, root: &NodeId, span: u32) -> Self {
+    pub(super) fn of(members: &[I], me: &I, root: &I, span: u32) -> Self {
         let (Ok(mine), Ok(root)) = (members.binary_search(me), members.binary_search(root)) else { return Self::default() };
         let turn = Turn::new(members.len(), root, span);
         let place = turn.place_of(mine);
@@ -84,6 +90,7 @@ const fn coprime(mut one: usize, mut other: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::NodeId;
 
     fn members(count: u8) -> Vec<NodeId> {
         (0..count).map(|n| NodeId([n; 32])).collect()
@@ -95,7 +102,7 @@ mod tests {
             let members = members(count);
             for span in 0..50 {
                 let root = members[(span as usize * 7) % members.len()];
-                let places: Vec<Place> = members.iter().map(|me| Place::of(&members, me, &root, span)).collect();
+                let places: Vec<Place<NodeId>> = members.iter().map(|me| Place::of(&members, me, &root, span)).collect();
                 for (me, place) in members.iter().zip(&places) {
                     assert_eq!(place.parent.is_none(), *me == root);
                     if let Some(parent) = place.parent {

@@ -8,25 +8,31 @@ use std::collections::VecDeque;
 
 use super::AskId;
 use super::parameters::Parameters;
-use crate::name::NodeId;
+use crate::name::Identity;
 use crate::sorted_map::SortedMap;
 
 /// Requests of peers, being served and waiting.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Uploads {
-    serving: SortedMap<AskId, NodeId>,
-    waiting: SortedMap<NodeId, Queue>,
+#[derive(Clone, Debug)]
+pub(super) struct Uploads<I> {
+    serving: SortedMap<AskId, I>,
+    waiting: SortedMap<I, Queue>,
     /// Bytes given to each peer that was served since all queues were empty.
-    given: SortedMap<NodeId, u64>,
+    given: SortedMap<I, u64>,
     /// Bytes given to the peer that was served last, before that.
     level: u64,
 }
 
 type Queue = VecDeque<(AskId, u64)>;
 
-impl Uploads {
+impl<I> Default for Uploads<I> {
+    fn default() -> Self {
+        Self { serving: SortedMap::new(), waiting: SortedMap::new(), given: SortedMap::new(), level: 0 }
+    }
+}
+
+impl<I: Identity> Uploads<I> {
     /// Takes a request for so many bytes; false if the peer has too many waiting already.
-    pub(super) fn ask(&mut self, peer: NodeId, ask: AskId, bytes: u64, parameters: &Parameters) -> bool {
+    pub(super) fn ask(&mut self, peer: I, ask: AskId, bytes: u64, parameters: &Parameters) -> bool {
         let crowded = self.waiting.values().map(VecDeque::len).sum::<usize>() >= parameters.uploads_max;
         let queue = self.waiting.get_or_insert_with(peer, Queue::new);
         if queue.len() >= if crowded { 1 } else { parameters.queue_per_peer_max } {
@@ -45,8 +51,8 @@ impl Uploads {
         if self.serving.len() >= parameters.uploads_max {
             return None;
         }
-        let served = |peer: &NodeId| self.serving.values().filter(|served| *served == peer).count();
-        let given = |peer: &NodeId| self.given.get(peer).copied().unwrap_or(0);
+        let served = |peer: &I| self.serving.values().filter(|served| *served == peer).count();
+        let given = |peer: &I| self.given.get(peer).copied().unwrap_or(0);
         let peer = *self.waiting.iter().filter(|(_, queue)| !queue.is_empty()).min_by_key(|(peer, _)| (served(peer), given(peer)))?.0;
         let queue = self.waiting.get_mut(&peer)?;
         let (ask, bytes) = queue.pop_front()?;
@@ -72,7 +78,7 @@ impl Uploads {
     }
 
     /// Nothing of `peer` is served any more: the requests that were waiting.
-    pub(super) fn forget(&mut self, peer: NodeId) -> impl Iterator<Item = AskId> + use<> {
+    pub(super) fn forget(&mut self, peer: I) -> impl Iterator<Item = AskId> + use<I> {
         self.serving.retain(|_, served| *served != peer);
         self.given.remove(&peer);
         self.waiting.remove(&peer).unwrap_or_default().into_iter().map(|(ask, _)| ask)
@@ -92,6 +98,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::name::NodeId;
 
     #[test]
     fn a_greedy_peer_does_not_crowd_out_a_modest_one() {

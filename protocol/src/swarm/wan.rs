@@ -9,7 +9,6 @@ use super::download::{Claim, Download, Stage, Unclaimed};
 use super::peer_view::PeerView;
 use super::{Fetch, FetchEnd, FetchId, Source, Swarm};
 use crate::digest::Digest;
-use crate::name::NodeId;
 use crate::rendezvous;
 use crate::time::Instant;
 use crate::wire::Message;
@@ -77,7 +76,8 @@ impl<V: PeerView> Swarm<V> {
     }
 
     fn claim_in_window(&mut self, now: Instant, blob: Digest, window: &mut usize, room: &mut usize) {
-        let ready = |download: &&mut Box<Download>| !download.verifying && download.paused_until.max(download.wan_paused_until) <= now;
+        let ready =
+            |download: &&mut Box<Download<V::Id>>| !download.verifying && download.paused_until.max(download.wan_paused_until) <= now;
         let Some(download) = self.downloads.get_mut(&blob).filter(ready) else { return };
         while download.first_open_span < download.geometry.spans() && !download.is_open(download.first_open_span) {
             download.unclaimed.remove(&download.first_open_span);
@@ -89,7 +89,7 @@ impl<V: PeerView> Swarm<V> {
         if !answered {
             self.due.wan_at = Some(self.due.wan_at.map_or(answer_by, |at| at.min(answer_by)));
         }
-        let mut rivals: Option<Vec<NodeId>> = None;
+        let mut rivals: Option<Vec<V::Id>> = None;
         for span in first..spans {
             if *room == 0 || *window == 0 {
                 return;
@@ -133,7 +133,7 @@ impl<V: PeerView> Swarm<V> {
     /// Who answered is of interest only as long as answers are waited for.
     pub(super) fn forget_answers(&mut self, now: Instant) {
         let wait = self.parameters.answer_wait;
-        let waited = |download: &&mut Box<Download>| now >= download.wanted_at + wait;
+        let waited = |download: &&mut Box<Download<V::Id>>| now >= download.wanted_at + wait;
         self.downloads.values_mut().filter(waited).for_each(|download| download.answered.clear());
     }
 
@@ -146,11 +146,11 @@ impl<V: PeerView> Swarm<V> {
     }
 
     /// The other nodes that may own spans of `blob`.
-    fn rivals(&self, now: Instant, blob: &Digest) -> Vec<NodeId> {
+    fn rivals(&self, now: Instant, blob: &Digest) -> Vec<V::Id> {
         if self.downloads.get(blob).is_some_and(|download| download.seed_only) {
             return Vec::new();
         }
-        let eligible = |id: &NodeId| self.peers.get(id).is_some_and(|peer| !peer.distrusted && peer.demoted_until <= now);
+        let eligible = |id: &V::Id| self.peers.get(id).is_some_and(|peer| !peer.distrusted && peer.demoted_until <= now);
         self.peers.wanting(blob).filter(eligible).collect()
     }
 
@@ -204,7 +204,7 @@ impl<V: PeerView> Swarm<V> {
     }
 
     /// Fetches what a span still lacks after a fetch that is over.
-    fn go_on_with_claim(&mut self, now: Instant, over: &Fetch, span: u32, restarts: u32) {
+    fn go_on_with_claim(&mut self, now: Instant, over: &Fetch<V::Id>, span: u32, restarts: u32) {
         if let Some(claim) = self.downloads.get_mut(&over.blob).and_then(|download| download.claims.get_mut(&span)) {
             claim.bytes += over.bytes;
             claim.restarts = restarts;
@@ -231,7 +231,7 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
-    pub(super) fn on_wan_ended(&mut self, now: Instant, fetch: &Fetch, end: FetchEnd) {
+    pub(super) fn on_wan_ended(&mut self, now: Instant, fetch: &Fetch<V::Id>, end: FetchEnd) {
         match end {
             FetchEnd::Complete => {
                 let Some(span) = self.span_of(fetch) else { return };
@@ -275,7 +275,7 @@ impl<V: PeerView> Swarm<V> {
     }
 
     /// Lets the claim of an ended fetch go, for others to take.
-    pub(super) fn give_up_claim(&mut self, now: Instant, fetch: &Fetch) {
+    pub(super) fn give_up_claim(&mut self, now: Instant, fetch: &Fetch<V::Id>) {
         if let Some(span) = self.span_of(fetch) {
             self.release_claim(now, fetch.blob, span);
         }
@@ -293,7 +293,7 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
-    fn span_of(&self, fetch: &Fetch) -> Option<u32> {
+    fn span_of(&self, fetch: &Fetch<V::Id>) -> Option<u32> {
         let geometry = self.downloads.get(&fetch.blob)?.geometry;
         Some(geometry.span_of_piece(geometry.piece_of_unit(fetch.units.start)))
     }
@@ -308,7 +308,7 @@ impl<V: PeerView> Swarm<V> {
 
     /// Whether a claim brought nothing for so long that it gives way to any other: its owner, or others before this node, may
     /// have seen it lapse.
-    pub(super) fn stands_still(&self, now: Instant, claim: &Claim) -> bool {
+    pub(super) fn stands_still(&self, now: Instant, claim: &Claim<V::Id>) -> bool {
         let progressed_at = match claim.stage {
             Stage::Fetching(fetch) => self.fetches.get(&fetch).map_or(now, |fetch| fetch.progressed_at),
             Stage::Announced(_) => now,
@@ -321,16 +321,17 @@ impl<V: PeerView> Swarm<V> {
     pub(super) fn lapse_stalled_claims(&mut self, now: Instant) {
         let parameters = &self.parameters;
         let (lives_since, lives_until) = (self.wan_lives_since, self.wan_progressed_at);
-        let alone = |claim: &Claim| {
+        let alone = |claim: &Claim<V::Id>| {
             let is_told = now.since(claim.told_at) < parameters.claim_stall;
             let stall = if is_told { parameters.claim_stall_told } else { parameters.claim_stall };
             lives_until.since(claim.progressed_at.max(lives_since)) >= stall
         };
-        let silent = |claim: &Claim| now.since(claim.progressed_at) >= parameters.claim_lapse;
-        let stalled = |claim: &Claim| claim.stage == Stage::Foreign && (alone(claim) || silent(claim) || claim.trickles(now, parameters));
+        let silent = |claim: &Claim<V::Id>| now.since(claim.progressed_at) >= parameters.claim_lapse;
+        let stalled =
+            |claim: &Claim<V::Id>| claim.stage == Stage::Foreign && (alone(claim) || silent(claim) || claim.trickles(now, parameters));
         for download in self.downloads.values_mut() {
             download.drop_closed_claims();
-            let lapsed: Vec<(u32, NodeId)> =
+            let lapsed: Vec<(u32, V::Id)> =
                 download.claims.iter().filter(|(_, claim)| stalled(claim)).map(|(span, claim)| (*span, claim.owner)).collect();
             for (span, owner) in lapsed {
                 download.claims.remove(&span);
@@ -342,7 +343,7 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
-    fn own_claims(&self) -> impl Iterator<Item = (&Digest, u32, &Claim)> + '_ {
+    fn own_claims(&self) -> impl Iterator<Item = (&Digest, u32, &Claim<V::Id>)> + '_ {
         self.downloads.iter().flat_map(move |(blob, download)| {
             download.claims.iter().filter(|(_, claim)| claim.is_own()).map(move |(span, claim)| (blob, *span, claim))
         })

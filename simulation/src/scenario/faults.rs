@@ -57,6 +57,10 @@ faults! {
     offline_percent: u64 = "offline-percent" in "N",
     /// Until when [default: 30000]
     offline_until_ms: u64 = "offline-until-ms" in "MS",
+    /// When a site falls apart in two halves that reach the seed, but not each other: devices with even and with odd indices
+    partition_ms: u64 = "partition-ms" in "MS",
+    /// How long it stays apart; requests across are lost, messages come late [default: 5000]
+    partition_for_ms: u64 = "partition-for-ms" in "MS",
     /// When the WAN is cut
     wan_cut_ms: u64 = "wan-cut-ms" in "MS",
     /// How long it stays cut [default: 5000]
@@ -97,6 +101,16 @@ impl Faults {
         } else {
             Role::Honest
         }
+    }
+
+    /// When late devices start.
+    pub(crate) fn late_ms(&self) -> u64 {
+        self.late_ms.unwrap_or(5000)
+    }
+
+    /// How long a site stays apart, if it falls apart.
+    pub(crate) fn partition_for_ms(&self) -> u64 {
+        self.partition_for_ms.unwrap_or(5000)
     }
 
     /// How long the WAN stays cut, if it is.

@@ -33,6 +33,12 @@ pub struct Rates {
     /// time that the window must double until it covers the request [default: no slow start]
     #[arg(long, value_name = "KIB")]
     pub slow_start_kib: Option<u64>,
+    /// What of a WAN link's rate is payload, in thousandths: the rest is headers [default: 1000]
+    #[arg(long, value_name = "N")]
+    pub wan_goodput_permille: Option<u64>,
+    /// The same of a device's LAN link [default: 1000]
+    #[arg(long, value_name = "N")]
+    pub lan_goodput_permille: Option<u64>,
 }
 
 impl Rates {
@@ -43,6 +49,8 @@ impl Rates {
             disk_mbit: self.disk_mbit.or(others.disk_mbit),
             verify_mbit: self.verify_mbit.or(others.verify_mbit),
             slow_start_kib: self.slow_start_kib.or(others.slow_start_kib),
+            wan_goodput_permille: self.wan_goodput_permille.or(others.wan_goodput_permille),
+            lan_goodput_permille: self.lan_goodput_permille.or(others.lan_goodput_permille),
         }
     }
 
@@ -51,6 +59,8 @@ impl Rates {
             ("disk_mbit", "disk-mbit", self.disk_mbit, MBIT_MAX),
             ("verify_mbit", "verify-mbit", self.verify_mbit, MBIT_MAX),
             ("slow_start_kib", "slow-start-kib", self.slow_start_kib, SLOW_START_KIB_MAX),
+            ("wan_goodput_permille", "wan-goodput-permille", self.wan_goodput_permille, 1000),
+            ("lan_goodput_permille", "lan-goodput-permille", self.lan_goodput_permille, 1000),
         ];
         all.into_iter().filter_map(|(key, flag, number, most)| Some((key, flag, number?, most)))
     }
@@ -99,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_slower_of_disk_and_hashing_counts() {
-        let rates = Rates { disk_mbit: Some(80), verify_mbit: Some(400), slow_start_kib: None };
+        let rates = Rates { disk_mbit: Some(80), verify_mbit: Some(400), ..Rates::default() };
         assert_eq!((rates.storing_mbit(), rates.checking_us(1_000_000)), (Some(80), 20_000));
         assert_eq!((Rates::default().storing_mbit(), Rates::default().checking_us(1 << 40)), (None, 0));
     }

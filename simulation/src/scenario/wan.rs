@@ -18,8 +18,9 @@ impl Scenario {
     pub(super) fn plan_seed_egress(&self, seed_mbit: u64) -> SeedEgress {
         let hold_off_us = u64::try_from(self.parameters.hold_off.as_micros()).unwrap_or(u64::MAX);
         let offline_us = |site| if self.is_offline_at_first(site) { self.faults.offline_until_ms() * 1000 } else { 0 };
-        let begins: Vec<u64> = (0..self.sites).map(|site| hold_off_us.max(offline_us(site))).collect();
-        SeedEgress::plan(&begins, self.geometry().size() * 8, self.wan_mbit, seed_mbit)
+        let wanted_us = self.wanted_ms.unwrap_or(0) * 1000;
+        let begins: Vec<u64> = (0..self.sites).map(|site| hold_off_us.max(wanted_us).max(offline_us(site))).collect();
+        SeedEgress::plan(&begins, self.geometry().size() * 8, self.wan_capacity(), seed_mbit << FRACTION_BITS)
     }
 
     /// What `site` gets over its WAN at a moment, in bits a microsecond shifted by [`FRACTION_BITS`].
@@ -29,7 +30,7 @@ impl Scenario {
         let is_offline = self.is_offline_at_first(site) && within(0, self.faults.offline_until_ms());
         let levels = self.seed_egress.as_ref().map_or(&[][..], |plan| &plan.levels);
         let level = levels[..levels.partition_point(|(from, _)| *from <= at_us)].last().map_or(u64::MAX, |(_, level)| *level);
-        if is_cut || is_offline { 0 } else { level.min(self.wan_mbit << FRACTION_BITS) }
+        if is_cut || is_offline { 0 } else { level.min(self.wan_capacity()) }
     }
 
     /// When that changes after the start, and to what.

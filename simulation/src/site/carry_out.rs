@@ -5,9 +5,10 @@
 use std::ops::Range;
 
 use protocol::swarm::{AskId, Effect, Event, FetchEnd, FetchId, Source};
+use protocol::wire::Message;
 
 use super::{OpenFetch, Site};
-use crate::node_ids::index_of;
+use crate::node_ids::ShortId;
 use crate::queue::Happening;
 use crate::scenario::Role;
 
@@ -32,17 +33,16 @@ impl Site<'_> {
         Ok(())
     }
 
-    fn carry_out_one(&mut self, device: u32, effect: Effect) -> Result<(), String> {
+    fn carry_out_one(&mut self, device: u32, effect: Effect<ShortId>) -> Result<(), String> {
         match effect {
             Effect::Send { peer, message } => {
                 self.outcome.messages += 1;
-                let at = self.now + self.scenario.lan_latency_us;
-                self.queue.push(at, index_of(&peer), Happening::Received { from: device, message });
+                let at = self.arrival(device, peer.index());
+                self.queue.push(at, peer.index(), Happening::Received { from: device, message: Box::new(message) });
             }
             Effect::SendAll { peers, message } => {
                 self.outcome.messages += peers.len() as u64;
-                let at = self.now + self.scenario.lan_latency_us;
-                self.queue.push(at, device, Happening::ReceivedByAll { peers, message });
+                self.send_all(device, peers, message);
             }
             Effect::Fetch { fetch, source, blob: _, units } => self.fetch(device, fetch, source, units)?,
             Effect::Cancel { fetch } => self.cancel(device, fetch),
@@ -56,12 +56,23 @@ impl Site<'_> {
             Effect::Serve { ask } => self.serve(device, ask)?,
             Effect::RefuseNotHeld { ask } => self.refuse(device, ask, FetchEnd::NotHeld),
             Effect::RefuseBusy { ask } => self.refuse(device, ask, FetchEnd::Busy),
-            Effect::Disconnect { peer } => self.disconnect(device, index_of(&peer)),
+            Effect::Disconnect { peer } => self.disconnect(device, peer.index()),
         }
         Ok(())
     }
 
-    fn fetch(&mut self, device: u32, fetch: FetchId, source: Source, units: Range<u32>) -> Result<(), String> {
+    /// Sends a message to several peers; to those from whom the device is apart it comes later.
+    fn send_all(&mut self, device: u32, mut peers: Vec<ShortId>, message: Message) {
+        if self.now < self.apart_until {
+            let others: Vec<ShortId> = peers.extract_if(.., |peer| self.are_apart(device, peer.index())).collect();
+            let told = Box::new((others, message.clone()));
+            self.queue.push(self.apart_until + self.scenario.lan_latency_us, device, Happening::ReceivedByAll { told });
+        }
+        let told = Box::new((peers, message));
+        self.queue.push(self.now + self.scenario.lan_latency_us, device, Happening::ReceivedByAll { told });
+    }
+
+    fn fetch(&mut self, device: u32, fetch: FetchId, source: Source<ShortId>, units: Range<u32>) -> Result<(), String> {
         self.checker.fetch_asked(device, fetch, source, units.clone())?;
         let server = match source {
             Source::Wan => {
@@ -70,7 +81,7 @@ impl Site<'_> {
                 None
             }
             Source::Peer(peer) => {
-                let (peer, at) = (index_of(&peer), self.now + self.scenario.lan_latency_us);
+                let (peer, at) = (peer.index(), self.arrival(device, peer.index()));
                 self.queue.push(at, peer, Happening::Asked { by: device, fetch, units: units.clone() });
                 Some(peer)
             }
@@ -93,7 +104,7 @@ impl Site<'_> {
         let Some(open) = self.close_fetch(device, fetch) else { return };
         self.stop_flow(&open);
         if let (Some(server), Some(ask)) = (open.server, open.ask) {
-            self.queue.push(self.now + self.scenario.lan_latency_us, server, Happening::AskEnded { ask });
+            self.queue.push(self.arrival(device, server), server, Happening::AskEnded { ask });
         }
     }
 
@@ -108,7 +119,7 @@ impl Site<'_> {
             Role::Withholder => return Ok(()),
             Role::Liar => {}
         }
-        self.queue.push(self.now + self.scenario.lan_latency_us, asker, Happening::ServingReached { ask, fetch });
+        self.queue.push(self.arrival(device, asker), asker, Happening::ServingReached { ask, fetch });
         Ok(())
     }
 
@@ -117,7 +128,7 @@ impl Site<'_> {
         if life != self.devices[asker as usize].life {
             return;
         }
-        self.queue.push(self.now + self.scenario.lan_latency_us, asker, Happening::FetchRefused { fetch, end });
+        self.queue.push(self.arrival(device, asker), asker, Happening::FetchRefused { fetch, end });
     }
 
     /// Closes the connection of two devices, and with it every flow between them.

@@ -26,12 +26,42 @@ impl Site<'_> {
         let (id, parameters) = (self.id(index), self.scenario.parameters.clone());
         self.devices[index as usize].machine = Some(Swarm::new(Instant::from_micros(self.now), id, seed, parameters, view));
         self.queue.push(self.now + self.scenario.discovery_ms * 1000, index, Happening::Discovered);
-        let geometry = self.geometry;
-        if self.devices[index as usize].role.receives() && !self.devices[index as usize].complete {
+        let (geometry, device) = (self.geometry, &self.devices[index as usize]);
+        if device.role.receives() && !device.complete {
+            if let Some(at) = device.wants_at.filter(|at| *at > self.now) {
+                self.queue.push(at, index, Happening::Wanted);
+                return Ok(());
+            }
             self.input(index, Input::Wanted { blob: self.blob, geometry, held })
         } else {
             self.input(index, Input::Held { blob: VerifiedBlob::simulated(self.blob, geometry.size()), geometry })
         }
+    }
+
+    /// A device that runs already begins to want the blob.
+    pub(super) fn want(&mut self, index: u32) -> Result<(), String> {
+        let (blob, geometry) = (self.blob, self.geometry);
+        self.input(index, Input::Wanted { blob, geometry, held: Bits::new(geometry.units()) })
+    }
+
+    /// Devices with even indices and those with odd ones hear nothing of each other for a while.
+    pub(super) fn fall_apart(&mut self) {
+        self.apart_until = self.now + self.scenario.faults.partition_for_ms() * 1000;
+        for device in 0..self.count() {
+            for peer in (0..self.count()).filter(|peer| peer % 2 != device % 2) {
+                self.stop_flows_between(device, peer);
+            }
+        }
+    }
+
+    /// When what a device sends now reaches a peer: if they are apart, after that, as what is lost is sent again.
+    pub(super) fn arrival(&self, device: u32, peer: u32) -> u64 {
+        let sent = if self.are_apart(device, peer) { self.apart_until } else { self.now };
+        sent + self.scenario.lan_latency_us
+    }
+
+    pub(super) const fn are_apart(&self, device: u32, peer: u32) -> bool {
+        self.now < self.apart_until && device % 2 != peer % 2
     }
 
     /// Connects a device with all that started before it.

@@ -37,6 +37,9 @@ impl Site<'_> {
     pub(super) fn serving_reached(&mut self, device: u32, ask: AskId, fetch: FetchId) {
         let Some(open) = self.devices[device as usize].fetches.get(&fetch).filter(|open| open.ask == Some(ask)) else { return };
         let Some(server) = open.server.filter(|server| self.devices[*server as usize].alive) else { return };
+        if self.are_apart(server, device) {
+            return self.queue.push(self.apart_until, device, Happening::ServingReached { ask, fetch });
+        }
         let to_come = UnitsToCome::new(self.geometry, open.units.clone());
         let slot = self.network.start(self.now, Some(server), device, fetch, to_come, &mut self.queue);
         if let Some(open) = self.devices[device as usize].fetches.get_mut(&fetch) {

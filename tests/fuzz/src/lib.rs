@@ -23,17 +23,23 @@
 //! | [`revocations`] | a signed revocation list, and its content |
 //! | [`device_report`] | a signed report of a device, and its content |
 //! | [`fleet_text`] | labels, selectors, step tables, time windows |
+//! | [`grant`] | a signed grant, and its content |
+//! | [`gossip`] | what devices of a site tell each other; the receipt of a poll, its mark in a first line |
+//! | [`beacon`] | a datagram by which a device is found |
 //! | [`version_statement`] | what a version is on one platform |
 //!
 //! Not here: single cases with a known answer; they are tests beside the parsers.
 
 pub mod authority;
+pub mod beacon;
 pub mod content_range;
 pub mod cosign;
 pub mod desired_state;
 pub mod device_report;
 pub mod fleet_text;
 pub mod frame;
+pub mod gossip;
+pub mod grant;
 pub mod hash_list;
 pub mod manifest;
 pub mod none_match;
@@ -61,12 +67,15 @@ pub struct Target {
 /// All targets.
 pub const TARGETS: &[Target] = &[
     Target { name: "authority", run: authority::run },
+    Target { name: "beacon", run: beacon::run },
     Target { name: "content_range", run: content_range::run },
     Target { name: "cosign", run: cosign::run },
     Target { name: "desired_state", run: desired_state::run },
     Target { name: "device_report", run: device_report::run },
     Target { name: "fleet_text", run: fleet_text::run },
     Target { name: "frame", run: frame::run },
+    Target { name: "gossip", run: gossip::run },
+    Target { name: "grant", run: grant::run },
     Target { name: "hash_list", run: hash_list::run },
     Target { name: "manifest", run: manifest::run },
     Target { name: "none_match", run: none_match::run },

@@ -173,6 +173,27 @@ fn a_new_address_is_followed() {
 }
 
 #[test]
+fn a_peer_that_is_gone_is_dropped_within_three_missed_ticks_and_found_again_when_its_interface_is_back() {
+    const THREE_TICKS: Duration = Duration::from_secs(30);
+    let mut lan = Lan::new();
+    let seed = seed_at(&lan.router());
+    let [(stays, _), (mut goes, place)] = plugged(&seed, &mut lan, &["--discovery", "mdns"]);
+    wait::until("both to be connected", || stays.peers() == 1 && goes.peers() == 1);
+    let is_dropped = |why: &str| {
+        let began = Instant::now();
+        wait::until("the peer to be dropped", || stays.peers() == 0);
+        eprintln!("a peer {why} is dropped after {:.1} s", began.elapsed().as_secs_f64());
+        assert!(began.elapsed() < THREE_TICKS, "dropped after {:?}", began.elapsed());
+    };
+    place.run(&["ip", "link", "set", "eth0", "down"]);
+    is_dropped("whose interface went down");
+    place.run(&["ip", "link", "set", "eth0", "up"]);
+    wait::until("both to be connected again", || stays.peers() == 1 && goes.peers() == 1);
+    goes.kill();
+    is_dropped("that was killed");
+}
+
+#[test]
 fn a_flood_of_forged_beacons_costs_little_memory_and_time() {
     let mut lan = Lan::new();
     let seed = seed_at(&lan.router());

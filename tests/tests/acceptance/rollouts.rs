@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -313,4 +314,32 @@ fn a_floor_that_is_signed_while_a_device_waits_for_its_turn_keeps_it_from_starti
 fn start_over(seed: &Seed, version: &str) {
     seed.run_operator(&["rollout", "abort", "acme/web"]).succeeded();
     start(seed, version, &[]);
+}
+
+#[test]
+fn versions_that_are_published_and_rolled_out_at_the_same_time_all_get_through() {
+    let seed = Seed::start();
+    let apps: Vec<String> = (1..=4).map(|number| format!("acme/app{number}")).collect();
+    let layout = Layout::write(&seed.scratch("image"), "1.0", &[("amd64", &[&Layer::random(1, 9_000)])]);
+    for app in &apps {
+        seed.push(&seed.org(), app, &layout);
+    }
+    let operator = &seed;
+    let at_once = |commands: &[Vec<&str>]| -> Vec<Value> {
+        thread::scope(|scope| {
+            let running: Vec<_> = commands.iter().map(|command| scope.spawn(move || operator.run_operator(command).json())).collect();
+            running.into_iter().map(|running| running.join().unwrap()).collect()
+        })
+    };
+    let tags: Vec<String> = apps.iter().map(|app| format!("{app}:1.0")).collect();
+    // Four apps that are new, and two versions of one of them.
+    let published = at_once(&tags.iter().chain([&tags[0]]).map(|tag| vec!["app", "publish", tag, "--json"]).collect::<Vec<_>>());
+    let mut versions: Vec<u64> = published.iter().map(|published| published["version"].as_u64().unwrap()).collect();
+    versions.sort_unstable();
+    assert_eq!(versions, [1, 1, 1, 1, 2]);
+    let start = |app| vec!["rollout", "start", app, "--version", "1", "--group", "all", "--json"];
+    at_once(&apps.iter().map(|app| start(app.as_str())).collect::<Vec<_>>());
+    for app in &apps {
+        assert_eq!(seed.rollout(app)["version"], 1, "{app}");
+    }
 }

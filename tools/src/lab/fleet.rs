@@ -37,6 +37,8 @@ pub(super) struct Fleet<'a> {
     programs: &'a Programs,
     work: &'a Path,
     rtt: Duration,
+    /// How devices find each other, if that is not left to them.
+    discovery: Option<String>,
     pub(super) seed: Seed,
     pub(super) devices: Vec<Device>,
     pub(super) hostile: Vec<(Hostile, Device)>,
@@ -85,7 +87,8 @@ impl<'a> Fleet<'a> {
         let (url, access_key, ca_file) = (text("url")?, text("access_key")?, text("ca_file")?);
         let seed = Seed { process: None, metrics: String::new(), peak_bytes: 0, url, access_key, ca_file, data, keys };
         let rtt = Duration::from_millis(settings.rtt_ms);
-        let mut fleet = Self { network, programs, work, rtt, seed, devices: Vec::new(), hostile: Vec::new() };
+        let discovery = settings.discovery.clone();
+        let mut fleet = Self { network, programs, work, rtt, discovery, seed, devices: Vec::new(), hostile: Vec::new() };
         fleet.start_seed()?;
         fleet.push(image)?;
         fleet.ask_operator(&["app", "publish", &format!("{APP}:{TAG}"), "--json"])?;
@@ -192,7 +195,11 @@ impl<'a> Fleet<'a> {
         run.args(["--log", "json", "device", "run", "--json", "--poll-seconds", POLL_SECONDS]);
         run.args(["--endpoint-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]);
         run.args(["--swarm-listen", &format!("0.0.0.0:{SWARM_PORT}")]);
-        run.args(["--site", &format!("site{}", device.site + 1), "--data"]).arg(&device.data);
+        match &self.discovery {
+            Some(ways) => run.args(["--discovery", ways]),
+            None => run.args(["--site", &format!("site{}", device.site + 1)]),
+        };
+        run.arg("--data").arg(&device.data);
         device.process = Some(Process::start(&device.name, self.work, &mut run)?);
         Ok(())
     }

@@ -9,8 +9,10 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-/// The layers' shares of the image: some large, one small, as images are.
-const SHARES: [u64; 4] = [8, 5, 2, 1];
+/// The layers' shares of an image: some large, one small, as images are.
+pub(super) const LAYERS: &[u64] = &[8, 5, 2, 1];
+/// The same of one with a single layer.
+pub(super) const ONE_LAYER: &[u64] = &[1];
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// The manifest's media type.
@@ -31,12 +33,12 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// Makes one of about `bytes` bytes in the new folder `dir`.
-    pub(super) fn make(dir: &Path, seed: u64, bytes: u64) -> Result<Self> {
+    /// Makes one of about `bytes` bytes in the new folder `dir`, shared out over layers.
+    pub(super) fn make(dir: &Path, seed: u64, bytes: u64, shares: &[u64]) -> Result<Self> {
         fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-        let all: u64 = SHARES.iter().sum();
+        let all: u64 = shares.iter().sum();
         let mut blobs = Vec::new();
-        for (layer, share) in (0..).zip(SHARES) {
+        for (layer, share) in (0..).zip(shares) {
             blobs.push(put(dir, &noise(seed.wrapping_mul(31).wrapping_add(layer), bytes * share / all))?);
         }
         let digests: Vec<&str> = blobs.iter().map(|blob| blob.digest.as_str()).collect();
@@ -116,7 +118,7 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_image_of_the_size_that_was_asked_for() {
         let folder = tempfile::tempdir().unwrap();
-        let make = |name: &str, seed| Image::make(&folder.path().join(name), seed, 1 << 20).unwrap();
+        let make = |name: &str, seed| Image::make(&folder.path().join(name), seed, 1 << 20, LAYERS).unwrap();
         let (first, again, other) = (make("a", 1), make("b", 1), make("c", 2));
         assert_eq!(first.manifest.digest, again.manifest.digest);
         assert_ne!(first.manifest.digest, other.manifest.digest);
@@ -127,7 +129,7 @@ mod tests {
     #[test]
     fn a_blob_with_other_bytes_is_not_sound() {
         let folder = tempfile::tempdir().unwrap();
-        let image = Image::make(&folder.path().join("image"), 1, 1 << 20).unwrap();
+        let image = Image::make(&folder.path().join("image"), 1, 1 << 20, LAYERS).unwrap();
         let (blob, data) = (&image.blobs[0], folder.path());
         assert!(!blob.is_sound_in(data));
         fs::create_dir_all(data.join("blobs/sha256")).unwrap();

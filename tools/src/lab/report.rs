@@ -93,6 +93,9 @@ impl fmt::Display for Summary<'_> {
              {loss_percent} % lost, {runs} runs",
             self.scenario.name
         )?;
+        if let Some(ways) = &self.settings.discovery {
+            writeln!(f, "  devices found each other by {ways} alone")?;
+        }
         for (name, unit) in MEASURED {
             let values: Vec<f64> = self.outcomes.iter().filter_map(|outcome| outcome.figures.get(name).copied()).collect();
             let (least, most) = (values.iter().copied().fold(f64::MAX, f64::min), values.iter().copied().fold(f64::MIN, f64::max));

@@ -4,6 +4,8 @@
 
 use anyhow::{Result, bail};
 
+use super::image::{LAYERS, ONE_LAYER};
+
 /// How large a lab is.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Settings {
@@ -31,9 +33,38 @@ pub(super) struct Settings {
     /// Decides the content, and who is killed
     #[arg(long, value_name = "K", default_value_t = 1)]
     pub(super) seed: u64,
+    /// How devices find each other (mdns, seed, peers; separated by commas), with no site configured [default: all ways, and
+    /// each site's name]
+    #[arg(long, value_name = "WAYS")]
+    pub(super) discovery: Option<String>,
     /// Devices whose LAN link has a tenth of the rate: the first ones of a site
     #[arg(skip)]
     pub(super) slow: u32,
+    /// What they have instead of a tenth, in Mbit/s
+    #[arg(skip)]
+    pub(super) slow_mbit: Option<u64>,
+    /// Whether the image has a single layer
+    #[arg(skip)]
+    pub(super) is_one_layer: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            devices: 15,
+            sites: 1,
+            bytes: 64 << 20,
+            wan_mbit: 8,
+            lan_mbit: 80,
+            rtt_ms: 0,
+            loss_percent: 0,
+            seed: 1,
+            discovery: None,
+            slow: 0,
+            slow_mbit: None,
+            is_one_layer: false,
+        }
+    }
 }
 
 impl Settings {
@@ -49,12 +80,18 @@ impl Settings {
     /// The flags that choose these sizes.
     pub(super) fn flags(&self) -> String {
         let Self { devices, bytes, rtt_ms, .. } = self;
-        format!("--devices {devices} --bytes {bytes} --rtt-ms {rtt_ms}")
+        let discovery = self.discovery.as_ref().map_or_else(String::new, |ways| format!(" --discovery {ways}"));
+        format!("--devices {devices} --bytes {bytes} --rtt-ms {rtt_ms}{discovery}")
     }
 
     /// The rate of a device's LAN link.
     pub(super) fn lan_mbit_of(&self, device: u32) -> u64 {
-        if device < self.slow { (self.lan_mbit / 10).max(1) } else { self.lan_mbit }
+        if device < self.slow { self.slow_mbit.unwrap_or((self.lan_mbit / 10).max(1)) } else { self.lan_mbit }
+    }
+
+    /// The shares of the image's layers.
+    pub(super) const fn layers(&self) -> &'static [u64] {
+        if self.is_one_layer { ONE_LAYER } else { LAYERS }
     }
 }
 
@@ -229,12 +266,12 @@ pub(super) fn named(name: &str) -> Result<&'static Scenario> {
     Ok(scenario)
 }
 
-/// The scenarios of `check`, with their sizes and the copies that each may take.
+/// The scenarios of `check`, with their sizes and the copies that each may take; in the first one devices are told nothing of
+/// each other.
 pub(super) fn short() -> [(&'static str, Settings, f64); 3] {
-    let settings =
-        |devices, bytes| Settings { devices, sites: 1, bytes, wan_mbit: 8, lan_mbit: 80, rtt_ms: 0, loss_percent: 0, seed: 1, slow: 0 };
+    let settings = |devices, bytes| Settings { devices, bytes, ..Settings::default() };
     [
-        ("flash-crowd", Settings { rtt_ms: 40, ..settings(4, 6 << 20) }, COPIES_SHORT),
+        ("flash-crowd", Settings { rtt_ms: 40, discovery: Some("mdns".to_owned()), ..settings(4, 6 << 20) }, COPIES_SHORT),
         ("late-joiner", settings(4, 6 << 20), COPIES_SHORT_LATE),
         ("liar", settings(4, 4 << 20), COPIES_SHORT_DECEIVED),
     ]

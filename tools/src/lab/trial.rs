@@ -55,12 +55,19 @@ struct Trial<'a> {
     started_at: Vec<Option<f64>>,
 }
 
-/// Runs `scenario` once in a fresh network, with all files in `work`.
-pub(super) fn run(scenario: &Scenario, settings: &Settings, programs: &Programs, network: &Network, work: &Path) -> Result<Outcome> {
-    let image = Image::make(&work.join("image"), settings.seed, settings.bytes)?;
+/// Runs `scenario` once in a fresh network, with all files in `work`; what the links bring is measured, unless it is known.
+pub(super) fn run(
+    scenario: &Scenario,
+    settings: &Settings,
+    programs: &Programs,
+    network: &Network,
+    work: &Path,
+    known: Option<Direct>,
+) -> Result<Outcome> {
+    let image = Image::make(&work.join("image"), settings.seed, settings.bytes, settings.layers())?;
     let mut relay = start_relay(settings, programs, network, work)?;
     let mut fleet = Fleet::set_up(scenario, settings, programs, network, work, &image)?;
-    let direct = direct::measure(&fleet, programs, network, settings, &image)?;
+    let direct = known.map_or_else(|| direct::measure(&fleet, programs, network, settings, &image), Ok)?;
     let megabits = |rate: f64| rate * 8.0 / 1e6;
     eprintln!(
         "lab: plain HTTPS over the WAN {:.2} Mbit/s ({:.1} s), plain TCP over the LAN {:.1} Mbit/s",

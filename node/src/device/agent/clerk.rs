@@ -9,23 +9,23 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use protocol::agent::documents::{Offer, Reader, RefusedDocument, Taken};
-use protocol::agent::turn::PollFor;
+use protocol::agent::turn::{PollFor, Trust};
 use protocol::agent::{Input, Refusal, RoleTerms};
 use protocol::digest::Digest;
-use protocol::gossip::message::{Documents, GROUPS_MAX, Heads, OTHERS_MAX, SiteHeads};
+use protocol::gossip::message::{Documents, GROUPS_MAX, Heads, OTHERS_MAX};
 use protocol::name::{AppName, DeviceId, GroupName};
 use protocol::rollout::DeviceReport;
 use protocol::statement::desired::Counter;
+use protocol::statement::receipt::PollReceipt;
 use protocol::statement::refused::DocumentRefused;
 use protocol::statement::version::{AcceptedStatement, VersionName};
 use protocol::time::WallTime;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use super::Parts;
 use crate::api::DeviceStateAnswer;
 use crate::device::gossip::documents::Shared;
-use crate::device::seed_client::{Poll, StateAnswer};
+use crate::device::seed_client::{Poll, Polled, StateAnswer};
 use crate::trust::TrustRefused;
 
 /// What the agent wants of the seed.
@@ -50,19 +50,22 @@ pub(super) enum Answer {
 pub(super) struct Clerk {
     pub(super) parts: Parts,
     etag: Option<String>,
-    /// What the answer with that tag says of the site's devices.
-    site: Option<SiteHeads>,
+    /// What the answer with that tag says of the site's devices, as JSON.
+    site: Option<String>,
     /// The groups of the assignment in force.
     groups: BTreeSet<GroupName>,
-    /// When the last poll for the site was answered.
-    polled: Option<Instant>,
+    /// The receipt of the last poll for the site.
+    polled: Option<PollReceipt>,
+    /// What the agent was told of it last.
+    trust: Trust,
     /// The timestamp that was taken last in this run, and its version.
     timestamp: Option<(u64, String)>,
 }
 
 impl Clerk {
     pub(super) const fn new(parts: Parts) -> Self {
-        Self { parts, etag: None, site: None, groups: BTreeSet::new(), polled: None, timestamp: None }
+        let trust = Trust { revocations: None, timestamp: None };
+        Self { parts, etag: None, site: None, groups: BTreeSet::new(), polled: None, trust, timestamp: None }
     }
 
     pub(super) async fn run(mut self, mut errands: mpsc::Receiver<Errand>, answers: mpsc::Sender<Answer>) {
@@ -88,10 +91,18 @@ impl Clerk {
                 Some(documents) = self.parts.heard.recv() => self.take_heard(documents).await,
                 Some(grant) = self.parts.grants.recv() => self.apply(grant).await,
             };
+            let inputs = self.trust_news().into_iter().chain(inputs).collect();
             if answers.send(Answer::Inputs(inputs)).await.is_err() {
                 return;
             }
         }
+    }
+
+    /// How far what decides whom this device trusts is, if the agent does not know it yet.
+    fn trust_news(&mut self) -> Option<Input> {
+        let Parts { identity, repository, .. } = &self.parts;
+        let trust = Trust { revocations: identity.revocations(), timestamp: repository.timestamp_version() };
+        (std::mem::replace(&mut self.trust, trust) != trust).then_some(Input::Trust(trust))
     }
 
     /// What was accepted once is served, whatever the seed wants now, and without asking it. One statement is read at a time,
@@ -150,16 +161,32 @@ impl Clerk {
         let answer = self.parts.client.state(Poll { etag, port, site, lan, others }).await;
         self.parts.identity.keep_time().await;
         match answer {
-            Ok(StateAnswer::Unchanged) => {
-                self.polled = self.site.is_some().then(Instant::now);
-                self.end_grants().await.into_iter().chain([Input::Polled]).collect()
+            Ok(Polled { answer: StateAnswer::Unchanged, at, receipt }) => {
+                let polled = self.polled(at, receipt);
+                self.end_grants().await.into_iter().chain([polled]).collect()
             }
-            Ok(StateAnswer::Changed { etag, state }) => self.take_state(etag, *state).await,
+            Ok(Polled { answer: StateAnswer::Changed { etag, state }, at, receipt }) => {
+                let (mut inputs, complete) = self.take_state(etag, *state).await;
+                inputs.push(if complete { self.polled(at, receipt) } else { Input::PollFailed });
+                inputs
+            }
             Err(error) => {
                 tracing::warn!(event = "poll_failed", error = format!("{error:#}"), "the seed cannot be asked; trying again");
                 vec![Input::PollFailed]
             }
         }
+    }
+
+    /// All of an answer was accepted. The receipt of a poll for the site is kept for the others, if they will believe it.
+    fn polled(&mut self, at: Option<WallTime>, mark: Option<String>) -> Input {
+        let receipt = mark.zip(self.site.clone()).and_then(|(mark, heads)| PollReceipt::of_mark(&mark, heads));
+        let online = self.parts.repository.online_key();
+        let warn = |refused: &DocumentRefused| {
+            tracing::warn!(reason = refused.reason(), "neighbours would not believe the seed's receipt of a poll; they ask for themselves");
+        };
+        self.polled = receipt.filter(|receipt| receipt.open(&online).inspect_err(warn).is_ok());
+        let said = at.map(|at| at.as_unix_seconds().saturating_mul(1_000));
+        Input::Polled { at_ms: self.polled.as_ref().map(|receipt| receipt.at_ms).or(said) }
     }
 
     /// The devices that hear of a poll, as far as this one knows: whoever is connected, if any of them gossips.
@@ -170,7 +197,8 @@ impl Clerk {
         self.parts.neighbourhood.neighbours.borrow().values().map(|neighbour| neighbour.device.clone()).take(OTHERS_MAX - 1).collect()
     }
 
-    async fn take_state(&mut self, etag: Option<String>, answer: DeviceStateAnswer) -> Vec<Input> {
+    /// Takes what is acceptable of an answer, and whether all of it was.
+    async fn take_state(&mut self, etag: Option<String>, answer: DeviceStateAnswer) -> (Vec<Input>, bool) {
         if let Some(hinter) = &self.parts.hinter {
             hinter.hint(answer.peers);
         }
@@ -180,24 +208,24 @@ impl Clerk {
         // Who is revoked and who may sign is taken also when other metadata is refused: a root that verified is in force.
         let trusted = self.take_trust(answer.revocations).await;
         if let Err(refused) = refreshed {
-            return self.refuse_state("metadata", refused.reason(), &refused.to_string());
+            return (self.refuse_state("metadata", refused.reason(), &refused.to_string()), false);
         }
         let forgotten = match trusted {
             Ok(forgotten) => forgotten,
             Err(error) => {
                 let refused = error.downcast_ref::<DocumentRefused>();
                 let (document, reason) = refused.map_or(("trust", "not_taken"), |refused| ("revocations", refused.reason()));
-                return self.refuse_state(document, reason, &format!("{error:#}"));
+                return (self.refuse_state(document, reason, &format!("{error:#}")), false);
             }
         };
         self.parts.identity.keep_time().await;
         let offer = Offer { assignment: Some(&answer.assignment), states: &answer.states };
-        let Some((inputs, complete)) = self.take_and_keep(offer).await else { return vec![Input::PollFailed] };
-        (self.etag, self.site) = if complete { (etag, answer.site) } else { (None, None) };
-        self.polled = self.site.is_some().then(Instant::now);
+        let Some((inputs, complete)) = self.take_and_keep(offer).await else { return (Vec::new(), false) };
+        let site = answer.site.and_then(|heads| serde_json::to_string(&heads).ok());
+        (self.etag, self.site) = if complete { (etag, site) } else { (None, None) };
         self.timestamp = self.parts.repository.timestamp_version().map(|version| (version, answer.timestamp));
-        let (ended, polled) = if complete { (self.end_grants().await, Input::Polled) } else { (Vec::new(), Input::PollFailed) };
-        inputs.into_iter().chain(forgotten).chain(ended).chain([polled]).collect()
+        let ended = if complete { self.end_grants().await } else { Vec::new() };
+        (inputs.into_iter().chain(forgotten).chain(ended).collect(), complete)
     }
 
     /// Takes documents that a neighbour handed over: they are checked as if they came from the seed.
@@ -254,20 +282,19 @@ impl Clerk {
 
     /// Shows the documents in force to those who tell neighbours of them.
     fn share(&self) {
-        let Parts { progress, identity, shared, .. } = &self.parts;
+        let Parts { progress, identity, repository, shared, .. } = &self.parts;
         let counter = |group: &GroupName| progress.counters.desired(group).map_or_else(Counter::default, |seen| seen.counter);
         let counters = self.groups.iter().take(GROUPS_MAX).map(|group| (group.clone(), counter(group)));
         let (version, timestamp) = self.timestamp.clone().unzip();
         let heads = Heads { states: counters.collect(), revocations: identity.revocations(), timestamp: version };
-        let polled = self.polled.zip(self.site.as_ref());
+        let (polled, online) = (self.polled.clone(), Some(repository.online_key()));
         let is_known = {
             let known = shared.borrow();
-            known.polled.as_ref().map(|(at, _)| *at) == polled.map(|(at, _)| at) && known.heads == heads && known.timestamp == timestamp
+            known.polled == polled && known.online == online && known.heads == heads && known.timestamp == timestamp
         };
         if !is_known {
             let (states, revocations) = (progress.states.clone(), identity.revocation_list());
-            let polled = polled.map(|(at, heads)| (at, heads.clone()));
-            shared.send_replace(Arc::new(Shared { heads, states, revocations, timestamp, polled }));
+            shared.send_replace(Arc::new(Shared { heads, states, revocations, timestamp, polled, online }));
         }
     }
 
@@ -296,7 +323,7 @@ impl Clerk {
     fn refuse_state(&self, document: &'static str, reason: &'static str, error: &str) -> Vec<Input> {
         self.parts.metrics.count_refused_document(document, reason);
         tracing::error!(event = "state_refused", document, reason, error, "what the seed says is not acted on");
-        vec![Input::DocumentRefused { document, reason }, Input::PollFailed]
+        vec![Input::DocumentRefused { document, reason }]
     }
 
     /// Says if the seed has forgotten keys that it once revoked.

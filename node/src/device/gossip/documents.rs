@@ -10,9 +10,10 @@ use std::time::Duration;
 use libp2p::StreamProtocol;
 use libp2p::futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use libp2p::request_response;
-use protocol::gossip::message::{Documents, Heads, Message, SiteHeads};
+use protocol::gossip::message::{Documents, Heads, Message};
 use protocol::name::GroupName;
-use tokio::time::Instant;
+use protocol::statement::desired::OnlineKey;
+use protocol::statement::receipt::PollReceipt;
 
 /// The name of this exchange in libp2p.
 pub(super) const DOCUMENTS_PROTOCOL: StreamProtocol = StreamProtocol::new("/hedgerow/documents/2");
@@ -30,8 +31,10 @@ pub struct Shared {
     pub revocations: Option<String>,
     /// The organisation's timestamp that came with the newest answer of the seed in this run.
     pub timestamp: Option<String>,
-    /// When this device last polled for its site in this run, and what it was told of the others.
-    pub polled: Option<(Instant, SiteHeads)>,
+    /// The receipt of this device's last poll for its site in this run.
+    pub polled: Option<PollReceipt>,
+    /// Whose receipts of others count.
+    pub online: Option<OnlineKey>,
 }
 
 impl Shared {
@@ -102,7 +105,7 @@ mod tests {
         };
         let states = [("all".parse().unwrap(), "signed".to_owned()), ("other".parse().unwrap(), "else".to_owned())].into();
         let text = |text: &str| Some(text.to_owned());
-        let shared = Shared { heads: heads(2), states, revocations: text("revoked"), timestamp: text("time"), polled: None };
+        let shared = Shared { heads: heads(2), states, revocations: text("revoked"), timestamp: text("time"), ..Shared::default() };
         let newer = shared.newer_than(&heads(1));
         let states = vec!["signed".to_owned()];
         assert_eq!(newer, Documents { states, revocations: text("revoked"), timestamp: text("time") });

@@ -19,13 +19,27 @@ use crate::clock::wall_time;
 use crate::store::meta::{MetaError, VersionRecord};
 use crate::trust::{RepositoryFiles, StoredMetadata};
 
+/// How often a change is made when others of the same group come in between: of those that are made at the same time one always
+/// gets through.
+const TRIES: usize = 16;
+
 impl Seed {
     /// Starts a rollout: the group gets this version, step by step as planned. The same start again, while it is open, says
-    /// the same again.
+    /// the same again. Apps of a group that are rolled out at the same time wait for each other.
     ///
     /// # Errors
-    /// When there is no such version or group, another rollout is open, or another change came in between.
+    /// When there is no such version or group, another rollout is open, or many other changes came in between.
     pub async fn start_rollout(&self, org: &OrgName, new: NewRollout) -> Result<RolloutStatus, Refused> {
+        for _ in 1..TRIES {
+            match self.try_start(org, new.clone()).await {
+                Err(refused) if refused.is_overtaken() => {}
+                answer => return answer,
+            }
+        }
+        self.try_start(org, new).await
+    }
+
+    async fn try_start(&self, org: &OrgName, new: NewRollout) -> Result<RolloutStatus, Refused> {
         let NewRollout { app, version, group, plan } = new;
         self.check_group(org, &app, &group).await?;
         let record = self.version_to_roll_out(org, &app, version).await?;
@@ -49,8 +63,24 @@ impl Seed {
     /// Pauses, resumes, aborts or takes back the newest rollout of an app in a group.
     ///
     /// # Errors
-    /// When there is none, its state does not allow it, or another change came in between.
+    /// When there is none, its state does not allow it, or many other changes came in between.
     pub async fn change_rollout(
+        &self,
+        org: &OrgName,
+        app: &AppName,
+        group: Option<GroupName>,
+        action: RolloutAction,
+    ) -> Result<RolloutStatus, Refused> {
+        for _ in 1..TRIES {
+            match self.try_change(org, app, group.clone(), action.clone()).await {
+                Err(refused) if refused.is_overtaken() => {}
+                answer => return answer,
+            }
+        }
+        self.try_change(org, app, group, action).await
+    }
+
+    async fn try_change(
         &self,
         org: &OrgName,
         app: &AppName,

@@ -229,7 +229,7 @@ fn a_device_fetches_at_once_and_starts_when_its_turn_comes() {
     agent.handle_input(START, rollout("r-2", &known[1], steps.clone(), Some(&known[0])));
     let effects = settle(&mut agent, START, &known);
     assert_eq!((activated(&effects), last_report(&effects)), (vec![], (2, DeviceState::Waiting, Some(1))));
-    agent.handle_input(at(3_500), Input::Polled);
+    agent.handle_input(at(3_500), Input::Polled { at_ms: None });
     let turn = at(3_600);
     assert!(agent.poll_timeout().unwrap() <= turn.monotonic);
     agent.handle_timeout(turn);
@@ -288,7 +288,7 @@ fn an_ended_rollout_is_not_fetched_and_a_new_device_gets_the_version_before() {
 }
 
 #[test]
-fn a_device_that_is_cut_off_starts_nothing_after_the_bound() {
+fn a_device_that_is_cut_off_starts_nothing_after_start_until() {
     let (mut agent, known) = running_one();
     let bounded = Activation { start_until: Some(at(3_000).wall.now), ..staged("0%,1h,100%") };
     agent.handle_input(START, rollout("r-2", &known[1], bounded, Some(&known[0])));
@@ -506,12 +506,12 @@ fn a_start_that_could_not_be_tried_is_no_failure() {
 }
 
 #[test]
-fn without_a_trusted_clock_the_bound_is_kept_by_the_time_since_the_seed_was_heard() {
+fn without_a_trusted_clock_start_until_is_kept_by_the_time_since_the_seed_was_heard() {
     let bounded = || Activation { start_until: Some(at(600).wall.now), ..Activation::default() };
     let started = |heard_at: Option<u64>, now: u64| {
         let (mut agent, known) = running_one();
         if let Some(heard) = heard_at {
-            agent.handle_input(blind(heard), Input::Polled);
+            agent.handle_input(blind(heard), Input::Polled { at_ms: None });
         }
         let frozen = Now { wall: blind(0).wall, ..at(now) };
         agent.handle_input(frozen, rollout("r-2", &known[1], bounded(), Some(&known[0])));

@@ -195,7 +195,7 @@ impl World {
             self.tell_role(index)?;
         }
         let complete = unchanged || self.take_documents(index, Some(&answer))?;
-        self.agent_input(index, if complete { Input::Polled } else { Input::PollFailed })
+        self.agent_input(index, if complete { Input::Polled { at_ms: None } } else { Input::PollFailed })
     }
 
     /// Roles do not expire in a run.

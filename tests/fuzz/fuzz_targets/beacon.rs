@@ -1,0 +1,4 @@
+//! The target `beacon` under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::beacon::run(data));
