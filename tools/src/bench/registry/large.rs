@@ -1,5 +1,6 @@
-//! A store of 100,000 manifests, each in a repository of its own: how fast it starts, how fast its catalogue is read, what
-//! it writes while nobody uses it, what memory a seed takes with it while blobs come and go, and how long its index takes to be built again.
+//! A store of 100,000 manifests, each in a repository of its own: how fast it starts, how fast its catalogue is read, what it
+//! writes while nobody uses it, what memory a seed takes with it while blobs come and go, and how long its index takes to be
+//! built again.
 //!
 //! Not here: how fast a single manifest is served; see `metadata`.
 
