@@ -249,7 +249,7 @@ impl Index {
     }
 
     fn replay(&self, journal: &Journal, after: Option<Position>) -> Result<(), ReplayError> {
-        journal.replay(after, &mut |position, changes| Ok(self.apply(position, &changes)?))?;
+        journal.replay(after, &mut |position, changes| self.apply(position, &changes))?;
         Ok(self.flush()?)
     }
 

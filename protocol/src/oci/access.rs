@@ -192,7 +192,7 @@ mod tests {
         }
     }
 
-    type Row<'a> = (&'a [Action], Option<&'a str>, Option<&'a RepositoryName>, bool, Result<Option<MountFrom<'a>>, Denied>);
+    type MountRow<'a> = (&'a [Action], Option<&'a str>, Option<&'a RepositoryName>, bool, Result<Option<MountFrom<'a>>, Denied>);
 
     #[test]
     fn a_mount_reads_what_key_and_token_may_read() {
@@ -201,7 +201,7 @@ mod tests {
         let (writer, blind): (&[Action], &[Action]) = (&[Pull, Push], &[Push]);
         let (all, into_alone) = ("repository:acme/web:pull,push repository:acme/base:pull", "repository:acme/web:pull,push");
         let from_other = Ok(Some(MountFrom::Repository(&other)));
-        let table: [Row<'_>; 12] = [
+        let table: [MountRow<'_>; 12] = [
             (writer, None, None, false, Ok(Some(MountFrom::Organisation))),
             (writer, None, Some(&base), false, Ok(Some(MountFrom::Repository(&base)))),
             (writer, None, Some(&other), false, Ok(None)),
