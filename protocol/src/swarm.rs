@@ -68,11 +68,14 @@ use window::Window;
 #[derive(Clone, Debug)]
 struct Fetch<I> {
     source: Source<I>,
-    blob: Digest,
+    /// Shared with the download: a digest takes 65 bytes.
+    blob: Arc<Digest>,
     units: Range<u32>,
     bytes: u64,
     started_at: Instant,
     progressed_at: Instant,
+    /// Whether the peer delivered anything since it was asked.
+    is_served: bool,
 }
 
 /// What is to be looked at again, so that an input that changes nothing costs nothing.
@@ -94,9 +97,6 @@ struct Due {
     was_behind: bool,
 }
 
-/// Effects for which room is kept; most inputs have fewer.
-const EFFECTS_KEPT: usize = 4;
-
 /// The swarm machine of one node.
 #[derive(Debug)]
 pub struct Swarm<V: PeerView> {
@@ -117,6 +117,8 @@ pub struct Swarm<V: PeerView> {
     held: SortedMap<Digest, Geometry>,
     fetches: SortedMap<FetchId, Fetch<V::Id>>,
     next_fetch: u64,
+    /// Who delivered a unit last, and when.
+    last_delivery: Option<(Instant, V::Id)>,
     uploads: Uploads<V::Id>,
     wan_failures: u32,
     wan_retry_at: Instant,
@@ -150,6 +152,7 @@ impl<V: PeerView> Swarm<V> {
             held: SortedMap::new(),
             fetches: SortedMap::new(),
             next_fetch: 0,
+            last_delivery: None,
             uploads: Uploads::default(),
             wan_failures: 0,
             wan_retry_at: Instant::ZERO,
@@ -222,7 +225,7 @@ impl<V: PeerView> Swarm<V> {
     /// The next thing the driver must do.
     pub fn poll_effect(&mut self) -> Option<Effect<V::Id>> {
         let effect = self.effects.pop_front();
-        if effect.is_none() && self.effects.capacity() > EFFECTS_KEPT {
+        if effect.is_none() && self.effects.capacity() > 0 {
             self.effects = VecDeque::new();
         }
         effect
@@ -305,7 +308,7 @@ impl<V: PeerView> Swarm<V> {
     }
 
     fn start_download(&mut self, now: Instant, blob: Digest, geometry: Geometry, held: Bits, seed_only: bool) {
-        let download = Download::new(now, geometry, held, seed_only);
+        let download = Download::new(now, blob, geometry, held, seed_only);
         let (complete, holds_some) = (download.units.is_full(), download.pieces.count() > 0);
         self.order.insert((geometry.size(), blob), ());
         self.downloads.insert(blob, Box::new(download));
@@ -329,7 +332,7 @@ impl<V: PeerView> Swarm<V> {
 
     fn on_unit_stored(&mut self, now: Instant, fetch: FetchId, proof: UnitProof) {
         let (blob, unit) = (proof.blob(), proof.unit());
-        let Some(known) = self.fetches.get(&fetch).filter(|known| known.blob == blob) else { return };
+        let Some(known) = self.fetches.get(&fetch).filter(|known| *known.blob == blob) else { return };
         let (source, start) = (known.source, known.units.start);
         let Some(download) = self.downloads.get_mut(&blob) else { return };
         let so_far = download.geometry.bytes_of(start..unit + 1);
@@ -397,10 +400,10 @@ impl<V: PeerView> Swarm<V> {
     fn on_fetch_ended(&mut self, now: Instant, id: FetchId, end: FetchEnd) {
         let Some(fetch) = self.take_fetch(id) else { return };
         if let FetchEnd::Refused { unit } = end {
-            self.events.push_back(Event::UnitRefused { source: fetch.source, blob: fetch.blob, unit });
+            self.events.push_back(Event::UnitRefused { source: fetch.source, blob: *fetch.blob, unit });
         }
         if end == FetchEnd::StorageFailed {
-            self.pause(now, fetch.blob);
+            self.pause(now, *fetch.blob);
         }
         match fetch.source {
             Source::Wan => self.on_wan_ended(now, &fetch, end),
@@ -472,13 +475,10 @@ impl<V: PeerView> Swarm<V> {
             download.available.remove(&piece);
             download.offered.remove(&piece);
         }
-        let units = first_missing..wanted.end;
-        if let Source::Peer(peer) = source
-            && let Some(peer) = self.peers.get_mut(&peer)
-        {
-            peer.pulls += 1;
-        }
-        self.fetches.insert(fetch, Fetch { source, blob, units: units.clone(), bytes: 0, started_at: now, progressed_at: now });
+        let (units, name) = (first_missing..wanted.end, Arc::clone(&download.blob));
+        let is_served = self.last_delivery.is_some_and(|(at, peer)| at == now && source == Source::Peer(peer));
+        self.fetches
+            .insert(fetch, Fetch { source, blob: name, units: units.clone(), bytes: 0, started_at: now, progressed_at: now, is_served });
         self.effects.push_back(Effect::Fetch { fetch, source, blob, units });
         Some(fetch)
     }
@@ -488,15 +488,10 @@ impl<V: PeerView> Swarm<V> {
         let fetch = self.fetches.remove(&id)?;
         self.due.pull = true;
         self.due.wan |= self.due.was_behind || fetch.source == Source::Wan;
-        if let Source::Peer(peer) = fetch.source
-            && let Some(peer) = self.peers.get_mut(&peer)
-        {
-            peer.pulls = peer.pulls.saturating_sub(1);
-        }
         if let Some(download) = self.downloads.get_mut(&fetch.blob) {
             let missing = download.take_in_flight(id);
             for piece in missing {
-                self.look_for_holders(fetch.blob, piece);
+                self.look_for_holders(*fetch.blob, piece);
             }
         }
         Some(fetch)
@@ -511,7 +506,7 @@ impl<V: PeerView> Swarm<V> {
     fn remove_download(&mut self, blob: Digest) -> Option<Box<Download<V::Id>>> {
         let download = self.downloads.remove(&blob)?;
         self.order.remove(&(download.geometry.size(), blob));
-        let fetches: Vec<FetchId> = self.fetches.iter().filter(|(_, fetch)| fetch.blob == blob).map(|(id, _)| *id).collect();
+        let fetches: Vec<FetchId> = self.fetches.iter().filter(|(_, fetch)| *fetch.blob == blob).map(|(id, _)| *id).collect();
         for fetch in fetches {
             self.cancel_fetch(fetch);
         }
@@ -533,9 +528,7 @@ impl<V: PeerView> Swarm<V> {
         match fetch.source {
             Source::Wan => self.parameters.wan_stall,
             Source::Peer(_) if fetch.bytes > 0 => self.parameters.pull_stall,
-            Source::Peer(peer) if self.peers.get(&peer).is_some_and(|peer| peer.delivered_at >= Some(fetch.started_at)) => {
-                self.parameters.queue_wait
-            }
+            Source::Peer(_) if fetch.is_served => self.parameters.queue_wait,
             Source::Peer(_) => self.parameters.first_byte_wait,
         }
     }

@@ -15,9 +15,10 @@ use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use simulation::correctness::batch::{self, Batch};
 use simulation::correctness::{self, SeededBug};
+use simulation::fleet::{self, Workers};
 use simulation::replay::{self, Replayed};
 use simulation::scenario::{Choices, Scenario};
-use simulation::{baselines, fleet, html, matrix, sweep};
+use simulation::{baselines, html, matrix, sweep};
 
 /// Hedgerow's swarm in virtual time: the same decisions as on devices, the same digest from the same seed.
 #[derive(Parser, Debug)]
@@ -147,6 +148,10 @@ struct RunFlags {
     /// Threads to share the sites over; they change the time of a run and nothing else [default: all cores]
     #[arg(long, value_name = "T")]
     threads: Option<NonZeroUsize>,
+    /// Sites that each thread runs side by side, to see what devices take that are all active; without, each has one after the
+    /// other
+    #[arg(long, value_name = "S", default_value = "1")]
+    abreast: NonZeroUsize,
     /// Compares with other ways to distribute, at up to ten of the sites
     #[arg(long)]
     compare: bool,
@@ -236,7 +241,8 @@ fn progress_bar(length: u64, of: &'static str) -> anyhow::Result<ProgressBar> {
 fn run(scenario: &Scenario, flags: &RunFlags) -> anyhow::Result<()> {
     let stop = interrupt::stop_on_ctrl_c()?;
     let bar = progress_bar(u64::from(scenario.sites), "sites")?;
-    let report = fleet::run_until(scenario, flags.threads.unwrap_or_else(all_cores), &stop, &|done| bar.set_position(u64::from(done)));
+    let workers = Workers { threads: flags.threads.unwrap_or_else(all_cores), abreast: flags.abreast };
+    let report = fleet::run_until(scenario, workers, &stop, &|done| bar.set_position(u64::from(done)));
     bar.finish_and_clear();
     let mut report = report?;
     report.strategies = if flags.compare { baselines::compare(scenario) } else { Vec::new() };

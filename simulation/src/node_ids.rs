@@ -3,6 +3,8 @@
 //!
 //! Not here: keys and certificates; nothing is signed in a simulation.
 
+use std::num::NonZeroU32;
+
 use protocol::name::{Identity, NodeId};
 use protocol::rendezvous;
 use sha2::{Digest as _, Sha256};
@@ -28,30 +30,35 @@ pub(crate) fn index_of(id: &NodeId) -> u32 {
 }
 
 /// What tells the devices of a site apart to their machines: drawn, but for its lower half, which is the index, so that the
-/// order of identities has nothing to do with who is slow, late or a liar.
+/// order of identities has nothing to do with who is slow, late or a liar. One more than that is kept, so that no identity takes
+/// no more room than one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ShortId(u32);
+pub(crate) struct ShortId(NonZeroU32);
 
 /// Devices at a site whose indices fit.
-pub(crate) const DEVICES_PER_SITE_MAX: u32 = 1 << SHORT_INDEX_BITS;
+pub(crate) const DEVICES_PER_SITE_MAX: u32 = u16::MAX as u32;
 const SHORT_INDEX_BITS: u32 = 16;
 
 impl ShortId {
     /// The identity of the device with `index`, for which `drawn` was drawn.
     #[expect(clippy::cast_possible_truncation, reason = "any bits of what was drawn do")]
     pub(crate) const fn new(drawn: u64, index: u32) -> Self {
-        Self(((drawn as u32) << SHORT_INDEX_BITS) | (index % DEVICES_PER_SITE_MAX))
+        Self(NonZeroU32::MIN.saturating_add(((drawn as u32) << SHORT_INDEX_BITS) | (index % DEVICES_PER_SITE_MAX)))
     }
 
     /// The index that it was made of.
     pub(crate) const fn index(self) -> u32 {
-        self.0 % DEVICES_PER_SITE_MAX
+        self.bits() % (1 << SHORT_INDEX_BITS)
+    }
+
+    const fn bits(self) -> u32 {
+        self.0.get() - 1
     }
 }
 
 impl Identity for ShortId {
     fn lot(&self) -> u64 {
-        rendezvous::draw(0, u64::from(self.0))
+        rendezvous::draw(0, u64::from(self.bits()))
     }
 }
 

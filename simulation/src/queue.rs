@@ -72,6 +72,9 @@ struct Key {
     slot: u32,
 }
 
+/// Events for which there is more room at once at least.
+const GROWTH_MIN: usize = 64;
+
 /// The events of a site that are still to come.
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -89,6 +92,10 @@ impl Queue {
     /// `happening` comes to `device` at `at`, in microseconds of virtual time.
     pub(crate) fn push(&mut self, at: u64, device: u32, happening: Happening) {
         let slot = self.free.pop().unwrap_or_else(|| {
+            if self.happenings.len() == self.happenings.capacity() {
+                self.happenings.reserve_exact(GROWTH_MIN + self.happenings.len() / 4);
+                self.keys.reserve_exact(GROWTH_MIN + self.keys.len() / 4);
+            }
             self.happenings.push(None);
             u32::try_from(self.happenings.len() - 1).unwrap_or(u32::MAX)
         });
@@ -96,6 +103,11 @@ impl Queue {
         let count = &mut self.counts[device as usize];
         *count += 1;
         self.keys.push(Reverse(Key { at, device, count: *count, slot }));
+    }
+
+    /// When the next event comes.
+    pub(crate) fn next_at(&self) -> Option<u64> {
+        self.keys.peek().map(|Reverse(key)| key.at)
     }
 
     /// The next event, its time and its device.

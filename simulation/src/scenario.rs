@@ -406,7 +406,7 @@ mod tests {
         for (text, key) in [
             ("sites = 0", "`sites`"),
             ("devices = 3\nsites = 4", "`devices`"),
-            ("devices = 65537\nsites = 1", "`devices`"),
+            ("devices = 65536\nsites = 1", "`devices`"),
             ("pieces = 0", "`pieces`"),
             ("wan_mbit = 0", "`wan_mbit`"),
             ("discovery_ms = 99999999999", "`discovery_ms`"),

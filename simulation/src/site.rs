@@ -123,14 +123,14 @@ pub(crate) struct Site<'a> {
 
 impl<'a> Site<'a> {
     pub(crate) fn new(scenario: &'a Scenario, index: u32) -> Self {
-        let geometry = scenario.geometry();
+        let (geometry, blob) = (scenario.geometry(), Digest::sha256(b"the blob of hedgerow-sim"));
         let count = scenario.devices_of(index);
         let devices: Vec<Device> = (0..count).map(|device| Device::new(scenario, index, device)).collect();
         let liars = (0..count).filter(|device| devices[*device as usize].role == Role::Liar).collect();
         let mut site = Self {
             scenario,
             index,
-            blob: Digest::sha256(b"the blob of hedgerow-sim"),
+            blob,
             geometry,
             now: 0,
             queue: Queue::new(devices.len()),
@@ -140,7 +140,7 @@ impl<'a> Site<'a> {
                 &(0..count).map(|device| scenario.lan_capacity(device, count)).collect::<Vec<_>>(),
                 scenario.wifi_mbit,
             ),
-            log: Rc::new(RefCell::new(SiteLog::new(devices.len(), geometry.pieces()))),
+            log: Rc::new(RefCell::new(SiteLog::new(devices.len(), &blob, geometry.pieces()))),
             decisions: DecisionLog::new(),
             checker: Checker::new(devices.len(), liars, geometry, (*scenario.parameters).clone()),
             incomplete: scenario.faults.receivers(count),
@@ -187,17 +187,21 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// Runs until every device that survives is complete.
-    pub(crate) fn run(mut self) -> Result<SiteOutcome, Violation> {
+    /// Runs until then, in microseconds of virtual time, or until every device that survives is complete; whether they are.
+    pub(crate) fn run_until(&mut self, until: u64) -> Result<bool, Violation> {
         let limit = self.scenario.limit_us(self.index);
         while self.incomplete > 0 {
-            let Some((at, device, happening)) = self.queue.pop() else {
+            let Some(at) = self.queue.next_at() else {
                 return Err(self.violation(format!("nothing is left to happen, but {}", self.laggards())));
             };
             if at > limit {
                 let seconds = limit / 1_000_000;
                 return Err(self.violation(format!("not done after {seconds} s of virtual time: {}", self.laggards())));
             }
+            if at >= until {
+                return Ok(false);
+            }
+            let Some((_, device, happening)) = self.queue.pop() else { continue };
             self.now = at;
             let lives_on = match happening {
                 Happening::OwnerKilled | Happening::FellApart | Happening::WanChanged { .. } | Happening::ReceivedByAll { .. } => true,
@@ -208,10 +212,11 @@ impl<'a> Site<'a> {
                 self.happen(device, happening).map_err(|what| self.violation(what))?;
             }
         }
-        Ok(self.finish())
+        Ok(true)
     }
 
-    fn finish(mut self) -> SiteOutcome {
+    /// What it did, once all are complete.
+    pub(crate) fn finish(mut self) -> SiteOutcome {
         let survivors = self.outcome.complete;
         SiteOutcome {
             wan_by_second: self.network.take_wan_by_second(),

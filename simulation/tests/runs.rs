@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use simulation::Violation;
-use simulation::fleet;
+use simulation::fleet::{self, Workers};
 use simulation::report::Report;
 use simulation::scenario::{Choices, Kill, Scenario};
 
@@ -30,6 +30,8 @@ fn killing(site: u32, device: u32, at_ms: u64) -> Kill {
 #[test]
 fn the_same_seed_gives_the_same_decisions_in_every_run_and_on_any_number_of_threads() {
     let (first, again, on_two) = (run(small(), 1).unwrap(), run(small(), 1).unwrap(), run(small(), 2).unwrap());
+    let side_by_side = Workers { threads: NonZeroUsize::MIN, abreast: NonZeroUsize::new(3).unwrap() };
+    assert_eq!(fleet::run(&Scenario::try_from(small()).unwrap(), side_by_side, &|_| {}).unwrap().digest, first.digest);
     assert_eq!(first.digest, again.digest);
     assert_eq!(first.digest, on_two.digest);
     assert_eq!((first.events, first.wan_copies, first.time_over_bound), (on_two.events, on_two.wan_copies, on_two.time_over_bound));

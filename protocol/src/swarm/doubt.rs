@@ -31,16 +31,18 @@ impl<V: PeerView> Swarm<V> {
     /// A peer answered `Busy`. Who serves its peers in turn has a place for one request of each: with no other request of this
     /// node under way, the answer is an excuse.
     pub(super) fn on_busy(&mut self, now: Instant, id: V::Id, blob: Digest) {
-        if self.peers.get(&id).is_some_and(|peer| peer.pulls == 0) {
+        if self.peers.contains(&id) && self.pulls_from(id) == 0 {
             self.on_unfulfilled(now, id, blob, true);
         }
     }
 
     /// A peer delivered a unit.
     pub(super) fn on_delivered(&mut self, now: Instant, id: V::Id, blob: Digest) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
+        self.last_delivery = Some((now, id));
+        self.fetches.values_mut().filter(|fetch| fetch.source == Source::Peer(id)).for_each(|fetch| fetch.is_served = true);
+        let Some(peer) = self.peers.remark_mut(&id) else { return };
         let was_doubted = peer.is_doubted(&self.parameters, &blob);
-        peer.on_delivered(now, &blob);
+        peer.on_delivered(&blob);
         if was_doubted {
             self.survey_all();
         }
@@ -55,8 +57,9 @@ impl<V: PeerView> Swarm<V> {
 
     /// Asks doubted peers whose time has come for a piece.
     pub(super) fn probe(&mut self, now: Instant) {
-        let is_due = |peer: &Peer| !peer.distrusted && peer.pulls == 0 && peer.busy_until <= now && peer.probe_at <= now;
-        let due: Vec<V::Id> = self.peers.remarkable().filter(|(_, peer)| is_due(peer)).map(|(id, _)| id).collect();
+        let is_due = |peer: &Peer| !peer.distrusted && peer.busy_until <= now && peer.probe_at <= now;
+        let due = self.peers.remarkable().filter(|(id, peer)| is_due(peer) && self.pulls_from(*id) == 0);
+        let due: Vec<V::Id> = due.map(|(id, _)| id).collect();
         let mut room = self.parameters.pulls_max.saturating_sub(self.pulls_in_flight());
         for id in due {
             if room > 0

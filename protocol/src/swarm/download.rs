@@ -4,12 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::parameters::Parameters;
 use super::tree::Place;
 use super::{FetchId, Source};
 use crate::bits::Bits;
+use crate::digest::Digest;
 use crate::geometry::Geometry;
 use crate::name::Identity;
 use crate::sorted_map::SortedMap;
@@ -18,6 +20,7 @@ use crate::time::Instant;
 /// A blob on its way.
 #[derive(Clone, Debug)]
 pub(super) struct Download<I> {
+    pub(super) blob: Arc<Digest>,
     pub(super) geometry: Geometry,
     /// Verified units that are stored here.
     pub(super) units: Bits,
@@ -131,7 +134,7 @@ impl<I: Identity> Claim<I> {
 }
 
 impl<I: Identity> Download<I> {
-    pub(super) fn new(now: Instant, geometry: Geometry, held: Bits, seed_only: bool) -> Self {
+    pub(super) fn new(now: Instant, blob: Digest, geometry: Geometry, held: Bits, seed_only: bool) -> Self {
         let units = if held.length() == geometry.units() { held } else { Bits::new(geometry.units()) };
         let mut pieces = Bits::new(geometry.pieces());
         for piece in 0..geometry.pieces() {
@@ -140,6 +143,7 @@ impl<I: Identity> Download<I> {
             }
         }
         Self {
+            blob: Arc::new(blob),
             geometry,
             on_site: pieces.clone(),
             units,

@@ -31,6 +31,11 @@ impl<V: PeerView> Swarm<V> {
         }
     }
 
+    /// How many requests to this peer are in flight.
+    pub(super) fn pulls_from(&self, peer: V::Id) -> usize {
+        self.fetches.values().filter(|fetch| fetch.source == Source::Peer(peer)).count()
+    }
+
     /// How many requests to peers are in flight.
     pub(super) fn pulls_in_flight(&self) -> usize {
         self.fetches.values().filter(|fetch| fetch.source != Source::Wan).count()
@@ -171,8 +176,7 @@ impl<V: PeerView> Swarm<V> {
             return None;
         }
         let (one, other) = (holders[self.draw_below(holders.len())], holders[self.draw_below(holders.len())]);
-        let pulls = |id: &V::Id| self.peers.get(id).map_or(0, |peer| peer.pulls);
-        Some(if pulls(&other) < pulls(&one) { other } else { one })
+        Some(if self.pulls_from(other) < self.pulls_from(one) { other } else { one })
     }
 
     pub(super) fn on_pull_ended(&mut self, now: Instant, id: V::Id, fetch: &Fetch<V::Id>, end: FetchEnd) {
@@ -184,10 +188,10 @@ impl<V: PeerView> Swarm<V> {
                     peer.busy_until = until;
                     self.due.pull_at.get_or_insert(until);
                 }
-                self.on_busy(now, id, fetch.blob);
+                self.on_busy(now, id, *fetch.blob);
             }
-            FetchEnd::Failed | FetchEnd::NotHeld => self.on_unfulfilled(now, id, fetch.blob, end == FetchEnd::Failed),
-            FetchEnd::Refused { unit } => self.ban(now, id, fetch.blob, unit),
+            FetchEnd::Failed | FetchEnd::NotHeld => self.on_unfulfilled(now, id, *fetch.blob, end == FetchEnd::Failed),
+            FetchEnd::Refused { unit } => self.ban(now, id, *fetch.blob, unit),
         }
     }
 

@@ -21,10 +21,6 @@ pub(super) struct Peer {
     /// When it is tried again if it is doubted, and how long the pause before was.
     pub(super) probe_at: Instant,
     probe_pause: Duration,
-    /// This node's requests to the peer in flight.
-    pub(super) pulls: usize,
-    /// When it last delivered a unit.
-    pub(super) delivered_at: Option<Instant>,
     /// Until when it is left alone after answering `Busy`.
     pub(super) busy_until: Instant,
     /// It sent a wrong unit: nothing that it says or holds counts.
@@ -38,8 +34,6 @@ static AS_USUAL: Peer = Peer {
     in_vain: 0,
     probe_at: Instant::ZERO,
     probe_pause: Duration::ZERO,
-    pulls: 0,
-    delivered_at: None,
     busy_until: Instant::ZERO,
     distrusted: false,
     demoted_until: Instant::ZERO,
@@ -72,8 +66,7 @@ impl Peer {
     }
 
     /// It delivered of `blob`.
-    pub(super) fn on_delivered(&mut self, now: Instant, blob: &Digest) {
-        self.delivered_at = Some(now);
+    pub(super) fn on_delivered(&mut self, blob: &Digest) {
         self.in_vain = 0;
         self.unfulfilled.remove(blob);
     }
@@ -84,10 +77,10 @@ impl Peer {
         self.unfulfilled.clear();
     }
 
-    /// Whether nothing about it is worth remembering at `now`. When it last delivered counts for requests in flight only.
+    /// Whether nothing about it is worth remembering at `now`.
     fn is_as_usual(&self, now: Instant) -> bool {
         let waits = self.busy_until.max(self.demoted_until).max(self.probe_at) > now;
-        self.unfulfilled.is_empty() && self.in_vain == 0 && self.pulls == 0 && !self.distrusted && !waits
+        self.unfulfilled.is_empty() && self.in_vain == 0 && !self.distrusted && !waits
     }
 }
 
@@ -139,6 +132,11 @@ impl<I: Identity> Peers<I> {
     pub(super) fn get_mut(&mut self, id: &I) -> Option<&mut Peer> {
         let is_known = self.contains(id);
         is_known.then(|| self.remarks.get_or_insert_with(*id, || AS_USUAL.clone()))
+    }
+
+    /// What is remembered about a peer, to be changed; most often nothing is.
+    pub(super) fn remark_mut(&mut self, id: &I) -> Option<&mut Peer> {
+        self.remarks.get_mut(id)
     }
 
     /// All of them with what is known of each, in order of identity.
@@ -248,7 +246,7 @@ mod tests {
         peers.get_mut(&id).unwrap().busy_until = now + Duration::from_secs(1);
         peers.tidy(now);
         assert!(!peers.get(&id).unwrap().is_usable(&parameters, &blob));
-        peers.get_mut(&id).unwrap().on_delivered(now, &blob);
+        peers.get_mut(&id).unwrap().on_delivered(&blob);
         peers.tidy(now);
         assert_eq!(peers.remarks.len(), 1, "it is busy");
         peers.tidy(now + Duration::from_secs(1));

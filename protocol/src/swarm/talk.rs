@@ -205,7 +205,7 @@ impl<V: PeerView> Swarm<V> {
     }
 
     fn is_superseded(&self, blob: &Digest, fetch: &Fetch<V::Id>) -> bool {
-        if fetch.source != Source::Wan || fetch.blob != *blob {
+        if fetch.source != Source::Wan || *fetch.blob != *blob {
             return false;
         }
         let Some(download) = self.downloads.get(blob) else { return false };

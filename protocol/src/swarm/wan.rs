@@ -209,7 +209,7 @@ impl<V: PeerView> Swarm<V> {
             claim.bytes += over.bytes;
             claim.restarts = restarts;
         }
-        self.start_claim(now, over.blob, span);
+        self.start_claim(now, *over.blob, span);
     }
 
     /// Makes own fetches anew that stand still while others go on.
@@ -259,7 +259,7 @@ impl<V: PeerView> Swarm<V> {
                     download.seed_refusals
                 });
                 if refusals >= self.parameters.seed_refusals_max {
-                    self.on_blob_mismatched(now, fetch.blob);
+                    self.on_blob_mismatched(now, *fetch.blob);
                 }
             }
         }
@@ -277,7 +277,7 @@ impl<V: PeerView> Swarm<V> {
     /// Lets the claim of an ended fetch go, for others to take.
     pub(super) fn give_up_claim(&mut self, now: Instant, fetch: &Fetch<V::Id>) {
         if let Some(span) = self.span_of(fetch) {
-            self.release_claim(now, fetch.blob, span);
+            self.release_claim(now, *fetch.blob, span);
         }
     }
 

@@ -21,7 +21,7 @@ impl Site<'_> {
 
     /// Starts a device that holds these units.
     fn start_with(&mut self, index: u32, held: Bits) -> Result<(), String> {
-        let view = SiteView::new(Rc::clone(&self.log), self.blob);
+        let view = SiteView::new(Rc::clone(&self.log));
         let seed = draw(self.scenario.seed, self.index, index, purpose::MACHINE);
         let (id, parameters) = (self.id(index), self.scenario.parameters.clone());
         self.devices[index as usize].machine = Some(Swarm::new(Instant::from_micros(self.now), id, seed, parameters, view));

@@ -534,3 +534,16 @@ async fn an_old_version_is_found_in_the_archive_and_stays_provable_offline() {
     let amd64 = PLATFORMS[0].parse().unwrap();
     fixture.open("device").accepted_before(token(), &name("web", 1), &amd64).unwrap();
 }
+
+#[tokio::test]
+async fn roles_that_people_sign_are_named_sixty_days_before_they_expire() {
+    let mut fixture = Fixture::new();
+    fixture.publish("web", 1).await;
+    let (source, mut view) = (Counted::new(&fixture.served), fixture.open("operator"));
+    view.refresh(NOW, &source, None).await.unwrap();
+    view.published(&"web".parse().unwrap(), &source).await.unwrap();
+    let after = |days: u64| -> Vec<String> { view.expiring(NOW.plus_seconds(days * 86_400)).into_iter().map(|role| role.name).collect() };
+    assert!(after(365 - 61).is_empty(), "also not the roles that the seed renews");
+    assert_eq!(after(365 - 60), ["targets", "app-web"]);
+    assert_eq!(after(5 * 365 - 60), ["root", "targets", "app-web"]);
+}

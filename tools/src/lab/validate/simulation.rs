@@ -25,9 +25,12 @@ pub(super) struct Simulated {
 pub(super) struct Simulation(PathBuf);
 
 impl Simulation {
-    /// Builds it.
+    /// Builds it, unless `HEDGEROW_SIM_BIN` names one.
     pub(super) fn build(workspace: &Workspace) -> Result<Self> {
-        SIMULATION.build(workspace).map(Self)
+        match std::env::var_os(SIMULATION.variable).filter(|path| !path.is_empty()) {
+            Some(path) => Ok(Self(path.into())),
+            None => SIMULATION.build(workspace).map(Self),
+        }
     }
 
     /// Runs a cell.
