@@ -5,8 +5,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Far more than anything takes, also on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Far more than anything takes, also on a busy machine: the longest is a neighbour that could not be called for gossip, which
+/// is called again after a minute.
+pub const PATIENCE: Duration = Duration::from_secs(100);
 
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
